@@ -1,0 +1,50 @@
+"""Errors a user can meet, and the exit code of each.
+
+    KlorosError                1
+    ├── ProblemsError          1   models.yaml or the lock is wrong: carries every diagnostic
+    ├── ObstacleError          1   the machine is in the way: foreign file, busy port, missing weights
+    ├── StepFailedError        1   a step of apply failed and was undone
+    ├── LockHeldError          5   another apply holds the lock
+    └── UnreachableError       1   something outside did not answer: bus, service manager, hub
+
+Each carries diagnostics, so that every message a user sees has a code, a reason and a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from kloros_infra.diagnostics import Diagnostic
+
+
+class KlorosError(Exception):
+    """Anything that ends a command with a message for the user."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problems: Iterable[Diagnostic]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.code} {p.summary}: {p.detail}" for p in self.problems))
+
+
+class ProblemsError(KlorosError):
+    """What the operator wrote cannot be compiled."""
+
+
+class ObstacleError(KlorosError):
+    """The machine is not in a state in which the plan can be carried out; nothing was changed."""
+
+
+class StepFailedError(KlorosError):
+    """A step of apply failed; the steps before it were undone."""
+
+
+class LockHeldError(KlorosError):
+    """Another apply is running on this root."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class UnreachableError(KlorosError):
+    """A service outside this process did not answer."""

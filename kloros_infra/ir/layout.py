@@ -1,0 +1,48 @@
+"""Where things live on a target machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of an installation.
+
+    `prefix` is empty on a real machine. An installation under the embedded supervisor lives wholly
+    below a folder, which is then the prefix: its processes are not in a chroot, so the texts of its
+    unit and env files name the real place. Paths *inside an ArtifactTree* are relative and never
+    carry the prefix; paths *inside texts* come from `absolute`.
+    """
+
+    prefix: str = ""
+
+    units: str = "etc/systemd/system"
+    env: str = "etc/kloros-infra/env"
+    routing: str = "etc/kloros-infra/routing.json"
+    tmpfiles: str = "etc/tmpfiles.d/kloros-infra.conf"
+    sysusers: str = "etc/sysusers.d/kloros-infra.conf"
+    programs: str = "usr/lib/kloros-infra/bin"
+    weights: str = "var/lib/llama-models"
+    state: str = "var/lib/kloros-infra"
+    logs: str = "var/log/kloros-infra"
+    run: str = "run/kloros"
+
+    def absolute(self, relative: str) -> str:
+        """Say how a process on the target names a path of this layout."""
+        return f"{self.prefix}/{relative}"
+
+    def unit_path(self, unit: str) -> str:
+        return f"{self.units}/{unit}"
+
+    def weights_path(self, model_id: str, version_id: str) -> str:
+        """Say where a version's single weights file is kept (design document, section 5.2)."""
+        return f"{self.weights}/{model_id}/{version_id}/model.gguf"
+
+    def program_path(self, program: str) -> str:
+        return f"{self.programs}/{program}"
+
+    @property
+    def profile_file(self) -> str:
+        """Name the file that says which profile is active."""
+        return f"{self.run}/gpu_profile"

@@ -1,0 +1,101 @@
+"""models.lock.yaml: every outside fact that compile needs, pinned.
+
+The Spec classes are the file as written; `Lock` is the value the passes read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
+from kloros_infra.ir.gguf import GgufHeader
+
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+
+
+class Origin(StrEnum):
+    """Where the facts in a lock entry came from."""
+
+    HUB = "hub"
+    PACKAGE = "package"
+    FILE = "file"
+    DERIVED = "derived"
+
+
+class LockedFileSpec(BaseModel):
+    """One file (or part) of a model's weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    size_bytes: NonNegativeInt
+    sha256: Sha256
+
+
+class LockedWeightsSpec(BaseModel):
+    """One version's weights; `sha256` is of the parts joined, absent when derived."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    origin: Origin
+    source: tuple[str, ...]
+    revision: str | None
+    files: tuple[LockedFileSpec, ...]
+    size_bytes: NonNegativeInt
+    sha256: Sha256 | None
+    header: str
+    header_sha256: Sha256
+
+
+class LockSpec(BaseModel):
+    """The whole lock file; keys of `weights` are `<model id>@<version id>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    weights: dict[str, LockedWeightsSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """One pinned file."""
+
+    source: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockedWeights:
+    """One version's pinned weights and what their header says."""
+
+    key: str
+    origin: Origin
+    source: tuple[str, ...]
+    revision: str | None
+    files: tuple[LockedFile, ...]
+    size_bytes: int
+    sha256: str | None
+    header: GgufHeader
+
+    @property
+    def is_derived(self) -> bool:
+        """Say whether the header was computed from a published architecture, not read from the file."""
+        return self.origin is Origin.DERIVED
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """All pinned weights, by `<model id>@<version id>`."""
+
+    weights: Mapping[str, LockedWeights]
+
+
+def weights_key(model_id: str, version_id: str) -> str:
+    """Name a version's entry in the lock."""
+    return f"{model_id}@{version_id}"

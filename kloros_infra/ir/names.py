@@ -1,0 +1,35 @@
+"""Names: parsed once, never split again downstream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# One spelling for ids, names, GPUs and hosts: it needs no escaping in a unit name, a path, a URL or an env file.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+# A profile has no hyphen, so that the last hyphen of `coder-max` is always the joint.
+PROFILE_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
+
+BUS_UNIT = "kloros-bus.service"
+ROUTER_UNIT = "kloros-router.service"
+PROFILE_UNIT = "kloros-profile.service"
+LLM_TARGET = "kloros-llm.target"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceId:
+    """One model under one profile; systemd's instance name."""
+
+    model: str
+    profile: str
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.profile}"
+
+    @property
+    def unit(self) -> str:
+        return f"llama@{self}.service"
+
+
+def profile_target(profile: str) -> str:
+    """Name the target that wants a profile's preloaded instances."""
+    return f"kloros-profile-{profile}.target"

@@ -1,0 +1,62 @@
+"""Where a model's layers live, and what they take there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CPU = "CPU"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLoad:
+    """Predicted bytes on one device; `device` is llama.cpp's name, `card` the name in models.yaml."""
+
+    device: str
+    card: str | None
+    layers: int
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    capacity_bytes: int | None
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.capacity_bytes is None or self.total_bytes <= self.capacity_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TensorException:
+    """Tensors that leave their layer's device: an anchored pattern without backslash or comma."""
+
+    pattern: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The decision for one instance.
+
+    `layer_devices` has one entry per repeating layer and a last one for the output head; KV follows
+    its layer. `loads` lists the GPUs in llama.cpp's order and the CPU last.
+    """
+
+    engine: str
+    layer_devices: tuple[str, ...]
+    exceptions: tuple[TensorException, ...]
+    loads: tuple[DeviceLoad, ...]
+    context_tokens: int
+    parallel: int
+    micro_batch: int
+    kv_type: str = "f16"
+
+    @property
+    def is_cpu_only(self) -> bool:
+        return all(load.device == CPU for load in self.loads)
+
+    @property
+    def fits(self) -> bool:
+        return all(load.fits for load in self.loads)
