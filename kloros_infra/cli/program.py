@@ -1,0 +1,79 @@
+"""`kloros-infra`: the command line of the compiler, of plan and apply, and of the resident services.
+
+Sub-commands are imported when they are asked for: `--help` and shell completion stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from kloros_infra import __version__
+from kloros_infra.cli.render import show_problems
+from kloros_infra.errors import KlorosError
+
+COMMANDS = {
+    "validate": "Check models.yaml and its lock; say everything that is wrong.",
+    "lock": "Pin each model's weights and header facts into models.lock.yaml.",
+    "compile": "Write the generated units, env files and routing table.",
+    "plan": "Show what apply would change.",
+    "apply": "Make the machine match models.yaml.",
+    "destroy": "Stop and remove everything that apply installed.",
+    "status": "Show the units of an installation and whether they answer.",
+    "ask": "Ask one question over ChemBus.",
+    "bus": "Run the ChemBus proxy.",
+    "router": "Run the router: ChemBus and the HTTP bridge.",
+    "profile": "Choose the GPU profile by the cards that are present.",
+    "supervisor": "Run the embedded service manager for one root.",
+    "demo": "Run the whole loop on two small models, then shut down.",
+    "completion": "Print a completion script for bash, zsh or fish.",
+}
+HIDDEN = {"supervisor"}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live one to a module in `cli.commands` and are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"kloros_infra.cli.commands.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands from the table, so that help imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kloros-infra")
+def program() -> None:
+    """Run local LLMs declaratively: one models.yaml becomes units, routes and a router."""
+
+
+def run(command: click.Command, prog_name: str) -> None:
+    """Run a command line; show a KlorosError's problems and exit with its code."""
+    try:
+        command.main(prog_name=prog_name)
+    except KlorosError as error:
+        show_problems(error.problems, sources_of(error))
+        sys.exit(error.exit_code)
+
+
+def sources_of(error: KlorosError) -> dict[str, str]:
+    """Read the files that an error points into, for the excerpts."""
+    files = {problem.span.file for problem in error.problems if problem.span}
+    return {name: Path(name).read_text(errors="replace") for name in sorted(files) if Path(name).is_file()}
+
+
+def main() -> None:
+    """Run `kloros-infra`."""
+    run(program, "kloros-infra")
