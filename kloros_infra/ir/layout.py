@@ -35,6 +35,11 @@ class Layout:
     def unit_path(self, unit: str) -> str:
         return f"{self.units}/{unit}"
 
+    def unit_at(self, path: str) -> str | None:
+        """Say which unit's file a relative path is, None for links and drop-ins beside it."""
+        folder, _, name = path.rpartition("/")
+        return name if folder == self.units else None
+
     def weights_path(self, model_id: str, version_id: str) -> str:
         """Say where a version's single weights file is kept (design document, section 5.2)."""
         return f"{self.weights}/{model_id}/{version_id}/model.gguf"

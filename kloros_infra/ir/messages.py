@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PositiveInt
 
 from kloros_infra.ir.catalog import CostTier
 
 REQUEST_TOPIC = "llm.request"
 RESPONSE_PREFIX = "llm.response."
 HEALTH_TOPIC = "llm.health"
+HEARTBEAT_TOPIC = "HEARTBEAT"
+LLM_ECOSYSTEM = "llm"
+HEARTBEAT_ECOSYSTEM = "colony"
 ENVELOPE_SCHEMA_VERSION = 1
 
 
@@ -44,8 +47,21 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    role: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+
+
+def as_turns(prompt: Any) -> Any:
+    """Read a bare text as one turn of the user; raise ValueError for anything but text or a list."""
+    if isinstance(prompt, str) and prompt:
+        return ({"role": "user", "content": prompt},)
+    if isinstance(prompt, list | tuple):
+        return prompt
+    raise ValueError("expected text, or a list of messages with role and content")
+
+
+# A fixed, harmless alphabet: the id becomes part of a topic, and topics are prefixes.
+REQUEST_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 
 class LlmRequest(BaseModel):
@@ -53,12 +69,12 @@ class LlmRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    request_id: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+    request_id: Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
     purpose: str | None = None
     model: str | None = None
     persona: str | None = None
-    prompt: str | tuple[ChatMessage, ...]
+    prompt: Annotated[tuple[ChatMessage, ...], BeforeValidator(as_turns), Field(min_length=1)]
     max_tokens: PositiveInt | None = None
-    temperature: float | None = None
-    constraints: Constraints = Constraints()
-    metadata: dict[str, Any] = {}
+    temperature: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    constraints: Annotated[Constraints, BeforeValidator(lambda value: {} if value is None else value)] = Constraints()
+    metadata: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact
@@ -38,16 +38,41 @@ class UnitState:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """A process that listens on a TCP port; pid 0 and no name when another user's, which cannot be told."""
+
+    pid: int
+    name: str = ""
+    ancestors: tuple[int, ...] = ()
+
+    def belongs_to(self, main_pid: int) -> bool:
+        """Say whether it is that process or a descendant of it."""
+        return main_pid > 0 and main_pid in (self.pid, *self.ancestors)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What earlier applies put on the machine.
+
+    `digests` maps each path of ours to the digest of what was written there. While an apply runs, and after one
+    was killed, `is_unfinished` holds and `owed` names the units that may still run with an old definition.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    is_unfinished: bool = False
+    owed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Files we installed or want to install, units, and weights in the store.
 
     `files` holds what is at each path of (installed ∪ desired) now; a path that holds nothing is
-    absent. `installed` holds the paths that an earlier apply recorded as ours. `weights` maps a
-    store path to the sha256 recorded when it was verified. `units` is empty where no service
-    manager was asked.
+    absent. `weights` maps a store path to the sha256 recorded when it was verified. A unit that is
+    absent from `units` was not asked about: nothing is planned for it.
     """
 
     files: Mapping[str, Artifact]
-    installed: frozenset[str]
+    installed: Installed
     weights: Mapping[str, str]
     units: Mapping[str, UnitState]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.observed import Installed
 
 
 class Action(StrEnum):
@@ -32,7 +34,8 @@ class KeyChange:
 class Change:
     """One address that differs: an instance, a service, a target, a file, a program, weights.
 
-    `unit_action` says what happens to the running unit ("start", "restart, about 4 s", "stop", "").
+    `unit_action` says what happens to the unit ("start", "restart", "stop", or nothing) and `seconds` about how
+    long that takes. `hidden` counts the keys that are not listed because they do not differ.
     """
 
     address: str
@@ -40,6 +43,8 @@ class Change:
     reason: str
     keys: tuple[KeyChange, ...] = ()
     unit_action: str = ""
+    seconds: float = 0.0
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class StartUnit:
 
 @dataclass(frozen=True, slots=True)
 class RestartUnit:
-    """Stop a unit with its old definition and start it with the new one."""
+    """Stop a running unit and start it with its new definition."""
 
     unit: str
 
@@ -106,9 +111,20 @@ class AwaitReady:
 
 @dataclass(frozen=True, slots=True)
 class RecordInstalled:
-    """Remember which paths are ours from now on."""
+    """Remember what is ours from now on.
 
-    paths: tuple[str, ...]
+    Stands before the first write (all paths, old and new, and the restarts that are owed) and at the end (what is
+    there now), so that a run that is killed in between leaves no file that looks like somebody else's.
+    """
+
+    installed: Installed
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveWeights:
+    """Take weights out of the store: the one step that cannot be undone, so it comes last."""
+
+    destination: str
 
 
 Step = (
@@ -121,6 +137,7 @@ Step = (
     | StopUnit
     | AwaitReady
     | RecordInstalled
+    | RemoveWeights
 )
 
 
@@ -133,7 +150,10 @@ class Plan:
     unchanged: int = 0
     ports: tuple[tuple[int, str], ...] = ()
     """Ports that a unit started by this plan will bind, and that unit: checked before the first step."""
+    refusals: Problems = ()
+    """Why apply will not carry this plan out: it can be shown all the same."""
 
     @property
     def is_empty(self) -> bool:
+        """Say whether nothing differs; there may still be steps that only bring our own records up to date."""
         return not self.changes

@@ -1,0 +1,22 @@
+"""What the machine itself must have: folders, the services' user, and the link that starts all of it at boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kloros_infra.compiler.rendering import Rendering
+from kloros_infra.ir.artifact import Artifact, Link, TextFile
+from kloros_infra.ir.names import LLM_TARGET
+
+SERVICE_USER = "kloros-llm"
+"""Runs the bus and the router. llama-servers own nothing and each gets a user of its own (DynamicUser=)."""
+
+
+def emit_host(rendering: Rendering) -> Iterator[tuple[str, Artifact]]:
+    """Write tmpfiles.d(5) and sysusers.d(5) entries, and enable the target as `systemctl enable` does."""
+    layout = rendering.layout
+    folders = tuple(layout.absolute(folder) for folder in (layout.run, layout.weights))
+    yield layout.tmpfiles, TextFile(rendering.text("tmpfiles.conf.j2", folders=folders))
+    yield layout.sysusers, TextFile(rendering.text("sysusers.conf.j2", user=SERVICE_USER))
+    # systemctl writes the absolute path; a relative one says the same and holds below any root (systemd.unit(5)).
+    yield layout.unit_path(f"multi-user.target.wants/{LLM_TARGET}"), Link(f"../{LLM_TARGET}")

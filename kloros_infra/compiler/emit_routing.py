@@ -1,0 +1,89 @@
+"""routing.json: the part of the catalog that the router needs, under a schema version of its own."""
+
+from __future__ import annotations
+
+import json
+
+from kloros_infra.compiler.emit_env import UPSTREAM_HOST
+from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Purpose
+from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.routing import (
+    SCHEMA_VERSION,
+    RoutedBridge,
+    RoutedBus,
+    RoutedModel,
+    RoutedPersona,
+    RoutedPurpose,
+    RoutingTable,
+    Upstream,
+)
+
+
+def emit_routing(catalog: Catalog, layout: Layout) -> str:
+    """Write the routing table as JSON: keys sorted, lists in the order of models.yaml."""
+    table = routing_table(catalog, layout).model_dump(mode="json")
+    return json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
+    """Say what the router must know."""
+    return RoutingTable(
+        version=SCHEMA_VERSION,
+        profiles=tuple(profile.name for profile in catalog.profiles),
+        profile_file=layout.absolute(layout.profile_file),
+        models=tuple(_model(model, catalog) for model in catalog.models),
+        personas=tuple(_persona(persona) for persona in catalog.personas),
+        purposes=tuple(_purpose(purpose) for purpose in catalog.purposes),
+        bus=RoutedBus(xsub=catalog.bus.xsub, xpub=catalog.bus.xpub),
+        bridge=RoutedBridge(host=catalog.bridge.host, ports=catalog.bridge.ports),
+    )
+
+
+def _model(model: Model, catalog: Catalog) -> RoutedModel:
+    return RoutedModel(
+        id=model.id,
+        name=model.name,
+        display_name=model.display_name,
+        kind=model.kind,
+        aliases=model.aliases,
+        purpose_tags=model.purpose_tags,
+        languages=model.languages,
+        context_tokens=model.context_tokens,
+        cost_tier=model.cost_tier,
+        version_id=model.version_id,
+        size_bytes=model.weights.size_bytes,
+        sha256=model.weights.sha256,
+        architecture=model.weights.header.architecture,
+        parallel=model.parallel,
+        upstreams=tuple(_upstream(instance) for instance in catalog.instances if instance.model.id == model.id),
+    )
+
+
+def _upstream(instance: Instance) -> Upstream:
+    return Upstream(
+        instance=str(instance.id),
+        profile=instance.profile.name,
+        unit=instance.id.unit,
+        host=UPSTREAM_HOST,
+        port=instance.port,
+        preload=instance.model.preload,
+    )
+
+
+def _persona(persona: Persona) -> RoutedPersona:
+    return RoutedPersona(
+        id=persona.id,
+        model_id=persona.model_id,
+        system_prompt=persona.system_prompt,
+        sampling=dict(persona.sampling),
+        stop=persona.stop,
+    )
+
+
+def _purpose(purpose: Purpose) -> RoutedPurpose:
+    return RoutedPurpose(
+        name=purpose.name,
+        candidates=purpose.candidates,
+        otherwise=purpose.otherwise,
+        is_default=purpose.is_default,
+    )

@@ -1,0 +1,130 @@
+"""The units: one per instance, one target per profile, the bus, the router, and the target that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kloros_infra.compiler.emit_env import PROMPT_CACHE_MIB
+from kloros_infra.compiler.emit_host import SERVICE_USER
+from kloros_infra.compiler.limits import MIB, RESTART_LIMIT, RESTART_S, memory_max_bytes, start_limit_interval_s
+from kloros_infra.compiler.rendering import Rendering
+from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
+from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile
+from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
+from kloros_infra.ir.placement import Placement
+
+LLAMA_SERVER = "llama-server"
+KLOROS_INFRA = "kloros-infra"
+"""Names of launchers: small scripts that apply writes, because where programs lie is the machine's business."""
+
+SERVER_START_LIMIT = {"restart_s": 1, "start_limit_burst": 10, "start_limit_interval_s": 60}
+"""The bus and the router start within a second; ten failures a minute are a fault that no restart mends."""
+
+
+def emit_instance(
+    instance: Instance, placement: Placement, *, catalog: Catalog, env_file: str, rendering: Rendering
+) -> str:
+    """Write the unit of one instance; `env_file` is relative, as in the tree."""
+    model, layout = instance.model, rendering.layout
+    command = (rendering.program(LLAMA_SERVER), "--alias", model.name)
+    memory_max = memory_max_bytes(
+        placement, weights_bytes=model.weights.size_bytes, prompt_cache_bytes=PROMPT_CACHE_MIB * MIB
+    )
+    return rendering.text(
+        "llama.service.j2",
+        description=unit_value(f"llama-server {instance.id} ({model.display_name})"),
+        model_id=model.id,
+        weights=f"sha256:{model.weights.sha256}" if model.weights.sha256 else "derived",
+        placement=unit_value(placement.engine),
+        targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
+        conflicts=_units(rival for rival in catalog.instances if _is_same_model_elsewhere(instance, rival)),
+        after=_units(_predecessors(instance, catalog)),
+        weights_path=layout.absolute(layout.weights_path(model.id, model.version_id)),
+        start_limit_interval_s=start_limit_interval_s(model.weights.size_bytes),
+        start_limit_burst=RESTART_LIMIT,
+        restart_s=RESTART_S,
+        env_path=layout.absolute(env_file),
+        exec_start=exec_start(command),
+        memory_max=f"{memory_max // MIB}M",
+        has_cards=bool(instance.profile.cards),
+    )
+
+
+def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str, str]]:
+    """Write every unit that is no instance: pairs of unit and text."""
+    if catalog.bus.is_managed:
+        yield BUS_UNIT, _bus(catalog.bus, rendering)
+    yield ROUTER_UNIT, _router(catalog, rendering)
+    yield PROFILE_UNIT, _profile_choice(rendering)
+    for profile in catalog.profiles:
+        yield profile_target(profile.name), _profile(profile, catalog, rendering)
+    yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=" ".join(_servers(catalog)))
+
+
+def _is_same_model_elsewhere(instance: Instance, other: Instance) -> bool:
+    return other.model.id == instance.model.id and other.profile != instance.profile
+
+
+def _predecessors(instance: Instance, catalog: Catalog) -> Iterator[Instance]:
+    """List instances of earlier profiles whose cards or port this one may be waiting for.
+
+    A unit that stops and one that starts are ordered by After= in either direction, stop first (systemd.unit(5)), so
+    that a profile switch frees VRAM before it fills it. One direction also keeps a stop of all of them free of cycles.
+    """
+    order = [profile.name for profile in catalog.profiles]
+    place = order.index(instance.profile.name)
+    cards = set(instance.profile.cards)
+    for other in catalog.instances:
+        is_earlier = order.index(other.profile.name) < place
+        if is_earlier and (cards & set(other.profile.cards) or other.model.id == instance.model.id):
+            yield other
+
+
+def _units(instances: Iterable[Instance]) -> str:
+    return " ".join(sorted(instance.id.unit for instance in instances))
+
+
+def _servers(catalog: Catalog) -> tuple[str, ...]:
+    bus = (BUS_UNIT,) if catalog.bus.is_managed else ()
+    return (*bus, ROUTER_UNIT, PROFILE_UNIT)
+
+
+def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
+    members = (instance for instance in catalog.instances if instance.profile.name == profile.name)
+    others = (other.name for other in catalog.profiles if other.name != profile.name)
+    cards = ", ".join(card.name for card in profile.cards) or "no GPU"
+    return rendering.text(
+        "profile.target.j2",
+        description=unit_value(f"KLoROS language models under profile {profile.name} ({cards})"),
+        conflicts=" ".join(sorted(profile_target(name) for name in others)),
+        wants=_units(instance for instance in members if instance.model.preload),
+    )
+
+
+def _profile_choice(rendering: Rendering) -> str:
+    command = (rendering.program(KLOROS_INFRA), "profile", "start")
+    return rendering.text("kloros-profile.service.j2", exec_start=exec_start(command))
+
+
+def _bus(bus: BusAddresses, rendering: Rendering) -> str:
+    command = (rendering.program(KLOROS_INFRA), "bus", "--xsub", bus.xsub, "--xpub", bus.xpub)
+    return _server("KLoROS ChemBus proxy", command, after="", rendering=rendering)
+
+
+def _router(catalog: Catalog, rendering: Rendering) -> str:
+    """The router notices a new routing table by itself, so it has no ExecReload=."""
+    routing = rendering.layout.absolute(rendering.layout.routing)
+    command = (rendering.program(KLOROS_INFRA), "router", "--routing", routing)
+    after = BUS_UNIT if catalog.bus.is_managed else ""
+    return _server("KLoROS language model router", command, after=after, rendering=rendering)
+
+
+def _server(description: str, command: tuple[str, ...], *, after: str, rendering: Rendering) -> str:
+    return rendering.text(
+        "server.service.j2",
+        description=description,
+        after=after,
+        user=SERVICE_USER,
+        exec_start=exec_start(command),
+        **SERVER_START_LIMIT,
+    )

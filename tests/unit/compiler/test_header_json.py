@@ -1,0 +1,92 @@
+"""The files beside the lock: what is written is what is read, and nonsense is refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kloros_infra.compiler.header_json import header_from_json, header_to_json
+from kloros_infra.ir.gguf import GgufHeader, Tensor
+from tests.factories import A_SHA256, a_gguf_header
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> GgufHeader:
+    """Draw headers whose facts are free and whose parts agree."""
+    count = st.integers(0, 2**40)
+    layers = draw(st.integers(1, 5))
+    names = st.one_of(
+        st.from_regex(r"[a-z_]{1,12}\.(weight|bias)", fullmatch=True),
+        st.builds("blk.{}.{}".format, st.integers(0, layers - 1), st.from_regex(r"[a-z_]{1,9}", fullmatch=True)),
+    )
+    rows = st.builds(
+        Tensor,
+        name=names,
+        type=st.sampled_from(["F32", "Q4_0", "MXFP4"]),
+        shape=st.lists(st.integers(1, 2**20), min_size=1, max_size=4).map(tuple),
+        size_bytes=count,
+    )
+    table = draw(st.lists(rows, min_size=1, max_size=6, unique_by=lambda tensor: tensor.name))
+    return replace(
+        a_gguf_header(layers=layers),
+        head_count_kv=tuple(draw(st.lists(count, min_size=layers, max_size=layers))),
+        sliding_window=draw(count),
+        chat_template_sha256=draw(st.sampled_from([None, A_SHA256])),
+        tensors=tuple(table),
+    )
+
+
+@given(headers())
+def test_what_is_written_is_what_is_read(header: GgufHeader) -> None:
+    assert header_from_json(header_to_json(header)) == header
+
+
+def test_each_tensor_has_its_line_and_the_text_ends_with_a_newline() -> None:
+    header = a_gguf_header()
+
+    text = header_to_json(header)
+
+    assert text.endswith("}\n")
+    assert '["blk.0.attn_q.weight", "Q4_0", [64, 64], 2304],' in text.splitlines()
+
+
+def a_change(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+    """Build a change of one key."""
+    return lambda data: data.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (a_change("layer_count", "2"), "layer_count: Input should be a valid integer"),
+        (a_change("layer_count", 0), "layer_count"),
+        (a_change("layer_count", 3), "head_count_kv has 2 entries for 3 layers"),
+        (a_change("colour", "red"), "colour: Extra inputs are not permitted"),
+        (a_change("tensors", []), "tensors"),
+        (a_change("tensors", [["a b", "F32", [1], 4]]), "'a b' is not a tensor's name"),
+        (a_change("tensors", [["blk.x.q", "F32", [1], 4]]), "'blk.x.q' is not a tensor's name"),
+        (a_change("tensors", [["blk.2.q", "F32", [1], 4]]), "beyond the last of 2 layers"),
+        (a_change("tensors", [["q", "F32", [1], 4]] * 2), "stands there twice"),
+        (a_change("tensors", [["q", "F32", [0], 4]]), "tensors.0.2.0: Input should be greater than 0"),
+        (a_change("tensors", [[1, 2, 3, 4]] * 2), "and 4 more"),
+        (lambda data: data.pop("architecture"), "architecture: Field required"),
+    ],
+)
+def test_nonsense_is_refused_in_words(change: Callable[[dict[str, Any]], Any], words: str) -> None:
+    data = json.loads(header_to_json(a_gguf_header()))
+    change(data)
+
+    with pytest.raises(ValueError, match=words):
+        header_from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\ufeff{}"])
+def test_text_that_is_no_header_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        header_from_json(text)
