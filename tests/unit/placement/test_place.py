@@ -1,0 +1,222 @@
+"""Which card gets which layers, and what is said when they do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.catalog import Card, Instance, Model, PlacementMode
+from kloros_infra.ir.lock import Origin
+from kloros_infra.ir.placement import Placement
+from kloros_infra.placement.place import check_together, place
+from kloros_infra.placement.published import derive_header
+from tests.factories import GIB, a_card, a_model, a_profile, an_instance, kloros_cards, some_weights
+
+MIB = 2**20
+
+
+def a_published_model(architecture: str, quantization: str, *, context_tokens: int, placement: PlacementMode) -> Model:
+    """Build a model with a derived header."""
+    header = derive_header(architecture, quantization)
+    assert header is not None
+    weights = some_weights(header=header, origin=Origin.DERIVED)
+    return a_model(architecture, weights=weights, context_tokens=context_tokens, placement=placement)
+
+
+def a_7b(
+    placement: PlacementMode = PlacementMode.AUTO, *cards: Card, shares: tuple[float, ...] | None = None
+) -> Instance:
+    """Build a Qwen2.5 7B Q4_0 at 16k tokens under a profile of these cards."""
+    model = a_published_model("qwen2.5-7b", "Q4_0", context_tokens=16384, placement=placement)
+    return an_instance(model, a_profile("max", *(cards or kloros_cards())), gpu_percentages=shares)
+
+
+def a_32b(placement: PlacementMode = PlacementMode.AUTO, *cards: Card) -> Instance:
+    """Build a Qwen2.5 32B Q5_K_M at 16k tokens."""
+    model = a_published_model("qwen2.5-32b", "Q5_K_M", context_tokens=16384, placement=placement)
+    return an_instance(model, a_profile("max", *(cards or kloros_cards())))
+
+
+def placed(instance: Instance) -> Placement:
+    """Place what is known to fit."""
+    placement, problems = place(instance)
+    assert problems == ()
+    assert placement is not None
+    return placement
+
+
+def refused(instance: Instance) -> Diagnostic:
+    """Place what is known not to fit, and give the one problem."""
+    placement, problems = place(instance)
+    assert placement is None
+    (problem,) = problems
+    return problem
+
+
+def layers(placement: Placement) -> dict[str, int]:
+    """Count the repeating layers on each device."""
+    return {load.device: load.layers for load in placement.loads}
+
+
+def test_without_cards_everything_is_on_the_cpu() -> None:
+    placement = placed(an_instance())
+
+    assert placement.engine == "cpu"
+    assert placement.is_cpu_only
+    assert placement.layer_devices == ("CPU",) * 3
+    (load,) = placement.loads
+    assert load.weights_bytes == an_instance().model.weights.header.weights_bytes
+    assert (load.card, load.capacity_bytes, load.layers) == (None, None, 2)
+
+
+@pytest.mark.parametrize("mode", PlacementMode)
+def test_without_cards_the_mode_does_not_matter(mode: PlacementMode) -> None:
+    assert placed(an_instance(a_model(placement=mode), gpu_percentages=())).engine == "cpu"
+
+
+def test_auto_takes_the_fastest_card_that_holds_the_whole_model() -> None:
+    placement = placed(a_7b())
+
+    assert placement.engine == "single"
+    assert layers(placement) == {"CUDA0": 28, "CPU": 0}
+    assert placement.layer_devices == ("CUDA0",) * 29
+
+
+def test_auto_passes_over_a_fast_card_that_is_too_small() -> None:
+    small, _, pascal = kloros_cards()
+    placement = placed(a_7b(PlacementMode.AUTO, replace(small, vram_bytes=4 * GIB), a_card(), pascal))
+
+    # The 1080 Ti is the faster of the two that are left, and the third of the profile.
+    assert layers(placement) == {"CUDA2": 28, "CPU": 0}
+    assert placement.loads[0].card == "gtx1080ti"
+
+
+def test_equally_fast_cards_are_taken_in_the_profile_s_order() -> None:
+    placement = placed(a_7b(PlacementMode.AUTO, a_card("b"), a_card("a")))
+
+    assert placement.loads[0].card == "b"
+
+
+def test_auto_divides_by_memory_what_no_card_holds() -> None:
+    placement = placed(a_32b())
+
+    assert placement.engine == "share"
+    assert placement.fits
+    assert sum(layers(placement).values()) == 64
+    assert list(layers(placement)) == ["CUDA0", "CUDA1", "CUDA2", "CPU"]
+    assert list(placement.layer_devices) == sorted(placement.layer_devices)
+    assert placement.layer_devices[-1] == "CUDA2"
+
+
+def test_auto_ignores_percentages() -> None:
+    assert placed(a_7b(shares=(0, 0, 100))) == placed(a_7b())
+
+
+def test_a_layer_is_moved_where_division_by_memory_leaves_one_card_too_full() -> None:
+    # The head of the last card makes it too full by its share alone.
+    cards = (
+        a_card("big", vram_bytes=18 * GIB, reserve_bytes=0, bandwidth_bytes_per_s=1),
+        a_card("little", vram_bytes=9 * GIB, reserve_bytes=0),
+    )
+    tight = a_32b(PlacementMode.AUTO, *cards)
+    assert place(replace(tight, model=replace(tight.model, placement=PlacementMode.SHARE)))[0] is None
+
+    assert placed(tight).fits
+
+
+def test_share_follows_the_percentages() -> None:
+    placement = placed(a_7b(PlacementMode.SHARE, shares=(80, 15, 5)))
+
+    assert placement.engine == "share"
+    # 23, 4 and 2 of 29, where the last of the last card is the head.
+    assert layers(placement) == {"CUDA0": 23, "CUDA1": 4, "CUDA2": 1, "CPU": 0}
+
+
+def test_a_card_without_a_share_is_not_used() -> None:
+    placement = placed(a_7b(PlacementMode.SHARE, shares=(0, 50, 50)))
+
+    assert layers(placement) == {"CUDA1": 15, "CUDA2": 13, "CPU": 0}
+
+
+def test_share_without_percentages_is_by_memory() -> None:
+    assert layers(placed(a_7b(PlacementMode.SHARE))) == {"CUDA0": 12, "CUDA1": 9, "CUDA2": 7, "CPU": 0}
+
+
+def test_fit_is_left_to_llama_server_and_never_refused() -> None:
+    placement = placed(a_32b(PlacementMode.FIT, a_card()))
+
+    assert placement.engine == "fit"
+    assert not placement.fits
+
+
+def test_keys_and_values_are_where_the_layers_are() -> None:
+    placement = placed(a_7b(PlacementMode.SHARE, shares=(80, 15, 5)))
+
+    assert [load.kv_bytes for load in placement.loads] == [23 * 32 * MIB, 4 * 32 * MIB, 1 * 32 * MIB, 0]
+
+
+@pytest.mark.parametrize("mode", [PlacementMode.AUTO, PlacementMode.SHARE])
+def test_what_does_not_fit_names_the_card_and_the_figures(mode: PlacementMode) -> None:
+    problem = refused(a_32b(mode, a_card()))
+
+    assert problem.code == "KI401"
+    assert "llama@qwen2.5-32b-max.service needs" in problem.detail
+    assert "on rtx3060 and has 11776 MiB there" in problem.detail
+    assert "1 x 16384 tokens" in problem.detail
+    assert problem.address == "models.qwen2.5-32b.profiles.max"
+
+
+def test_the_busiest_card_is_named() -> None:
+    problem = refused(
+        a_7b(PlacementMode.SHARE, *kloros_cards()[:2], a_card("tiny", vram_bytes=GIB), shares=(10, 10, 80))
+    )
+
+    assert "on tiny and has 512 MiB there" in problem.detail
+
+
+def test_cards_that_are_all_reserved_hold_nothing() -> None:
+    full = [a_card(name, vram_bytes=GIB, reserve_bytes=GIB) for name in ("a", "b")]
+
+    assert refused(a_7b(PlacementMode.AUTO, *full)).code == "KI401"
+
+
+@pytest.mark.parametrize("shares", [(50.0, 50.0), (0.0, 0.0, 0.0)])
+def test_shares_are_one_per_card_and_not_all_nothing(shares: tuple[float, ...]) -> None:
+    problem = refused(a_7b(PlacementMode.SHARE, shares=shares))
+
+    assert problem.code == "KI403"
+    assert problem.address == "models.qwen2.5-7b.profiles.max.gpu_percentages"
+
+
+def test_models_that_fit_alone_may_not_fit_together() -> None:
+    first = a_7b()
+    first = replace(first, model=replace(first.model, context_tokens=32768))
+    second = an_instance(a_model("other"), a_profile("max", *kloros_cards()))
+    third = replace(first, id=replace(first.id, model="third"))
+    fourth = replace(first, id=replace(first.id, model="fourth"))
+    instances = (first, second, third, fourth)
+
+    (problem,) = check_together({instance.id: placed(instance) for instance in instances})
+
+    assert problem.code == "KI402"
+    assert "Under profile max, rtx5080 has 15872 MiB" in problem.detail
+    rows = [line.split()[0] for line in problem.detail.splitlines()[1:]]
+    assert rows == [f"llama@{model}-max.service" for model in ("fourth", "other", "qwen2.5-7b", "third")]
+    assert problem.address == "profiles.max"
+
+
+def test_models_that_fit_together_are_no_problem() -> None:
+    first = a_7b()
+    second = replace(first, id=replace(first.id, model="second"))
+
+    assert check_together({instance.id: placed(instance) for instance in (first, second)}) == ()
+    assert check_together({}) == ()
+
+
+def test_models_on_the_cpu_or_by_fit_are_not_counted() -> None:
+    by_fit = a_32b(PlacementMode.FIT)
+    again = replace(by_fit, id=replace(by_fit.id, model="again"))
+
+    assert check_together({instance.id: placed(instance) for instance in (by_fit, again, an_instance())}) == ()
