@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from kloros_infra.ir.artifact import Artifact
-from kloros_infra.ir.observed import UnitState
+from kloros_infra.ir.observed import Installed, Listener, UnitState
 from kloros_infra.ir.plan import PlaceWeights
 
 
@@ -28,13 +28,16 @@ class ServiceManager(Protocol):
 
 
 class TargetFiles(Protocol):
-    """The files below the target root; paths are relative to it."""
+    """The files below the target root; paths are relative to it, writes are atomic, remove is idempotent."""
 
     def read(self, path: str) -> Artifact | None: ...
     def write(self, path: str, artifact: Artifact) -> None: ...
     def remove(self, path: str) -> None: ...
-    def installed(self) -> frozenset[str]: ...
-    def record_installed(self, paths: Collection[str]) -> None: ...
+    def installed(self) -> Installed: ...
+    def record_installed(self, installed: Installed) -> None: ...
+    def free_bytes(self, path: str) -> int:
+        """Say how much room there is where `path` is or will be."""
+        ...
 
 
 class WeightsStore(Protocol):
@@ -49,10 +52,11 @@ class WeightsStore(Protocol):
         ...
 
     def is_reachable(self, step: PlaceWeights) -> bool: ...
+    def remove(self, destination: str) -> None: ...
 
 
 class Health(Protocol):
-    """Asks a URL whether its server is ready."""
+    """Asks a server whether it is ready: http:// by its answer, tcp:// by accepting a connection."""
 
     def is_ready(self, url: str, timeout_s: float) -> bool: ...
 
@@ -60,8 +64,8 @@ class Health(Protocol):
 class ListeningPorts(Protocol):
     """Says who holds a TCP port."""
 
-    def holder(self, port: int) -> int | None:
-        """Give the pid that listens on a loopback port, 0 when it cannot be told, None when free."""
+    def listeners(self, port: int) -> tuple[Listener, ...]:
+        """Give the processes that listen on a loopback port; none when it is free."""
         ...
 
 
@@ -72,6 +76,9 @@ class Journal(Protocol):
     def after(self, index: int, step: str) -> None: ...
     def undone(self, index: int, step: str) -> None: ...
     def finish(self, outcome: str) -> None: ...
+    def unfinished(self) -> str | None:
+        """Give the step that the last apply had begun when it was killed, None when it finished."""
+        ...
 
 
 class Display(Protocol):

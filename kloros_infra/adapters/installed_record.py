@@ -1,0 +1,52 @@
+"""installed.json: what earlier applies put on the machine, with a checksum over itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kloros_infra.ir.lock import Sha256
+from kloros_infra.ir.observed import Installed
+
+# Relative, and no part of it may lead upwards.
+RelativePath = Annotated[str, Field(pattern=r"^[^/\x00]+(/[^/\x00]+)*$")]
+
+
+class InstalledSpec(BaseModel):
+    """The file as written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    digests: dict[RelativePath, Sha256]
+    is_unfinished: bool
+    owed: tuple[str, ...]
+    checksum: str
+
+
+def to_text(installed: Installed) -> str:
+    """Write the record; the same record gives the same bytes."""
+    body = {
+        "version": 1,
+        "digests": dict(sorted(installed.digests.items())),
+        "is_unfinished": installed.is_unfinished,
+        "owed": sorted(installed.owed),
+    }
+    return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
+
+
+def from_text(text: str) -> Installed | None:
+    """Read the record; None when a byte of it is not as it was written."""
+    try:
+        spec = InstalledSpec.model_validate_json(text)
+    except ValidationError:
+        return None
+    installed = Installed(spec.digests, spec.is_unfinished, frozenset(spec.owed))
+    return installed if to_text(installed) == text else None
+
+
+def _checksum(body: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

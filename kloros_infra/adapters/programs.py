@@ -1,0 +1,71 @@
+"""Find the programs that units run: llama-server, and kloros-infra itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.errors import ObstacleError
+
+PACKAGE_SCHEME = "package://"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program, and the folder of the libraries that came with it."""
+
+    path: str
+    library_path: str | None = None
+
+
+def find_llama_server(reference: str) -> Program:
+    """Find an absolute path or `package://module/file`; raise ObstacleError when it cannot be run."""
+    file = _in_package(reference) if reference.startswith(PACKAGE_SCHEME) else Path(reference)
+    if file is None or not file.is_file():
+        raise ObstacleError([_missing(reference, file)])
+    if not os.access(file, os.X_OK):
+        raise ObstacleError([_not_executable(file)])
+    # A wheel keeps the libraries beside the program; a distribution's are found by the loader.
+    has_libraries = any(file.parent.glob("lib*.so*"))
+    return Program(str(file), str(file.parent) if has_libraries else None)
+
+
+def own_command() -> tuple[str, ...]:
+    """Say how to run kloros-infra as it is installed here, whatever PATH a unit has."""
+    return (sys.executable, "-m", "kloros_infra")
+
+
+def _in_package(reference: str) -> Path | None:
+    """Look a file up beside a module; the module is found, not imported."""
+    module, _, file = reference.removeprefix(PACKAGE_SCHEME).partition("/")
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return next((path for folder in folders if (path := Path(folder) / file).exists()), None)
+
+
+def _missing(reference: str, file: Path | None) -> Diagnostic:
+    where = f"{reference} names a package that is not installed, or a file that it lacks"
+    return Diagnostic(
+        code="KI514",
+        summary="llama-server not found",
+        detail=f"{where if reference.startswith(PACKAGE_SCHEME) else f'{file} does not exist'}.",
+        hint="Set hosts.<name>.llama_server to the program's path, or get one with `pip install 'kloros-infra[demo]'`.",
+        address="program.llama-server",
+    )
+
+
+def _not_executable(file: Path) -> Diagnostic:
+    return Diagnostic(
+        code="KI515",
+        summary="llama-server cannot be run",
+        detail=f"{file} is not executable for this user.",
+        hint=f"chmod +x {file}, or name another program in hosts.<name>.llama_server.",
+        address="program.llama-server",
+    )

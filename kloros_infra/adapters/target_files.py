@@ -1,0 +1,184 @@
+"""Files below a target root: whole or not at all, and never outside the root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from kloros_infra.adapters import installed_record
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.errors import ObstacleError
+from kloros_infra.ir.artifact import Artifact, Link, TextFile
+from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.observed import Installed
+
+TEMPORARY = ".kloros-tmp"
+FOLDER_MODE = 0o755
+
+
+class RootedFiles:
+    """Reads and replaces files of one target root.
+
+    A file is written beside its place, synced, renamed over it, and the folder synced: after a crash there is the
+    old file or the new one. One process writes at a time (`apply_lock`), so a temporary file's name is fixed and
+    what a killed run left is overwritten or swept.
+    """
+
+    def __init__(self, root: Path, layout: Layout | None = None) -> None:
+        self._root = root
+        self._layout = layout or Layout()
+
+    def read(self, path: str) -> Artifact | None:
+        """Read what is at a path; raise ObstacleError when it is neither file nor link."""
+        place = self._place(path)
+        try:
+            found = place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISLNK(found.st_mode):
+            return Link(str(place.readlink()))
+        if not stat.S_ISREG(found.st_mode):
+            raise ObstacleError([_not_a_file(path)])
+        # Bytes that are not UTF-8 survive a round trip, and equal no text of ours.
+        return TextFile(place.read_bytes().decode("utf-8", "surrogateescape"), stat.S_IMODE(found.st_mode))
+
+    def write(self, path: str, artifact: Artifact) -> None:
+        """Put an artifact in place atomically, with the folders above it."""
+        place = self._place(path)
+        self._make_folders(place.parent)
+        scratch = place.with_name(f".{place.name}{TEMPORARY}")
+        scratch.unlink(missing_ok=True)
+        try:
+            _create(scratch, artifact)
+            scratch.replace(place)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        _sync_folder(place.parent)
+
+    def remove(self, path: str) -> None:
+        """Take a file or link away, and the folders of ours that become empty; nothing when it is gone."""
+        place = self._place(path)
+        try:
+            place.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        _sync_folder(place.parent)
+        self._prune(PurePosixPath(path).parent)
+
+    def installed(self) -> Installed:
+        """Read what earlier applies recorded; raise ObstacleError when the record is damaged."""
+        found = self.read(self._record)
+        if found is None:
+            return Installed()
+        installed = installed_record.from_text(found.text) if isinstance(found, TextFile) else None
+        if installed is None:
+            raise ObstacleError([_damaged(self._record)])
+        return installed
+
+    def record_installed(self, installed: Installed) -> None:
+        """Remember what is ours; when that is complete, sweep what a killed run left half-written."""
+        self.write(self._record, TextFile(installed_record.to_text(installed)))
+        if not installed.is_unfinished:
+            self._sweep(installed.digests)
+
+    def free_bytes(self, path: str) -> int:
+        """Say how much room there is where `path` is or will be."""
+        place = self._place(path)
+        return shutil.disk_usage(next(folder for folder in place.parents if folder.exists())).free
+
+    @property
+    def _record(self) -> str:
+        return f"{self._layout.state}/installed.json"
+
+    def _place(self, path: str) -> Path:
+        """Find the place of a relative path; a link on the way must not lead out of the root."""
+        parts = PurePosixPath(path).parts
+        place = self._root.joinpath(*parts)
+        is_inside = bool(parts) and not path.startswith("/") and ".." not in parts
+        if not is_inside or not place.parent.resolve().is_relative_to(self._root.resolve()):
+            raise ObstacleError([_outside(path)])
+        return place
+
+    def _make_folders(self, folder: Path) -> None:
+        """Create missing folders with a mode that the umask does not decide."""
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir()
+            one.chmod(FOLDER_MODE)
+            _sync_folder(one.parent)
+
+    def _prune(self, folder: PurePosixPath) -> None:
+        """Remove empty folders upwards as long as they can only be ours."""
+        for one in (folder, *folder.parents):
+            if not self._is_own_folder(one):
+                return
+            try:
+                self._root.joinpath(one).rmdir()
+            except OSError:
+                return
+
+    def _is_own_folder(self, folder: PurePosixPath) -> bool:
+        own = (PurePosixPath(self._layout.env).parent, PurePosixPath(self._layout.programs).parent)
+        is_beside_unit = folder.parent == PurePosixPath(self._layout.units) and folder.suffix in (".wants", ".d")
+        return is_beside_unit or any(folder.is_relative_to(one) for one in own)
+
+    def _sweep(self, paths: Iterable[str]) -> None:
+        folders = {self._layout.env, self._layout.units, self._layout.programs, self._layout.state}
+        for folder in sorted(folders | {str(PurePosixPath(path).parent) for path in paths}):
+            for left in self._root.joinpath(folder).glob(f".*{TEMPORARY}"):
+                left.unlink(missing_ok=True)
+
+
+def _create(file: Path, artifact: Artifact) -> None:
+    if isinstance(artifact, Link):
+        file.symlink_to(artifact.target)
+        return
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(artifact.text.encode("utf-8", "surrogateescape"))
+        stream.flush()
+        os.fchmod(descriptor, artifact.mode)
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename or removal durable; see fsync(2) on directories."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _outside(path: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI516",
+        summary="Path leaves the target root",
+        detail=f"{path!r} is not below the root, or a link on the way to it leads outside.",
+        hint="Replace the link by a folder, or choose another root.",
+        address=f"file.{path}",
+    )
+
+
+def _not_a_file(path: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI517",
+        summary="Not a file",
+        detail=f"/{path} is a folder or a device, where a generated file belongs.",
+        hint="Move it away.",
+        address=f"file.{path}",
+    )
+
+
+def _damaged(path: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI518",
+        summary="The record of installed files is damaged",
+        detail=f"/{path} cannot be read, so it is not known which files are ours.",
+        hint="Remove it: files that equal the generated ones are taken over again, others are reported one by one.",
+        address=f"file.{path}",
+    )

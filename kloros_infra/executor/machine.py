@@ -1,0 +1,30 @@
+"""The machine that a plan is carried out on: one port for each outside thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kloros_infra.executor.ports import (
+    Clock,
+    Display,
+    Health,
+    Journal,
+    ListeningPorts,
+    ServiceManager,
+    TargetFiles,
+    WeightsStore,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that apply may touch."""
+
+    files: TargetFiles
+    manager: ServiceManager
+    weights: WeightsStore
+    health: Health
+    ports: ListeningPorts
+    journal: Journal
+    display: Display
+    clock: Clock

@@ -1,0 +1,36 @@
+"""Look at a machine: what plan compares with what we want. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kloros_infra.executor.ports import ServiceManager, TargetFiles, WeightsStore
+from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.observed import ActiveState, Observed, UnitState
+
+
+def observe(
+    files: TargetFiles,
+    manager: ServiceManager | None,
+    weights: WeightsStore,
+    *,
+    paths: Collection[str],
+    layout: Layout,
+) -> Observed:
+    """Read `paths` and everything that earlier applies installed, the units among them, and the store.
+
+    Without a manager no unit is looked at, and nothing will be planned for any.
+    """
+    installed = files.installed()
+    concerned = sorted({*paths, *installed.digests})
+    found = {path: artifact for path in concerned if (artifact := files.read(path)) is not None}
+    units = tuple(unit for path in concerned if (unit := layout.unit_at(path)) is not None)
+    states = manager.states(units) if manager is not None and units else {}
+    # A manager knows nothing of a unit whose file it has not read yet.
+    unknown = () if manager is None else (unit for unit in units if unit not in states)
+    return Observed(
+        files=found,
+        installed=installed,
+        weights=weights.verified(),
+        units={**states, **{unit: UnitState(unit, ActiveState.INACTIVE) for unit in unknown}},
+    )

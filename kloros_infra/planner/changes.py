@@ -1,0 +1,158 @@
+"""Changes for people: what differs, gathered by address, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.plan import Action, Change, KeyChange, PlaceWeights
+from kloros_infra.planner.address import (
+    address_order,
+    owner_of,
+    path_address,
+    store_address,
+    unit_address,
+    weights_address,
+)
+from kloros_infra.planner.figures import size_text
+from kloros_infra.planner.file_changes import Cause, FileChange
+from kloros_infra.planner.text_keys import artifact_changes
+from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, env_paths, environment
+from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_changes, unit_keys, unquoted
+
+HIDDEN_VALUE = "(sensitive value)"
+
+# Of a new unit only what tells it from the others is shown; the whole file is in generated/.
+TELLING_KEYS = frozenset({"Service.ExecStart", "Unit.Wants"})
+
+
+def changes(
+    both: Comparison, units: Mapping[str, UnitChange], place: Iterable[PlaceWeights], remove: Iterable[str]
+) -> tuple[Change, ...]:
+    """Gather everything that differs by address; `remove` lists the store paths whose weights go."""
+    owners = env_owners(both)
+    by_unit: dict[str, list[FileChange]] = {unit: [] for unit in units}
+    found: list[Change] = [_weights_change(step, both) for step in place]
+    found += [Change(store_address(path, both.desired.layout), Action.DELETE, Cause.DESTROYED) for path in remove]
+    for file in both.files.values():
+        owner = owners.get(file.path) or owner_of(file.path, both.desired.layout)
+        if owner is None:
+            found.append(_file_change(file, both))
+        else:
+            by_unit.setdefault(owner, []).append(file)
+    found += [_unit_change(unit, files, units.get(unit), both) for unit, files in by_unit.items()]
+    return tuple(sorted(found, key=lambda change: address_order(change.address)))
+
+
+def env_owners(both: Comparison) -> dict[str, str]:
+    """Map each env file to the unit that reads it, now or before."""
+    desired = both.desired
+    owners: dict[str, str] = {}
+    for files in (both.observed.files, desired.tree):
+        for path, artifact in files.items():
+            unit = desired.layout.unit_at(path)
+            if unit is not None and isinstance(artifact, TextFile):
+                owners |= dict.fromkeys(env_paths(artifact.text, desired), unit)
+    # An env file whose unit file is gone is still known by its name: <instance>.<hash>.env.
+    for path in both.files:
+        if path.startswith(f"{desired.layout.env}/") and path not in owners:
+            owners[path] = f"llama@{path.removeprefix(f'{desired.layout.env}/').rsplit('.', 2)[0]}.service"
+    return owners
+
+
+def _weights_change(step: PlaceWeights, both: Comparison) -> Change:
+    address, before = weights_address(step.key), both.observed.weights.get(step.destination)
+    if before is not None:
+        return Change(address, Action.UPDATE, "the lock pins other bytes", (KeyChange("sha256", before, step.sha256),))
+    keys = (KeyChange("size", None, size_text(step.size_bytes)), KeyChange("source", None, ", ".join(step.sources)))
+    return Change(address, Action.CREATE, "not in the store yet", keys)
+
+
+def _file_change(file: FileChange, both: Comparison) -> Change:
+    address = path_address(file.path, both.desired.layout)
+    if file.before is None:
+        return Change(address, Action.CREATE, file.cause)
+    if file.after is None:
+        return Change(address, Action.DELETE, file.cause)
+    return Change(address, Action.UPDATE, file.cause, artifact_changes(file.before, file.after))
+
+
+def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Change:
+    keys, hidden = _unit_keys(unit, files, both)
+    action = _action(both.desired.layout.unit_path(unit), files, change)
+    # A unit that is new is not running: that goes without saying.
+    is_told = change is not None and not (action is Action.CREATE and change.verb is Verb.START)
+    reasons = [*_causes(unit, files, both), *([change.reason] if change and is_told else [])]
+    return Change(
+        address=unit_address(unit),
+        action=action,
+        reason="; ".join(dict.fromkeys(reasons)),
+        keys=keys,
+        unit_action="" if change is None else "restart" if change.verb.is_restart else change.verb,
+        seconds=0.0 if change is None else change.seconds,
+        hidden=hidden,
+    )
+
+
+def _causes(unit: str, files: list[FileChange], both: Comparison) -> list[str]:
+    """A unit's own file says best why; an env file that only gave way to another says nothing."""
+    layout = both.desired.layout
+    own = [file.cause for file in files if file.path == layout.unit_path(unit)]
+    rest = [file.cause for file in files if file.after is not None or not file.path.startswith(f"{layout.env}/")]
+    return [str(cause) for cause in own or rest or (file.cause for file in files)]
+
+
+def _action(unit_path: str, files: list[FileChange], change: UnitChange | None) -> Action:
+    own = next((file for file in files if file.path == unit_path), None)
+    if own is not None and own.before is None:
+        return Action.CREATE
+    if own is not None and own.after is None:
+        return Action.DELETE
+    if change is not None and change.verb.is_restart:
+        return Action.REPLACE
+    if files or change is None or change.verb is Verb.START_AGAIN:
+        return Action.UPDATE
+    return Action.STOP if change.verb is Verb.STOP else Action.START
+
+
+def _unit_keys(unit: str, files: list[FileChange], both: Comparison) -> tuple[tuple[KeyChange, ...], int]:
+    """Compare a unit with its env files and links as one block; say how many keys are not listed."""
+    before, after = _block(unit, both.observed.files, both), _block(unit, both.desired.tree, both)
+    differing = key_changes(before, after)
+    listed = differing if before else tuple(change for change in differing if _is_telling(change.key))
+    listed = listed if after else ()
+    layout = both.desired.layout
+    links = (file for file in files if owner_of(file.path, layout) and file.path != layout.unit_path(unit))
+    beside = (change for file in links for change in _beside(file))
+    hidden = len(before.keys() | after.keys()) - len(listed)
+    return (*(_shown(change) for change in listed), *beside), hidden if files and after else 0
+
+
+def _is_telling(key: str) -> bool:
+    return key in TELLING_KEYS or "." not in key
+
+
+def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[str, str]:
+    """All settings of a unit by name; the hash in its env file's name says nothing to a person."""
+    artifact = files.get(both.desired.layout.unit_path(unit))
+    if not isinstance(artifact, TextFile):
+        return {}
+    settings = unit_keys(artifact.text) | environment(unit, files, both.desired)
+    settings.pop(ENVIRONMENT_FILE, None)
+    return settings
+
+
+def _beside(file: FileChange) -> tuple[KeyChange, ...]:
+    """A link or drop-in next to the unit file."""
+    if file.before is not None and file.after is not None:
+        return artifact_changes(file.before, file.after)
+    name = "/".join(file.path.rsplit("/", 2)[-2:])
+    return (KeyChange(name, "present" if file.before else None, "present" if file.after else None),)
+
+
+def _shown(change: KeyChange) -> KeyChange:
+    if is_secret(change.key):
+        return KeyChange(change.key, change.before and HIDDEN_VALUE, change.after and HIDDEN_VALUE)
+    before, after = (value and unquoted(value) for value in (change.before, change.after))
+    # The same value in other quotes: show it as written, or the line would say that nothing changes.
+    return change if before == after else KeyChange(change.key, before, after)

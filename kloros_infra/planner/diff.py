@@ -1,0 +1,51 @@
+"""Station 5: Desired + Observed → Plan.
+
+Files are compared with what is there and with what we remember having put there, units with what they run by; both
+become changes for people and steps for the executor. The same two sides give the same plan, and a machine that is
+as desired gives an empty one.
+"""
+
+from __future__ import annotations
+
+from kloros_infra.diagnostics import Problems
+from kloros_infra.ir.observed import Observed
+from kloros_infra.ir.plan import PlaceWeights, Plan
+from kloros_infra.planner.address import desired_addresses
+from kloros_infra.planner.changes import changes, env_owners
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.file_changes import file_changes, foreign_paths
+from kloros_infra.planner.obstacles import problems, refusals
+from kloros_infra.planner.order import Work, ports, steps
+from kloros_infra.planner.unit_changes import Comparison, unit_changes
+
+
+def plan(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
+    """Say what must change so that the machine becomes as desired, and what stands in the way."""
+    place = missing_weights(desired, observed)
+    remove = unwanted_weights(desired, observed)
+    replaced = frozenset(step.destination for step in place if step.destination in observed.weights)
+    foreign = frozenset(foreign_paths(desired, observed))
+    both = Comparison(desired, observed, file_changes(desired, observed), foreign, replaced)
+    units = unit_changes(both)
+    work = Work(both, units, place, remove)
+    found = changes(both, units, place, remove)
+    addresses = desired_addresses(desired, env_owners(both))
+    made = Plan(
+        changes=found,
+        steps=steps(work),
+        unchanged=len(addresses - {change.address for change in found}),
+        ports=ports(work),
+        refusals=refusals(desired, observed),
+    )
+    return made, problems(desired, observed)
+
+
+def missing_weights(desired: Desired, observed: Observed) -> tuple[PlaceWeights, ...]:
+    """List weights that the store lacks, or holds with other bytes than the lock pins."""
+    return tuple(step for step in desired.weights if observed.weights.get(step.destination) != step.sha256)
+
+
+def unwanted_weights(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """List store paths to empty: none, unless it was asked for, as weights are dear to fetch again."""
+    wanted = frozenset(step.destination for step in desired.weights)
+    return () if desired.keeps_weights else tuple(sorted(observed.weights.keys() - wanted))

@@ -1,0 +1,90 @@
+"""Files that differ, path by path, and why: models.yaml, or somebody on the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kloros_infra.ir.artifact import Artifact, ArtifactTree, Link
+from kloros_infra.ir.observed import Installed, Observed
+from kloros_infra.planner.desired import Desired
+
+
+class Cause(StrEnum):
+    """Why a file differs, in the words that a plan shows."""
+
+    NEW = "not installed yet"
+    CONFIGURED = "models.yaml asks for something else"
+    GONE = "no longer in models.yaml"
+    DESTROYED = "everything of ours is destroyed"
+    ALTERED = "changed on the machine"
+    MISSING = "removed on the machine"
+    INTERRUPTED = "an earlier apply was interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One path that differs; None stands for absent."""
+
+    path: str
+    before: Artifact | None
+    after: Artifact | None
+    cause: Cause
+
+
+def digest(artifact: Artifact) -> str:
+    """Give one value for a whole artifact, mode and kind included."""
+    written = f"link {artifact.target}" if isinstance(artifact, Link) else f"{artifact.mode:o} {artifact.text}"
+    return hashlib.sha256(written.encode(errors="surrogateescape")).hexdigest()
+
+
+def installed_tree(tree: ArtifactTree) -> Mapping[str, str]:
+    """Say what to remember of a tree once it is on the machine."""
+    return {path: digest(tree[path]) for path in sorted(tree)}
+
+
+def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """List paths where something stands that we did not put there and that differs from what we would put."""
+    return tuple(
+        path
+        for path in sorted(desired.tree.keys() & observed.files.keys())
+        if path not in observed.installed.digests and observed.files[path] != desired.tree[path]
+    )
+
+
+def file_changes(desired: Desired, observed: Observed) -> dict[str, FileChange]:
+    """Compare what we want and what we once installed with what is there; foreign files are left out."""
+    foreign = frozenset(foreign_paths(desired, observed))
+    paths = (desired.tree.keys() | observed.installed.digests.keys()) - foreign
+    changes: dict[str, FileChange] = {}
+    for path in sorted(paths):
+        before, after = observed.files.get(path), desired.tree.get(path)
+        if before != after:
+            changes[path] = FileChange(path, before, after, _cause(path, desired, observed))
+    return changes
+
+
+def _cause(path: str, desired: Desired, observed: Observed) -> Cause:
+    before, installed = observed.files.get(path), observed.installed
+    if path not in desired.tree:
+        return Cause.DESTROYED if desired.is_destroyed else Cause.GONE
+    if path not in installed.digests:
+        return Cause.NEW
+    if before is not None and digest(before) == installed.digests[path]:
+        return Cause.CONFIGURED
+    if installed.is_unfinished:
+        return Cause.INTERRUPTED
+    return Cause.MISSING if before is None else Cause.ALTERED
+
+
+def during(desired: Desired, observed: Observed, owed: frozenset[str]) -> Installed:
+    """Say what to remember before the first write: old and new paths are all ours."""
+    digests = {**observed.installed.digests, **installed_tree(desired.tree)}
+    return Installed(digests, is_unfinished=True, owed=owed | observed.installed.owed)
+
+
+def afterwards(desired: Desired) -> Installed:
+    """Say what to remember once every step is done."""
+    return Installed(installed_tree(desired.tree))

@@ -1,0 +1,58 @@
+"""What keeps a plan from being carried out, as far as comparing can tell."""
+
+from __future__ import annotations
+
+from kloros_infra.diagnostics import Diagnostic, Problems, Severity
+from kloros_infra.ir.observed import Observed
+from kloros_infra.planner.desired import DerivedWeights, Desired
+from kloros_infra.planner.file_changes import foreign_paths
+
+
+def foreign_file(path: str) -> Diagnostic:
+    """Report a file that is in the way and is not ours."""
+    return Diagnostic(
+        code="KI501",
+        summary="Foreign file in the way",
+        detail=f"/{path} exists, differs from what models.yaml asks for, and was not put there by an apply.",
+        hint="Move it away, or make it equal to the generated file to have it taken over.",
+        address=f"file.{path}",
+    )
+
+
+def unpinned_weights(weights: DerivedWeights) -> Diagnostic:
+    """Warn that a plan shows a model which apply will refuse."""
+    return Diagnostic(
+        code="KI502",
+        summary="Weights are not pinned",
+        detail=f"The lock holds only a derived header of {weights.key}: no size or checksum of a real file.",
+        hint="Run `kloros-infra lock` where the file can be reached; until then this model can be planned only.",
+        severity=Severity.WARNING,
+        address=f"weights.{weights.key}",
+    )
+
+
+def refused_weights(weights: DerivedWeights) -> Diagnostic:
+    """Refuse the instances of a model whose weights are not pinned."""
+    return Diagnostic(
+        code="KI503",
+        summary="Weights cannot be placed",
+        detail=f"{weights.key} is not pinned and cannot be verified; it is needed by {', '.join(weights.units)}.",
+        hint="Run `kloros-infra lock` where the file can be reached, or take the model out of models.yaml.",
+        address=f"weights.{weights.key}",
+    )
+
+
+def problems(desired: Desired, observed: Observed) -> Problems:
+    """List what a plan must say about its own limits: foreign files stop it, unpinned weights do not."""
+    return (
+        *(foreign_file(path) for path in foreign_paths(desired, observed)),
+        *(unpinned_weights(weights) for weights in desired.derived),
+    )
+
+
+def refusals(desired: Desired, observed: Observed) -> Problems:
+    """List why apply must not even begin."""
+    return (
+        *(foreign_file(path) for path in foreign_paths(desired, observed)),
+        *(refused_weights(weights) for weights in desired.derived),
+    )

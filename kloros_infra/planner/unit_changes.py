@@ -1,0 +1,197 @@
+"""What happens to each unit: start, restart, stop or nothing, and why.
+
+A running unit is left alone as long as nothing it runs by differs. What it runs by is more than its file: its env
+file, its program and its weights can be replaced under it, and an apply that was killed may owe it a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.names import BUS_UNIT
+from kloros_infra.ir.observed import ActiveState, Observed, UnitState
+from kloros_infra.planner.cost import expected_load_s
+from kloros_infra.planner.desired import Desired, DesiredUnit, Run
+from kloros_infra.planner.file_changes import Cause, FileChange
+from kloros_infra.planner.unit_keys import (
+    ENVIRONMENT_FILE,
+    env_keys,
+    environment_files,
+    program,
+    restart_keys,
+    unit_keys,
+)
+
+PORT = "LLAMA_ARG_PORT"
+WANTING_KEYS = ("Unit.Wants", "Unit.Requires")
+
+
+class Verb(StrEnum):
+    """What happens to a unit; `MOVE` is a restart that stops early, as another unit takes over its old port."""
+
+    START = "start"
+    RESTART = "restart"
+    MOVE = "restart elsewhere"
+    START_AGAIN = "start what it wants"
+    STOP = "stop"
+
+    @property
+    def is_restart(self) -> bool:
+        return self in (Verb.RESTART, Verb.MOVE)
+
+    @property
+    def is_start(self) -> bool:
+        """Say whether the unit binds its ports and has to become ready."""
+        return self in (Verb.START, Verb.RESTART, Verb.MOVE)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    """One unit that is started, restarted or stopped."""
+
+    unit: str
+    verb: Verb
+    reason: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The two sides, the files that differ, the paths that are not ours, and store paths that get other weights."""
+
+    desired: Desired
+    observed: Observed
+    files: Mapping[str, FileChange]
+    foreign: frozenset[str]
+    replaced_weights: frozenset[str]
+
+
+def unit_changes(both: Comparison) -> dict[str, UnitChange]:
+    """Decide about every unit, in start order, then about those that are ours no longer."""
+    changes: dict[str, UnitChange] = {}
+    for unit in both.desired.units:
+        state = both.observed.units.get(unit.unit)
+        is_ours = both.desired.layout.unit_path(unit.unit) not in both.foreign
+        change = _unit_change(unit, state, both) if state is not None and is_ours else None
+        if change is not None:
+            changes[unit.unit] = change
+    for name in removed_units(both):
+        state = both.observed.units.get(name)
+        if state is not None and _is_up(state):
+            cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
+            changes[name] = UnitChange(name, Verb.STOP, cause)
+    return changes
+
+
+def removed_units(both: Comparison) -> tuple[str, ...]:
+    """List the units that we once installed and want no longer, last started first."""
+    layout = both.desired.layout
+    units = (layout.unit_at(path) for path in both.observed.installed.digests if path not in both.desired.tree)
+    return tuple(sorted((unit for unit in units if unit is not None), key=stop_rank))
+
+
+def stop_rank(unit: str) -> tuple[int, str]:
+    """Targets let go of what they hold, then who asks stops before who answers, and the bus carries both."""
+    if unit.endswith(".target"):
+        return (0, unit)
+    return (3 if unit == BUS_UNIT else 2 if unit.startswith("llama@") else 1, unit)
+
+
+def _is_up(state: UnitState) -> bool:
+    return state.active not in (ActiveState.INACTIVE, ActiveState.FAILED, ActiveState.DEACTIVATING)
+
+
+def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitChange | None:
+    if unit.run is Run.NEVER:
+        reason = f"profile {both.desired.profile} is active"
+        return UnitChange(unit.unit, Verb.STOP, reason) if _is_up(state) else None
+    if unit.unit.endswith(".target"):
+        return _target_change(unit, state, both)
+    # systemd applies a changed path, timer or slice with the reload; only processes keep what they started with.
+    if _is_up(state) and unit.unit.endswith(".service"):
+        reasons = tuple(_restart_reasons(unit, both))
+        if reasons:
+            verb = Verb.MOVE if _moves_port(unit.unit, both) else Verb.RESTART
+            return UnitChange(unit.unit, verb, "; ".join(reasons), expected_load_s(unit.load_bytes))
+    if unit.run is Run.ALWAYS and not state.is_active:
+        return UnitChange(unit.unit, Verb.START, _why_down(state), expected_load_s(unit.load_bytes))
+    return None
+
+
+def _target_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitChange | None:
+    """A new member of a running target starts only when the target is started again (systemd.target(5))."""
+    if unit.run is not Run.ALWAYS:
+        return None
+    if not state.is_active:
+        return UnitChange(unit.unit, Verb.START, _why_down(state))
+    if unit.unit in both.observed.installed.owed or _wants_differ(unit.unit, both):
+        return UnitChange(unit.unit, Verb.START_AGAIN, "what it wants differs")
+    return None
+
+
+def _wants_differ(target: str, both: Comparison) -> bool:
+    path = both.desired.layout.unit_path(target)
+    before, after = (unit_keys(_text(files.get(path)) or "") for files in (both.observed.files, both.desired.tree))
+    return any(before.get(key) != after.get(key) for key in WANTING_KEYS)
+
+
+def _why_down(state: UnitState) -> str:
+    if state.active is ActiveState.FAILED:
+        return f"failed: {state.result} {state.exit_status}"
+    return "not running" if state.active is ActiveState.INACTIVE else f"not running ({state.active})"
+
+
+def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
+    desired, observed = both.desired, both.observed
+    if unit.unit in observed.installed.owed:
+        yield "an interrupted apply left it running with its old definition"
+    path = desired.layout.unit_path(unit.unit)
+    before, after = _text(observed.files.get(path)), _text(desired.tree.get(path)) or ""
+    keys = frozenset() if before is None else restart_keys(before, after)
+    if before is None:
+        yield "its unit file was missing"
+    if keys - {ENVIRONMENT_FILE}:
+        yield "its definition differs"
+    if ENVIRONMENT_FILE in keys or any(_alters_environment(both, env_path) for env_path in env_paths(after, desired)):
+        yield "its environment differs"
+    if _relative(program(after), desired) in both.files:
+        yield "its program differs"
+    if unit.weights in both.replaced_weights:
+        yield "its weights differ"
+
+
+def _alters_environment(both: Comparison, path: str) -> bool:
+    """Say whether values differ; how the file spells them does not matter to the process."""
+    change = both.files.get(path)
+    return change is not None and env_keys(_text(change.before) or "") != env_keys(_text(change.after) or "")
+
+
+def _moves_port(unit: str, both: Comparison) -> bool:
+    """Say whether the unit leaves its port, which another unit of this plan may be about to bind."""
+    old, new = environment(unit, both.observed.files, both.desired), environment(unit, both.desired.tree, both.desired)
+    return PORT in old and old[PORT] != new.get(PORT)
+
+
+def environment(unit: str, files: Mapping[str, Artifact], desired: Desired) -> dict[str, str]:
+    """Read what a unit's env files set, as one side of the comparison has them."""
+    text = _text(files.get(desired.layout.unit_path(unit))) or ""
+    values: dict[str, str] = {}
+    for path in env_paths(text, desired):
+        values |= env_keys(_text(files.get(path)) or "")
+    return values
+
+
+def env_paths(text: str, desired: Desired) -> tuple[str, ...]:
+    """List the env files that a unit file names, relative to the root."""
+    return tuple(_relative(path, desired) for path in environment_files(text))
+
+
+def _relative(path: str, desired: Desired) -> str:
+    return path.removeprefix(desired.layout.absolute(""))
+
+
+def _text(artifact: Artifact | None) -> str | None:
+    return artifact.text if isinstance(artifact, TextFile) else None

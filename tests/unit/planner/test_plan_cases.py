@@ -1,0 +1,100 @@
+"""Each folder of tests/cases/plan is a machine, what is wanted of it, and the plan in expected.txt.
+
+case.yaml: `before` and `after` change the standard site (before: null is a machine that we never touched, after:
+destroy wants nothing), `machine` then changes what is found on it. KLOROS_WRITE_CASES=1 writes what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kloros_infra.executor.journal_record import describe
+from kloros_infra.ir.artifact import Link, TextFile
+from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.planner.desired import Desired, nothing_desired
+from kloros_infra.planner.diff import plan
+from kloros_infra.planner.explain import explain
+from tests.sites import LAYOUT, MiniModel, Site, converged, fresh
+
+FOLDER = Path(__file__).parents[2] / "cases" / "plan"
+CASES = sorted(path.parent for path in FOLDER.glob("*/case.yaml"))
+
+
+def a_site(edits: dict[str, Any]) -> Site:
+    """Apply a case's edits to the standard site."""
+    edits = dict(edits)
+    models = {model.name: model for model in Site().models}
+    for name, fields in edits.pop("models", {}).items():
+        if fields is None:
+            del models[name]
+        else:
+            models[name] = replace(models.get(name, MiniModel(name, {"max": 8700})), **fields)
+    return replace(Site(), models=tuple(models.values()), **edits)
+
+
+def wanted(after: Any) -> Desired:
+    if after in ("destroy", "destroy with weights"):
+        return nothing_desired(LAYOUT, with_weights=after == "destroy with weights")
+    return a_site(after or {}).desired()
+
+
+def found(case: dict[str, Any], desired: Desired) -> Observed:
+    """Build the machine: as the site before left it, its new units stopped, then changed as the case says."""
+    observed = fresh(desired) if case["before"] is None else converged(a_site(case["before"]).desired())
+    units = {**fresh(desired).units, **observed.units}
+    machine = case.get("machine", {})
+    files = dict(observed.files)
+    for path, text in machine.get("files", {}).items():
+        files.pop(path, None)
+        if text is not None:
+            files[path] = Link(text[3:]) if text.startswith("-> ") else TextFile(text)
+    for path, (old, new) in machine.get("edits", {}).items():
+        before = files[path]
+        assert isinstance(before, TextFile)
+        assert old in before.text
+        files[path] = TextFile(before.text.replace(old, new), before.mode)
+    for unit, state in machine.get("units", {}).items():
+        units[unit] = UnitState(unit, **{**state, "active": ActiveState(state["active"])})
+    installed = Installed(
+        {
+            path: digest
+            for path, digest in observed.installed.digests.items()
+            if path not in machine.get("forgotten", [])
+        },
+        is_unfinished=machine.get("is_unfinished", False),
+        owed=frozenset(machine.get("owed", [])),
+    )
+    asked = {} if machine.get("is_manager_silent") else units
+    return Observed(files, installed, {**observed.weights, **machine.get("weights", {})}, asked)
+
+
+def shown(desired: Desired, observed: Observed) -> str:
+    """Write everything that a plan holds."""
+    made, problems = plan(desired, observed)
+    lines = [*explain(made, problems, width=100, color=False), "", "steps:"]
+    lines += [f"  {describe(step)}" for step in made.steps]
+    lines += [f"port {port} for {unit}" for port, unit in made.ports]
+    lines += [f"refused: {problem.code} {problem.address}" for problem in made.refusals]
+    lines.append(f"unchanged: {made.unchanged}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
+def test_case_gives_its_expected_plan(folder: Path) -> None:
+    case = yaml.safe_load((folder / "case.yaml").read_text())
+    desired = wanted(case["after"])
+    text = shown(desired, found(case, desired))
+    expected = folder / "expected.txt"
+    if os.environ.get("KLOROS_WRITE_CASES") and not expected.exists():
+        expected.write_text(text)
+    assert text == expected.read_text()
+
+
+def test_there_are_cases() -> None:
+    assert len(CASES) >= 20
