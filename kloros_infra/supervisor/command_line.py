@@ -1,0 +1,129 @@
+"""Words of Exec*= and Environment=: quoting, escapes and specifiers, as systemd.service(5) has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BLANKS = " \t\n\r"
+# systemd.syntax(7), "Quoting": C-style escapes, and \s for a blank.
+SIMPLE_ESCAPES = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
+    "\\": "\\", '"': '"', "'": "'", "s": " ",
+}  # fmt: skip
+NUMERIC_ESCAPE = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})")
+
+
+class SyntaxProblemError(ValueError):
+    """A value that systemd would refuse, or that asks for what the supervisor does not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One program to run; with `may_fail` its exit status does not matter (prefix `-`)."""
+
+    words: tuple[str, ...]
+    may_fail: bool = False
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """Split at blanks, honouring quotes and escapes; raise SyntaxProblemError on an open quote."""
+    words: list[str] = []
+    word: list[str] | None = None
+    quote = ""
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            piece, at = read_escape(text, at + 1)
+            word = [*(word or []), piece]
+            continue
+        if quote and char == quote:
+            quote = ""
+        elif quote or char not in BLANKS + "\"'":
+            word = [*(word or []), char]
+        elif char in "\"'":
+            quote, word = char, word or []
+        elif word is not None:
+            words.append("".join(word))
+            word = None
+        at += 1
+    if quote:
+        raise SyntaxProblemError(f"a quotation that starts with {quote} is not closed")
+    return tuple(words if word is None else [*words, "".join(word)])
+
+
+def read_escape(text: str, at: int) -> tuple[str, int]:
+    """Read what follows a backslash; an unknown escape is kept as it stands, as systemd does."""
+    if at >= len(text):
+        raise SyntaxProblemError("a backslash at the end escapes nothing")
+    if text[at] in SIMPLE_ESCAPES:
+        return SIMPLE_ESCAPES[text[at]], at + 1
+    found = NUMERIC_ESCAPE.match(text, at)
+    if found is None:
+        return "\\" + text[at], at + 1
+    code = int(found[0].lstrip("xuU"), 8 if found[4] else 16)
+    if code == 0 or code > 0x10FFFF:
+        raise SyntaxProblemError(f"\\{found[0]} is not a character")
+    # \xHH and \NNN are bytes; the text is decoded with surrogateescape on its way to exec.
+    is_byte = bool(found[1] or found[4])
+    return (bytes([code & 0xFF]).decode(errors="surrogateescape") if is_byte else chr(code)), found.end()
+
+
+def expand_specifiers(text: str, specifiers: Mapping[str, str]) -> str:
+    """Replace %x; raise SyntaxProblemError for a specifier that is not in the table."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in specifiers:
+            raise SyntaxProblemError(f"the specifier %{found[1]} is not known here")
+        return specifiers[found[1]]
+
+    return re.sub(r"%(.?)", value, text, flags=re.DOTALL)
+
+
+def parse_commands(text: str, specifiers: Mapping[str, str]) -> tuple[Command, ...]:
+    """Read the value of one Exec*= line: usually one command, several when separated by `;`."""
+    commands: list[Command] = []
+    words: list[str] = []
+    # A bare `;` separates commands, `\;` is the word; mark the latter before escapes are read.
+    for part in re.split(r"(?<!\S);(?!\S)", text):
+        words = list(split_words(re.sub(r"(?<!\S)\\;(?!\S)", '";"', part)))
+        if words:
+            commands.append(parse_command(words, specifiers))
+    return tuple(commands)
+
+
+def parse_command(words: list[str], specifiers: Mapping[str, str]) -> Command:
+    """Read the prefixes of the first word, and expand each word as they say."""
+    prefixes, program = re.fullmatch(r"([-:@+!]*)(.*)", words[0], flags=re.DOTALL).groups()  # type: ignore[union-attr]  # matches every string
+    unknown = set(prefixes) - {"-", ":"}
+    if unknown or not program:
+        raise SyntaxProblemError(f"“{words[0]}”: of the prefixes of Exec*= only - and : are known here")
+    expanded = [expand_specifiers(word, specifiers) for word in (program, *words[1:])]
+    if ":" not in prefixes:
+        expanded = [unescape_dollars(word) for word in expanded]
+    return Command(tuple(expanded), may_fail="-" in prefixes)
+
+
+def unescape_dollars(word: str) -> str:
+    """Turn $$ into $; raise SyntaxProblemError for a variable, which is never expanded here."""
+    if re.search(r"\$", word.replace("$$", "")):
+        raise SyntaxProblemError(f"“{word}” names a variable; variables are not expanded here (write ExecStart=:…)")
+    return word.replace("$$", "$")
+
+
+def parse_environment(text: str, specifiers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Read the assignments of one Environment= line; raise SyntaxProblemError for anything else."""
+    assignments: list[tuple[str, str]] = []
+    for word in split_words(text):
+        name, mark, value = expand_specifiers(word, specifiers).partition("=")
+        if not mark or not is_variable_name(name):
+            raise SyntaxProblemError(f"“{word}” is not of the form NAME=value")
+        assignments.append((name, value))
+    return tuple(assignments)
+
+
+def is_variable_name(name: str) -> bool:
+    """Say whether systemd takes it as the name of an environment variable."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
