@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.errors import KlorosError
 from kloros_infra.ir.routing import RoutingTable, Upstream
 from kloros_infra.router.select import Decision, Query
 
@@ -22,6 +24,18 @@ class Completion:
     ttft_s: float
     duration_s: float
     tokens_per_s: float
+
+
+class UpstreamError(KlorosError):
+    """A llama-server could not be asked, or its answer broke off; carries one KI82x diagnostic."""
+
+    def __init__(self, problem: Diagnostic, *, reached: bool, started: bool) -> None:
+        super().__init__((problem,))
+        self.problem = problem
+        self.reached = reached
+        """False when it could not be connected to, or died: it is not to be asked again until it is healthy."""
+        self.started = started
+        """True when some of the answer had arrived: asking again would answer twice."""
 
 
 class Directory(Protocol):
@@ -55,3 +69,36 @@ class Upstreams(Protocol):
     async def is_ready(self, upstream: Upstream, *, timeout_s: float) -> bool:
         """Ask `GET /health`; False on anything but 200."""
         ...
+
+
+class Bus(Protocol):
+    """A peer on ChemBus (adapters.chembus.BusPeer), subscribed by whoever made it."""
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send without waiting; the bus loses what nobody takes."""
+        ...
+
+    async def receive(self) -> tuple[str, bytes]:
+        """Wait for the next message: topic, and payload as sent."""
+        ...
+
+
+class WatchedText(Protocol):
+    """A text file that someone else replaces (adapters.watched_file.WatchedFile)."""
+
+    @property
+    def name(self) -> str: ...
+    def stamp(self) -> object:
+        """Give a value that changes when the file is replaced or written; None where there is none."""
+        ...
+
+    def read(self) -> str:
+        """Read it; raise OSError or UnicodeDecodeError."""
+        ...
+
+
+class Clock(Protocol):
+    """Time: `now` never jumps, `epoch_s` is what people and other machines call the time."""
+
+    def now(self) -> float: ...
+    def epoch_s(self) -> float: ...

@@ -1,0 +1,133 @@
+"""Collect an upstream's answer for someone who waits for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kloros_infra.daemon import http_problems
+from kloros_infra.daemon.json_body import parse_object
+from kloros_infra.daemon.openai import error_message
+from kloros_infra.daemon.ports import Completion, UpstreamError
+from kloros_infra.daemon.sse import DONE, EventReader
+from kloros_infra.daemon.upstream_connection import ResponseHead
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.routing import Upstream
+
+
+class WholeSink:
+    """Collects status and body; `outcome` raises UpstreamError."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.outcome: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._status = 0
+        self._parts: list[bytes] = []
+
+    def on_head(self, head: ResponseHead) -> None:
+        self._status = head.status
+
+    def on_body(self, data: bytes, *, is_last: bool) -> None:
+        self._parts.append(data)
+        if is_last and not self.outcome.done():
+            self.outcome.set_result((self._status, b"".join(self._parts)))
+
+    def on_failure(self, error: UpstreamError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+class CompletionSink:
+    """Adds up a streamed chat answer and times it; `outcome` raises UpstreamError."""
+
+    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+        self.outcome: asyncio.Future[Completion] = loop.create_future()
+        self._upstream = upstream
+        self._loop = loop
+        self._events = EventReader()
+        self._sent_at = loop.time()
+        self._first_token_at: float | None = None
+        self._status = 0
+        self._refusal: list[bytes] = []
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._finish_reason = ""
+        self._usage: dict[str, Any] = {}
+        self._timings: dict[str, Any] = {}
+        self._is_done = False
+
+    def on_head(self, head: ResponseHead) -> None:
+        self._status = head.status
+
+    def on_body(self, data: bytes, *, is_last: bool) -> None:
+        if self.outcome.done():
+            return
+        if self._status != 200:
+            self._refusal.append(data)
+        else:
+            for event in self._events.feed(data):
+                self._take(event)
+        if is_last:
+            self._finish()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+    def _take(self, event: bytes) -> None:
+        if event == DONE:
+            self._is_done = True
+            return
+        part = parse_object(event)
+        if isinstance(part, Diagnostic):
+            self._fail(http_problems.not_http(self._upstream, "an event is not JSON"))
+            return
+        if "error" in part:
+            self._fail(http_problems.upstream_refused(self._upstream, self._status, error_message(part)))
+            return
+        self._usage = part.get("usage") or self._usage
+        self._timings = part.get("timings") or self._timings
+        for choice in part.get("choices", ())[:1]:
+            self._take_choice(choice)
+
+    def _take_choice(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta") or {}
+        text, reasoning = delta.get("content") or "", delta.get("reasoning_content") or ""
+        if (text or reasoning) and self._first_token_at is None:
+            self._first_token_at = self._loop.time()
+        self._text.append(text)
+        self._reasoning.append(reasoning)
+        self._finish_reason = choice.get("finish_reason") or self._finish_reason
+
+    def _finish(self) -> None:
+        if self.outcome.done():
+            return
+        if self._status != 200:
+            found = parse_object(b"".join(self._refusal))
+            message = "no message" if isinstance(found, Diagnostic) else error_message(found)
+            self._fail(http_problems.upstream_refused(self._upstream, self._status, message))
+        elif self._is_done:
+            self.outcome.set_result(self._completion())
+        else:
+            self._fail(http_problems.stream_incomplete(self._upstream))
+
+    def _fail(self, problem: Diagnostic) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(UpstreamError(problem, reached=True, started=True))
+
+    def _completion(self) -> Completion:
+        duration_s = self._loop.time() - self._sent_at
+        ttft_s = duration_s if self._first_token_at is None else self._first_token_at - self._sent_at
+        tokens = int(self._usage.get("completion_tokens", 0))
+        generating_s = duration_s - ttft_s
+        # llama-server's own clock, where it has timed more than the step that came with the prompt.
+        rate = self._timings.get("predicted_per_second") if self._timings.get("predicted_n", 0) > 1 else None
+        return Completion(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            finish_reason=self._finish_reason,
+            prompt_tokens=int(self._usage.get("prompt_tokens", 0)),
+            completion_tokens=tokens,
+            ttft_s=ttft_s,
+            duration_s=duration_s,
+            tokens_per_s=float(rate) if rate is not None else tokens / generating_s if generating_s > 0 else 0.0,
+        )

@@ -1,0 +1,307 @@
+"""Read requests from bytes and write response heads, strictly by RFC 9110 and 9112; no I/O.
+
+llhttp (httptools) refuses what cannot be framed safely: Content-Length with Transfer-Encoding,
+repeated or odd Content-Length, folded headers, bare CR or LF, control characters. The checks here
+are the ones that it leaves to its user: version, Host, Origin, sizes, encodings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from enum import Enum
+from http import HTTPStatus
+
+import httptools
+
+from kloros_infra.daemon import http_problems
+from kloros_infra.diagnostics import Diagnostic
+
+JSON = b"application/json; charset=utf-8"
+NDJSON = b"application/x-ndjson"
+TEXT = b"text/plain; charset=utf-8"
+EVENT_STREAM = b"text/event-stream"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_LOOPBACK = rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])"
+_HOST = re.compile(rb"(?i:%b)(?::\d{1,5})?" % _LOOPBACK)
+_ORIGIN = re.compile(rb"(?i:https?://%b)(?::\d{1,5})?" % _LOOPBACK)
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What a client may do to us; sizes in bytes."""
+
+    target_bytes: int = 8 * 1024
+    header_bytes: int = 8 * 1024
+    headers: int = 64
+    head_bytes: int = 128 * 1024
+    body_bytes: int = 32 * 1024 * 1024
+    pipelined: int = 16
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    idle_timeout_s: float = 75.0
+    stalled_reader_timeout_s: float = 60.0
+    drain_s: float = 30.0
+    hosts: frozenset[str] = frozenset()
+    """Host names that may be asked for besides loopback, in lower case."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One whole request; `path` is without the query, as sent."""
+
+    method: str
+    path: bytes
+    origin: bytes
+    purpose: bytes
+    is_persistent: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that cannot be read on: answer it and close."""
+
+    status: int
+    problem: Diagnostic
+    path: bytes = b""
+
+
+class Phase(Enum):
+    """Where in a request the reader is."""
+
+    BETWEEN = "between requests"
+    HEAD = "head"
+    BODY = "body"
+
+
+class _RefusedError(Exception):
+    """Stop the parser; the refusal is already recorded."""
+
+
+@dataclass(slots=True)
+class _Head:
+    """What is known of the request that is being read."""
+
+    target: bytes = b""
+    headers: int = 0
+    host: bytes | None = None
+    origin: bytes = b""
+    purpose: bytes = b""
+    body: list[bytes] = field(default_factory=list)
+    body_bytes: int = 0
+
+
+class RequestReader:
+    """Turn bytes into `arrivals`: requests in order, and at most one refusal, which is the last."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.arrivals: deque[Request | Refusal] = deque()
+        self.phase = Phase.BETWEEN
+        self.wants_continue = False
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._head = _Head()
+        self._is_refused = False
+        self._overhead_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Read on; after a refusal everything is dropped."""
+        if self._is_refused:
+            return
+        body_bytes = self._head.body_bytes
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, http_problems.malformed("it asks for another protocol"))
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501, http_problems.malformed("its method is not known"))
+        except httptools.HttpParserError as error:
+            if not self._is_refused:
+                self._refuse(400, http_problems.malformed(str(error)))
+        self._bound_overhead(len(data), is_progress=self._head.body_bytes > body_bytes)
+
+    def refuse_slow(self) -> None:
+        """Give up on a client that does not finish its request."""
+        if self.phase is Phase.HEAD:
+            self._refuse(408, http_problems.too_slow("head", self._limits.head_timeout_s))
+        else:
+            self._refuse(408, http_problems.too_slow("body", self._limits.body_timeout_s))
+
+    def _bound_overhead(self, size_bytes: int, *, is_progress: bool) -> None:
+        """Bound what is neither body nor a finished header: endless names, trailers, chunk extensions."""
+        if self.phase is Phase.BETWEEN or is_progress:
+            self._overhead_bytes = 0
+            return
+        self._overhead_bytes += size_bytes
+        if self._overhead_bytes > self._limits.head_bytes:
+            self._refuse(431, http_problems.too_large("head", f"{self._limits.head_bytes} bytes"))
+
+    def _refuse(self, status: int, problem: Diagnostic) -> None:
+        if not self._is_refused:
+            self._is_refused = True
+            self.phase = Phase.BETWEEN
+            self.arrivals.append(Refusal(status, problem, self._head.target))
+
+    def _stop(self, status: int, problem: Diagnostic) -> None:
+        """Refuse from within the parser, which an exception makes stop."""
+        self._refuse(status, problem)
+        raise _RefusedError
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self.phase = Phase.HEAD
+        self._head = _Head()
+
+    def on_url(self, part: bytes) -> None:
+        head = self._head
+        head.target += part
+        if len(head.target) > self._limits.target_bytes:
+            head.target = b""
+            self._stop(414, http_problems.too_large("request line", f"{self._limits.target_bytes} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        head, limits = self._head, self._limits
+        head.headers += 1
+        if head.headers > limits.headers:
+            self._stop(431, http_problems.too_large("number of headers", str(limits.headers)))
+        if len(name) + len(value) > limits.header_bytes:
+            self._stop(431, http_problems.too_large(f"header '{_shown(name)}'", f"{limits.header_bytes} bytes"))
+        # Trailers come here too, after the head has been judged; they change nothing.
+        if self.phase is Phase.HEAD:
+            check = _HEADER_CHECKS.get(name.lower())
+            if check is not None:
+                check(self, value)
+
+    def _on_host(self, value: bytes) -> None:
+        if self._head.host is not None:
+            self._stop(400, http_problems.malformed("it has two Host headers"))
+        self._head.host = value
+
+    def _on_origin(self, value: bytes) -> None:
+        self._head.origin = value
+        if not _ORIGIN.fullmatch(value):
+            self._stop(403, http_problems.foreign_origin(_shown(value)))
+
+    def _on_purpose(self, value: bytes) -> None:
+        self._head.purpose = value
+
+    def _on_content_length(self, value: bytes) -> None:
+        # llhttp has not looked at the value yet when it is handed over here.
+        if value.isdigit() and int(value) > self._limits.body_bytes:
+            self._stop(413, http_problems.too_large("body", f"{self._limits.body_bytes} bytes"))
+
+    def _on_transfer_encoding(self, value: bytes) -> None:
+        if value.lower() != b"chunked":
+            self._stop(501, http_problems.malformed(f"its Transfer-Encoding is '{_shown(value)}'"))
+
+    def _on_content_encoding(self, value: bytes) -> None:
+        if value.lower() != b"identity":
+            self._stop(415, http_problems.malformed(f"its body is encoded as '{_shown(value)}'"))
+
+    def _on_expect(self, value: bytes) -> None:
+        if value.lower() != b"100-continue":
+            self._stop(417, http_problems.malformed(f"it expects '{_shown(value)}'"))
+        self.wants_continue = True
+
+    def on_headers_complete(self) -> None:
+        version = self._parser.get_http_version()
+        if version != "1.1":
+            self._stop(505, http_problems.malformed(f"it is HTTP/{version}"))
+        head = self._head
+        if head.host is None:
+            self._stop(400, http_problems.malformed("it has no Host header"))
+        self._check_host(head.host or b"")
+        if head.target[:1] != b"/":
+            self._use_absolute_target()
+        if b"#" in head.target:
+            self._stop(400, http_problems.malformed("its target has a fragment"))
+        self.phase = Phase.BODY
+
+    def _check_host(self, host: bytes) -> None:
+        if not _HOST.fullmatch(host) and _name_of(host) not in self._limits.hosts:
+            self._stop(403, http_problems.foreign_host(_shown(host)))
+
+    def _use_absolute_target(self) -> None:
+        """Take `http://host/path` apart; its host outranks the header (RFC 9112, section 3.2.2)."""
+        scheme, separator, rest = self._head.target.partition(b"://")
+        if self._head.target == b"*":
+            return
+        if not separator or scheme.lower() != b"http":
+            self._stop(400, http_problems.malformed("its target is not a path"))
+        authority, _, path = rest.partition(b"/")
+        self._check_host(authority.partition(b"?")[0])
+        self._head.target = b"/" + path
+
+    def on_body(self, part: bytes) -> None:
+        head = self._head
+        head.body_bytes += len(part)
+        if head.body_bytes > self._limits.body_bytes:
+            head.body.clear()
+            self._stop(413, http_problems.too_large("body", f"{self._limits.body_bytes} bytes"))
+        head.body.append(part)
+
+    def on_message_complete(self) -> None:
+        head, parser = self._head, self._parser
+        self.phase = Phase.BETWEEN
+        self.wants_continue = False
+        if parser.should_upgrade():
+            return
+        body = head.body[0] if len(head.body) == 1 else b"".join(head.body)
+        path = head.target.partition(b"?")[0]
+        method = parser.get_method().decode("ascii")
+        is_persistent = parser.should_keep_alive()
+        self.arrivals.append(Request(method, path, head.origin, head.purpose, is_persistent, body))
+
+
+_HEADER_CHECKS = {
+    b"host": RequestReader._on_host,
+    b"origin": RequestReader._on_origin,
+    b"x-kloros-purpose": RequestReader._on_purpose,
+    b"content-length": RequestReader._on_content_length,
+    b"transfer-encoding": RequestReader._on_transfer_encoding,
+    b"content-encoding": RequestReader._on_content_encoding,
+    b"expect": RequestReader._on_expect,
+}
+
+
+class ResponseHeads:
+    """Write response heads; the Date line (RFC 9110, section 6.6.1) is renewed once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = b""
+
+    def head(self, status: int, content_type: bytes, length: int | None, *, now: float, extra: bytes = b"") -> bytes:
+        """Write a head; no length means chunked; `extra` are whole header lines."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
+        kind = b"Content-Type: %b\r\n" % content_type if content_type else b""
+        return b"%b%b%b%b%b\r\n" % (_status_line(status), self._date, kind, framing, extra)
+
+
+def chunk(data: bytes) -> bytes:
+    """Frame data as one chunk; empty data would end the body, so it gives nothing."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _name_of(host: bytes) -> str:
+    return re.sub(rb":\d{1,5}$", b"", host).decode("latin-1").lower()
+
+
+def _shown(value: bytes) -> str:
+    """Make a stranger's bytes fit for a message."""
+    return value[:100].decode("ascii", "backslashreplace")

@@ -1,0 +1,205 @@
+"""Say what is wrong with a request or with the upstream that should answer it: KI820 to KI849."""
+
+from __future__ import annotations
+
+from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.routing import Upstream
+
+CANNOT_CONNECT = "KI820"
+ASK_STATUS = "`kloros-infra status` shows the unit; its log says why."
+
+
+def cannot_connect(upstream: Upstream, reason: str) -> Diagnostic:
+    """The instance's port does not accept connections."""
+    return Diagnostic(
+        code=CANNOT_CONNECT,
+        summary="Cannot connect to the instance",
+        detail=f"{_named(upstream)} does not accept connections: {reason}.",
+        hint=ASK_STATUS,
+    )
+
+
+def no_first_byte(upstream: Upstream, waited_s: float) -> Diagnostic:
+    """The instance took the request and has said nothing since."""
+    return Diagnostic(
+        code="KI821",
+        summary="No answer in time",
+        detail=f"{_named(upstream)} has sent nothing {waited_s:g} s after the request.",
+        hint="It may be reading a very long prompt, or hang; a shorter prompt or a restart of the unit helps.",
+    )
+
+
+def answer_stalled(upstream: Upstream, waited_s: float) -> Diagnostic:
+    """The instance stopped in the middle of its answer."""
+    return Diagnostic(
+        code="KI822",
+        summary="The answer stalled",
+        detail=f"{_named(upstream)} has sent nothing for {waited_s:g} s in the middle of its answer.",
+        hint=ASK_STATUS,
+    )
+
+
+def answer_cut_off(upstream: Upstream) -> Diagnostic:
+    """The connection ended before the answer did."""
+    return Diagnostic(
+        code="KI823",
+        summary="The answer broke off",
+        detail=f"{_named(upstream)} closed the connection before its answer was complete.",
+        hint=f"It most likely died. {ASK_STATUS}",
+    )
+
+
+def not_http(upstream: Upstream, reason: str) -> Diagnostic:
+    """What came back cannot be told apart into answers."""
+    return Diagnostic(
+        code="KI824",
+        summary="The answer is not valid HTTP",
+        detail=f"{_named(upstream)} sent something that is not one HTTP response: {reason}.",
+        hint="Check that nothing but llama-server listens on that port.",
+    )
+
+
+def upstream_refused(upstream: Upstream, status: int, message: str) -> Diagnostic:
+    """The instance answered with an error of its own."""
+    return Diagnostic(
+        code="KI825",
+        summary="The instance refused the request",
+        detail=f"{_named(upstream)} answered {status}: {message}",
+        hint="The message is llama-server's; change the request accordingly, or see the unit's log.",
+    )
+
+
+def deadline_passed(upstream: Upstream, deadline_s: float) -> Diagnostic:
+    """The requester's own deadline came before the end of the answer."""
+    return Diagnostic(
+        code="KI826",
+        summary="Not finished in time",
+        detail=f"{_named(upstream)} was still answering after the {deadline_s:g} s that the request allows.",
+        hint="Allow more time, ask for fewer tokens, or ask for a faster model.",
+    )
+
+
+def stream_incomplete(upstream: Upstream) -> Diagnostic:
+    """A stream ended as HTTP, but without its last event."""
+    return Diagnostic(
+        code="KI827",
+        summary="The stream has no end",
+        detail=f"{_named(upstream)} ended its stream without the event that closes it.",
+        hint=ASK_STATUS,
+    )
+
+
+def malformed(reason: str) -> Diagnostic:
+    """The bytes are not an HTTP/1.1 request."""
+    return Diagnostic(
+        code="KI830",
+        summary="Malformed request",
+        detail=f"This is not an HTTP/1.1 request that can be answered: {reason}.",
+        hint="Send HTTP/1.1 with one Host header and one Content-Length or `Transfer-Encoding: chunked`.",
+    )
+
+
+def too_large(what: str, limit: str) -> Diagnostic:
+    """A part of the request exceeds its limit."""
+    return Diagnostic(
+        code="KI831",
+        summary="Request too large",
+        detail=f"The {what} exceeds the limit of {limit}.",
+        hint="Send less; for images, scale them down first.",
+    )
+
+
+def too_slow(what: str, limit_s: float) -> Diagnostic:
+    """The client did not finish sending in time."""
+    return Diagnostic(
+        code="KI832",
+        summary="Request too slow",
+        detail=f"The request's {what} was not complete after {limit_s:g} s.",
+        hint="Send the request in one go.",
+    )
+
+
+def foreign_host(host: str) -> Diagnostic:
+    """The Host header does not name this machine's loopback (DNS rebinding)."""
+    return Diagnostic(
+        code="KI833",
+        summary="Host not allowed",
+        detail=f"The bridge answers on loopback only; the request was sent to host '{host}'.",
+        hint="Use http://127.0.0.1 or http://localhost.",
+    )
+
+
+def foreign_origin(origin: str) -> Diagnostic:
+    """A web page from elsewhere asks."""
+    return Diagnostic(
+        code="KI834",
+        summary="Origin not allowed",
+        detail=f"A page from '{origin}' asks; only pages served from loopback may.",
+        hint="Serve the page from http://localhost, or call the bridge from a program.",
+    )
+
+
+def unknown_path(path: str) -> Diagnostic:
+    """There is no such address."""
+    return Diagnostic(
+        code="KI835",
+        summary="Unknown path",
+        detail=f"There is nothing at '{path}'.",
+        hint="OpenAI's API is below /v1, Ollama's below /api; docs/http.md lists both.",
+    )
+
+
+def wrong_method(method: str, path: str, allowed: str) -> Diagnostic:
+    """The address exists, the method does not fit it."""
+    return Diagnostic(
+        code="KI836",
+        summary="Wrong method",
+        detail=f"'{path}' does not take {method}.",
+        hint=f"Use {allowed}.",
+    )
+
+
+def not_json(reason: str) -> Diagnostic:
+    """The body is not one strict JSON object."""
+    return Diagnostic(
+        code="KI837",
+        summary="Body is not JSON",
+        detail=f"The body must be one JSON object: {reason}.",
+        hint="Send UTF-8 JSON without repeated keys, NaN, Infinity or lone surrogates.",
+    )
+
+
+def bad_field(where: str, reason: str) -> Diagnostic:
+    """A field is missing or has a value that cannot be."""
+    return Diagnostic(
+        code="KI838",
+        summary="Bad field",
+        detail=f"'{where}': {reason}.",
+        hint="Correct the field; the API's own reference describes it.",
+        address=where,
+    )
+
+
+def refused_field(name: str, reason: str) -> Diagnostic:
+    """A field that this bridge does not let through."""
+    return Diagnostic(
+        code="KI839",
+        summary="Field not accepted",
+        detail=f"'{name}' is not accepted: {reason}.",
+        hint="Leave it out.",
+        address=name,
+    )
+
+
+def shutting_down() -> Diagnostic:
+    """The router is being stopped."""
+    return Diagnostic(
+        code="KI840",
+        summary="Shutting down",
+        detail="The router is stopping and takes no new requests.",
+        hint="Try again in a moment.",
+    )
+
+
+def _named(upstream: Upstream) -> str:
+    return f"'{upstream.instance}' ({upstream.host}:{upstream.port})"

@@ -1,0 +1,79 @@
+"""Say why a request or a file that the router reads was not accepted: KI811 to KI819."""
+
+from __future__ import annotations
+
+from kloros_infra.diagnostics import Diagnostic, Severity
+
+
+def deadline_passed(limit_s: float) -> Diagnostic:
+    """The answer was not complete in the time that the request allows."""
+    return Diagnostic(
+        code="KI811",
+        summary="Deadline passed",
+        detail=f"The answer was not complete within {limit_s:g} s.",
+        hint="Allow a larger constraints.max_latency_ms, a smaller max_tokens, or ask a faster purpose.",
+    )
+
+
+def shutting_down() -> Diagnostic:
+    """The router is stopping."""
+    return Diagnostic(
+        code="KI812",
+        summary="The router is shutting down",
+        detail="The request came, or was still being answered, while the router stopped.",
+        hint="Ask again in a moment, with a new request_id.",
+    )
+
+
+def table_unreadable(name: str, reason: str, *, severity: Severity = Severity.ERROR) -> Diagnostic:
+    """The routing table is missing or is not one."""
+    kept = " The router goes on with the table it has." if severity is Severity.WARNING else ""
+    return Diagnostic(
+        code="KI813",
+        summary="Routing table cannot be read",
+        detail=f"{name}: {reason}.{kept}",
+        hint="The file is written by `kloros-infra apply`; apply again instead of editing it.",
+        severity=severity,
+    )
+
+
+def profile_unknown(name: str, profile: str, kept: str) -> Diagnostic:
+    """The profile file names a profile that the table does not have."""
+    return Diagnostic(
+        code="KI814",
+        summary="Unknown profile in the profile file",
+        detail=f"{name} says '{profile}', which the routing table does not have. '{kept}' is active.",
+        hint="`kloros-infra profile` writes the file; apply again if models.yaml has new profiles.",
+        severity=Severity.WARNING,
+    )
+
+
+def crashed() -> Diagnostic:
+    """The router met a defect of its own."""
+    return Diagnostic(
+        code="KI815",
+        summary="The router failed on this request",
+        detail="Answering met a defect in the router; its log has the traceback.",
+        hint="Other requests are not affected. Please report the traceback.",
+    )
+
+
+def too_many(limit: int) -> Diagnostic:
+    """As many requests wait as the router will hold."""
+    return Diagnostic(
+        code="KI816",
+        summary="Too many requests waiting",
+        detail=f"{limit} requests are being answered or wait for their turn.",
+        hint="Ask again later, with a new request_id.",
+    )
+
+
+def restart_needed(what: str) -> Diagnostic:
+    """The new table has addresses that are taken up only at start."""
+    return Diagnostic(
+        code="KI817",
+        summary="Restart needed",
+        detail=f"The new routing table has other {what}; the router listens where it did.",
+        hint="Restart kloros-router.service to take them up.",
+        severity=Severity.WARNING,
+    )

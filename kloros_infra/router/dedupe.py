@@ -1,0 +1,97 @@
+"""Answer a request once, however often it arrives (ZeroMQ guide, chapter 4: Lazy Pirate).
+
+The bus is at most once, so clients send again; KLoROS's publishers send the first message of each
+topic twice, 150 ms apart. Time comes in as `now`, monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+# A resend may overtake nothing, so only the newest messages of an id can come twice; the first is kept for its double.
+REMEMBERED_MESSAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Not seen before: answer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Seen before: say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Asked again after the answer was given: the answer may have been lost, send it again."""
+
+    answer: bytes
+
+
+Arrival = Fresh | Dropped | Repeat
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The newest messages of one request id, and its answer once there is one."""
+
+    messages: tuple[bytes, ...]
+    answer: bytes | None = None
+    answered_at: float = 0.0
+
+
+class Ledger:
+    """What was asked and answered lately, bounded in age, number and bytes of answers.
+
+    Requests in flight are never forgotten: whoever answers them bounds their number.
+    """
+
+    def __init__(self, *, ttl_s: float = 600.0, max_answers: int = 4096, max_bytes: int = 64 * 2**20) -> None:
+        self._ttl_s = ttl_s
+        self._max_answers = max_answers
+        self._max_bytes = max_bytes
+        self._in_flight: dict[str, _Entry] = {}
+        self._answered: dict[str, _Entry] = {}  # in the order in which they were answered
+        self._bytes = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def answer_bytes(self) -> int:
+        return self._bytes
+
+    def arrived(self, request_id: str, message: bytes, *, now: float) -> Arrival:
+        """Say what to do with a message; a fresh one counts as in flight from here."""
+        self._expire(now)
+        digest = sha256(message).digest()
+        entry = self._in_flight.get(request_id) or self._answered.get(request_id)
+        if entry is None:
+            self._in_flight[request_id] = _Entry((digest,))
+            return Fresh()
+        if digest in entry.messages:
+            return Dropped()
+        first, *later = entry.messages
+        entry.messages = (first, *later[-(REMEMBERED_MESSAGES - 2) :], digest)
+        return Dropped() if entry.answer is None else Repeat(entry.answer)
+
+    def answered(self, request_id: str, answer: bytes, *, now: float) -> None:
+        """Keep the answer of a request in flight for those who ask again."""
+        entry = self._in_flight.pop(request_id)
+        entry.answer, entry.answered_at = answer, now
+        self._answered[request_id] = entry
+        self._bytes += len(answer)
+        self._expire(now)
+        while len(self._answered) > self._max_answers or self._bytes > self._max_bytes:
+            self._forget_oldest()
+
+    def _expire(self, now: float) -> None:
+        while self._answered and next(iter(self._answered.values())).answered_at + self._ttl_s <= now:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        entry = self._answered.pop(next(iter(self._answered)))
+        self._bytes -= len(entry.answer or b"")
