@@ -1,0 +1,47 @@
+"""Progress of an apply: one line a step; on a terminal the line in work is rewritten in place."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from kloros_infra.planner.figures import size_text
+
+
+class ProgressDisplay:
+    """Writes to standard error, so that standard output stays a result."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._has_open_line = False
+
+    def step(self, index: int, total: int, text: str) -> None:
+        """Say which step begins."""
+        self._close_line()
+        width = len(str(total))
+        click.echo(click.style(f"[{index + 1:>{width}}/{total}] ", fg="cyan") + text, err=True)
+
+    def progress(self, done: int, total: int) -> None:
+        """Show how far a long step is; silent where lines cannot be rewritten."""
+        if self._is_terminal and total:
+            self._rewrite(f"      {done * 100 // total:>3} % of {size_text(total)}")
+
+    def waiting(self, text: str, elapsed_s: float) -> None:
+        """Show what is waited for and since when."""
+        if self._is_terminal:
+            self._rewrite(f"      {text} {elapsed_s:.0f} s")
+
+    def close(self) -> None:
+        """End an open line."""
+        self._close_line()
+
+    def _rewrite(self, text: str) -> None:
+        # ECMA-48: CR, then EL (erase to the end of the line).
+        click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        self._has_open_line = True
+
+    def _close_line(self) -> None:
+        if self._has_open_line:
+            click.echo("\r\x1b[K", nl=False, err=True)
+            self._has_open_line = False

