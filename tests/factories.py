@@ -27,6 +27,7 @@ from kloros_infra.ir.routing import (
     RoutedBus,
     RoutedModel,
     RoutedPersona,
+    RoutedProfile,
     RoutedPurpose,
     RoutingTable,
     Upstream,
@@ -349,7 +350,7 @@ def a_routing_table(
     default = RoutedPurpose(name="fast", candidates=(models[0].id,), otherwise=None, is_default=True)
     return RoutingTable(
         version=1,
-        profiles=profiles or tuple(served),
+        profiles=tuple(RoutedProfile(name=name, cards=()) for name in profiles or served),
         profile_file=profile_file,
         models=models,
         personas=personas,

@@ -26,9 +26,23 @@ VIOLATIONS = {
 
 def lint_imports(folder: Path, contract: str) -> subprocess.CompletedProcess[str]:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    argv = [sys.executable, "-c", script, "--config", str(folder / "pyproject.toml"), "--contract", contract, "--no-cache"]
+    argv = [
+        sys.executable,
+        "-c",
+        script,
+        "--config",
+        str(folder / "pyproject.toml"),
+        "--contract",
+        contract,
+        "--no-cache",
+    ]
     return subprocess.run(
-        argv, cwd=folder, env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+        argv,
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

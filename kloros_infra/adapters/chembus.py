@@ -36,6 +36,7 @@ OLDEST_LIBZMQ = (4, 3, 5)
 ADDRESS_FAMILIES = ("KLR_CHEM", "KLR_UMN")
 DRAINED_AT_ONCE = 500
 BACKLOG = 10_000
+FAREWELL_MS = 500
 FIRST_RESEND_S = 0.05
 LAST_RESEND_S = 2.0
 
@@ -62,6 +63,7 @@ class BusProxy:
             require_loopback(address)
         self._context = zmq.Context()
         self._sockets = [self._context.socket(kind) for kind in (zmq.XSUB, zmq.XPUB)]
+        self._sockets[1].setsockopt(zmq.XPUB_VERBOSE, 1)
         try:
             self.xsub, self.xpub = (_bound(*pair) for pair in zip(self._sockets, (xsub, xpub), strict=True))
         except ObstacleError:
@@ -71,7 +73,7 @@ class BusProxy:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop forwarding and free the ports."""
+        """Stop forwarding and free the ports; closing twice is fine."""
         # Terminating the context is what makes zmq_proxy return (zmq_proxy(3), ETERM); the thread closes its sockets.
         self._context.term()
         self._thread.join()
@@ -103,8 +105,6 @@ def run_proxy(
 def _bound(side: zmq.Socket[bytes], address: str) -> str:
     side.set_hwm(HIGH_WATER_MARK)
     side.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
-    if side.socket_type == zmq.XPUB:
-        side.setsockopt(zmq.XPUB_VERBOSE, 1)
     try:
         side.bind(address)
     except zmq.ZMQError as error:
@@ -166,7 +166,8 @@ class BusPeer:
 
     async def __aexit__(self, *_: object) -> None:
         self._loop.remove_reader(self._subscriber.fileno())
-        self._context.destroy(linger=0)
+        # Time for the last replies to leave; without a proxy there is nothing to wait for.
+        self._context.destroy(linger=FAREWELL_MS)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send without waiting; what no subscriber takes is lost."""

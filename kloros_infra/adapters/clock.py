@@ -1,4 +1,4 @@
-"""Monotonic time: it does not jump when the wall clock is set."""
+"""Time: `now` is monotonic and does not jump when the wall clock is set; `epoch_s` is the wall clock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ class SystemClock:
 
     def now(self) -> float:
         return time.monotonic()
+
+    def epoch_s(self) -> float:
+        return time.time()
 
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -9,14 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kloros_infra.ir.catalog import Card
+from kloros_infra.ir.routing import RoutedCard
 
 NVIDIA_VENDOR = "0x10de"
 # A card that is lent to a virtual machine is listed, but no process of this machine can use it.
 PASSED_THROUGH = "vfio-pci"
 
 
-def present_cards(cards: Iterable[Card], sysfs: Path, procfs: Path) -> frozenset[str]:
-    """Name the cards that are present; `sysfs` and `procfs` are /sys and /proc. A card without identity is not.
+SYSFS = Path("/sys")
+PROCFS = Path("/proc")
+
+
+def present_cards(cards: Iterable[Card | RoutedCard], sysfs: Path = SYSFS, procfs: Path = PROCFS) -> frozenset[str]:
+    """Name the cards that are present in this machine; a card without identity never is.
 
     A UUID is asked of the driver; where the driver does not know it, the PCI address decides.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -87,10 +88,8 @@ class SupervisorClient:
 
     def shutdown(self) -> None:
         """Stop all units and the supervisor, and wait until it is gone."""
-        reply = self._ask(Request(op=Operation.SHUTDOWN))
-        deadline = time.monotonic() + QUICK_ANSWER_S
-        while reply is not None and is_alive(reply.pid) and time.monotonic() < deadline:
-            time.sleep(POLL_S)  # the pause between two polls: it is not a child of ours that could be waited for
+        if reply := self._ask(Request(op=Operation.SHUTDOWN)):
+            await_end(reply.pid)
 
     def _do(self, operation: Operation, unit: str) -> None:
         request = Request(op=operation, units=(unit,))
@@ -106,8 +105,11 @@ class SupervisorClient:
         try:
             with self._connection(timeout_s) as connection, connection.makefile("rb") as answers:
                 connection.sendall(request.model_dump_json().encode() + b"\n")
-                reply = Reply.model_validate_json(answers.readline())
-        except (FileNotFoundError, ConnectionRefusedError):
+                line = answers.readline()
+                if not line:
+                    raise ConnectionResetError("it ended before it answered")
+                reply = Reply.model_validate_json(line)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         except TimeoutError:
             unit = " ".join(request.units)
@@ -170,6 +172,13 @@ class SupervisorClient:
         return no_answer(f"The supervisor of {self._root}", reason, f"Its log is {log}; run the command again.")
 
 
-def is_alive(pid: int) -> bool:
-    """Say whether a process is there."""
-    return Path(f"/proc/{pid}").exists()
+def await_end(pid: int) -> None:
+    """Wait until a process that is about to end has ended; pidfd_open(2): its handle then becomes readable."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([handle], [], [], QUICK_ANSWER_S)
+    finally:
+        os.close(handle)

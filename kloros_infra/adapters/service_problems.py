@@ -11,14 +11,14 @@ LOG_LINES = 15
 
 
 def no_answer(manager: str, reason: str, hint: str) -> Diagnostic:
-    """KI601: the service manager cannot be asked."""
-    return Diagnostic("KI601", "Service manager does not answer", f"{manager}: {reason}.", hint)
+    """KI602: the service manager cannot be asked."""
+    return Diagnostic("KI602", "Service manager does not answer", f"{manager}: {reason}.", hint)
 
 
 def unit_not_found(unit: str, reason: str) -> Diagnostic:
-    """KI602: systemd knows no such unit."""
+    """KI601: systemd knows no such unit."""
     return Diagnostic(
-        code="KI602",
+        code="KI601",
         summary="Unit not found",
         detail=f"systemd has no {unit}: {reason}",
         hint="Run `kloros-infra apply` to install the units of models.yaml.",
@@ -72,8 +72,10 @@ def refused(unit: str, reason: str) -> Diagnostic:
 
 def with_last_lines(problem: Diagnostic, lines: Collection[str]) -> Diagnostic:
     """Add what a unit wrote last; what a process writes cannot steer the terminal."""
-    plain = (
-        "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
-    )
-    said = "".join(f"\n    | {line}" for line in plain) or " It wrote nothing to its log."
+    said = "".join(f"\n    | {printable(line)}" for line in lines) or " It wrote nothing to its log."
     return replace(problem, detail=problem.detail + said)
+
+
+def printable(line: str) -> str:
+    """Replace control characters."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)

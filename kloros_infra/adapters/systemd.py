@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ MANAGER_INTERFACE = "org.freedesktop.systemd1.Manager"
 UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
 SERVICE_INTERFACE = "org.freedesktop.systemd1.Service"
 MANAGER = DBusAddress("/org/freedesktop/systemd1", BUS_NAME, MANAGER_INTERFACE)
-NO_SUCH_UNIT = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.LoadFailed")
+NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 ANSWER_S = 30.0
 JOURNAL_S = 20.0
 
@@ -58,6 +59,11 @@ class Systemd:
         """Start a unit, forgiving its earlier failures: a start limit that was hit would refuse it."""
         self._run_job("StartUnit", unit)
 
+    def enqueue_start(self, unit: str) -> None:
+        """Queue a start and return at once: for a unit's own process, whose end its dependents wait for."""
+        with conversation(unit) as bus:
+            bus.call("StartUnit", "ss", unit, "replace")
+
     def restart(self, unit: str) -> None:
         """Stop a unit and start it by its loaded definition."""
         self._run_job("RestartUnit", unit)
@@ -67,7 +73,7 @@ class Systemd:
         try:
             self._run_job("StopUnit", unit)
         except StepFailedError as error:
-            if [problem.code for problem in error.problems] != ["KI602"]:
+            if [problem.code for problem in error.problems] != ["KI601"]:
                 raise
 
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]:
@@ -80,14 +86,9 @@ class Systemd:
 
     def log_tail(self, unit: str, lines: int) -> tuple[str, ...]:
         """Read the last lines of a unit's journal, messages of systemd about it included."""
-        command = ("journalctl", "-q", "-u", unit, "-n", str(lines), "-o", "cat", "--no-pager")
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=JOURNAL_S
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ()  # the lines only explain a problem that is reported anyhow
-        return tuple(done.stdout.decode(errors="replace").splitlines())
+        # What a unit wrote may still be on its way to the journal when its end is already known.
+        run_journalctl("--sync")
+        return run_journalctl("-q", "-u", unit, "-n", str(lines), "-o", "cat", "--no-pager")
 
     def _run_job(self, method: str, unit: str) -> None:
         with conversation(unit) as bus:
@@ -120,14 +121,15 @@ class Conversation:
         try:
             self.call("ResetFailedUnit", "s", unit)
         except DBusErrorResponse as error:
-            if error.name not in NO_SUCH_UNIT:
+            if error.name != NO_SUCH_UNIT:
                 raise
 
     def job(self, method: str, unit: str, timeout_s: float) -> str:
         """Queue a job and wait for its end; give systemd's word for the outcome."""
-        rule = MatchRule(
-            type="signal", sender=BUS_NAME, interface=MANAGER_INTERFACE, member="JobRemoved", path=MANAGER.object_path
-        )
+        deadline = time.monotonic() + timeout_s
+        # Signals carry the sender's unique name: by it they are told from those that anybody else may send.
+        owner = self._exchange(message_bus.GetNameOwner(BUS_NAME))[0]
+        rule = MatchRule(type="signal", sender=owner, interface=MANAGER_INTERFACE, member="JobRemoved")
         # A job may be over before its number is known here: be listening first.
         self.call("Subscribe")
         self._exchange(message_bus.AddMatch(rule))
@@ -135,7 +137,7 @@ class Conversation:
             path = self.call(method, "ss", unit, "replace")[0]
             while True:
                 try:
-                    signal = self._connection.recv_until_filtered(removed, timeout=timeout_s)
+                    signal = self._connection.recv_until_filtered(removed, timeout=deadline - time.monotonic())
                 except TimeoutError:
                     return "timed out here"
                 _, removed_path, _, result = signal.body
@@ -169,6 +171,16 @@ class Conversation:
         return body
 
 
+def run_journalctl(*arguments: str) -> tuple[str, ...]:
+    """Run journalctl; no lines when it cannot: they only explain a problem that is reported anyhow."""
+    command = ("journalctl", *arguments)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=JOURNAL_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(done.stdout.decode(errors="replace").splitlines())
+
+
 @contextmanager
 def conversation(unit: str) -> Iterator[Conversation]:
     """Talk to systemd; what goes wrong comes out as a KlorosError about `unit`."""
@@ -189,6 +201,6 @@ def conversation(unit: str) -> Iterator[Conversation]:
 def translated(error: DBusErrorResponse, unit: str) -> KlorosError:
     """Say in our words what systemd refused."""
     text = " ".join(str(part) for part in error.data)
-    if error.name in NO_SUCH_UNIT:
+    if error.name == NO_SUCH_UNIT:
         return StepFailedError((unit_not_found(unit, text),))
     return StepFailedError((refused(unit, text or error.name),))

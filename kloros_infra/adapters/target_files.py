@@ -113,16 +113,16 @@ class RootedFiles:
 
     def _prune(self, folder: PurePosixPath) -> None:
         """Remove empty folders upwards as long as they can only be ours."""
-        for one in (folder, *folder.parents):
-            if not self._is_own_folder(one):
-                return
+        while self._is_own_folder(folder):
             try:
-                self._root.joinpath(one).rmdir()
+                self._root.joinpath(folder).rmdir()
             except OSError:
                 return
+            folder = folder.parent
 
     def _is_own_folder(self, folder: PurePosixPath) -> bool:
-        own = (PurePosixPath(self._layout.env).parent, PurePosixPath(self._layout.programs).parent)
+        layout = self._layout
+        own = (PurePosixPath(layout.env).parent, PurePosixPath(layout.programs).parent, PurePosixPath(layout.run))
         is_beside_unit = folder.parent == PurePosixPath(self._layout.units) and folder.suffix in (".wants", ".d")
         return is_beside_unit or any(folder.is_relative_to(one) for one in own)
 

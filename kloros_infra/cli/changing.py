@@ -42,12 +42,13 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.ClickException("Cancelled. Nothing was changed.")
 
 
-def carry_out(desired: Desired, where: Target, *, question: str, yes: bool) -> bool:
+def carry_out(desired: Desired, where: Target, *, question: str, yes: bool, shows_plan: bool = True) -> bool:
     """Plan, show, ask and apply under one lock; say whether anything changed."""
     display = ProgressDisplay()
     with locked_machine(where, display) as machine:
         made, warnings = make_plan(desired, where)
-        show_plan(made, warnings)
+        if shows_plan:
+            show_plan(made, warnings)
         if made.refusals:
             raise ObstacleError(made.refusals)
         if not made.is_empty:

@@ -15,6 +15,7 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
         self._has_open_line = False
+        self._last_text = ""
 
     def step(self, index: int, total: int, text: str) -> None:
         """Say which step begins."""
@@ -26,6 +27,14 @@ class ProgressDisplay:
         """Show how far a long step is; silent where lines cannot be rewritten."""
         if self._is_terminal and total:
             self._rewrite(f"      {done * 100 // total:>3} % of {size_text(total)}")
+
+    def long_step(self, text: str, done: int, total: int) -> None:
+        """Show how far a named step is; without a terminal, say once that it began."""
+        if self._is_terminal:
+            self._rewrite(f"{text}: {done * 100 // max(1, total):>3} % of {size_text(total)}")
+        elif text != self._last_text:
+            click.echo(text, err=True)
+        self._last_text = text
 
     def waiting(self, text: str, elapsed_s: float) -> None:
         """Show what is waited for and since when."""

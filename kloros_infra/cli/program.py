@@ -37,10 +37,10 @@ HIDDEN = {"supervisor"}
 class LazyGroup(click.Group):
     """A group whose commands live one to a module in `cli.commands` and are imported on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         return [name for name in COMMANDS if name not in HIDDEN]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"kloros_infra.cli.commands.{cmd_name}_command")

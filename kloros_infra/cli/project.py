@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kloros_infra.compiler.emit_lock import HEADERS_FOLDER, LOCK_FILE
+from kloros_infra.compiler.source import decode
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
-
-LOCK_FILE = "models.lock.yaml"
-HEADERS_FOLDER = "models.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +30,25 @@ class Project:
 
 
 def read_project(file: Path) -> Project:
-    """Read a project; raise ProblemsError when models.yaml cannot be read or is not UTF-8."""
+    """Read a project; raise ProblemsError when a file cannot be read or is not UTF-8."""
+    text = read_source(file)
     lock_file = file.parent / LOCK_FILE
+    lock_text = read_source(lock_file) if lock_file.exists() else None
     folder = file.parent / HEADERS_FOLDER
-    headers = {f"{HEADERS_FOLDER}/{path.name}": path.read_text("utf-8") for path in sorted(folder.glob("*.json"))}
-    lock_text = lock_file.read_text("utf-8") if lock_file.is_file() else None
-    return Project(file, read_source(file), lock_file, lock_text, headers)
+    headers = {f"{HEADERS_FOLDER}/{path.name}": read_source(path) for path in sorted(folder.glob("*.json"))}
+    return Project(file, text, lock_file, lock_text, headers)
 
 
 def read_source(file: Path) -> str:
-    """Read an operator's file; raise ProblemsError with the byte at fault when it is not UTF-8."""
+    """Read one text; raise ProblemsError with the place of the first byte that is not UTF-8."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise ProblemsError([unreadable(file, error.strerror or str(error))]) from error
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        reason = f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8"
-        raise ProblemsError([unreadable(file, reason)]) from error
+    text, problems = decode(data, file=str(file))
+    if text is None:
+        raise ProblemsError(problems)
+    return text
 
 
 def unreadable(file: Path, reason: str) -> Diagnostic:
@@ -58,5 +57,5 @@ def unreadable(file: Path, reason: str) -> Diagnostic:
         code="KI100",
         summary="File cannot be read",
         detail=f"{file}: {reason}.",
-        hint="Give another file with --file, or save it as UTF-8. `kloros-infra compile --help` says which files are read.",
+        hint="Name the models.yaml with --file.",
     )

@@ -6,6 +6,7 @@ Adapters are imported inside the functions that need them, so that a command pay
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ from typing import TYPE_CHECKING
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
+    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.local_files import LocalFiles
+    from kloros_infra.adapters.packages import PackageFiles
     from kloros_infra.cli.project import Project
     from kloros_infra.compiler.pipeline import Compiled
+    from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.machine import Machine
     from kloros_infra.executor.ports import Display, ServiceManager, WeightsStore
     from kloros_infra.ir.artifact import ArtifactTree
@@ -91,7 +96,7 @@ def choose_profile(catalog: Catalog) -> tuple[str, str]:
     from kloros_infra.router.profile import select_profile
 
     cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
-    return select_profile(catalog.profiles, present_cards(tuple(cards.values())))
+    return select_profile(catalog.profiles, present_cards(cards.values(), Path("/sys"), Path("/proc")))
 
 
 def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desired:
@@ -123,6 +128,15 @@ def observing_manager(where: Target) -> ServiceManager | None:
     if where.manager is ManagerChoice.SYSTEMD and not is_available():
         return None
     return service_manager(where)
+
+
+def weights_sources() -> tuple[PackageFiles, LocalFiles, HubFiles]:
+    """Give every place that weights come from."""
+    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.local_files import LocalFiles
+    from kloros_infra.adapters.packages import PackageFiles
+
+    return PackageFiles(), LocalFiles(), HubFiles()
 
 
 def weights_store(where: Target) -> WeightsStore:
@@ -176,3 +190,22 @@ def stop_supervisor(where: Target) -> None:
         from kloros_infra.adapters.processes import SupervisorClient
 
         SupervisorClient(where.root).shutdown()
+
+
+def router_outside() -> Outside:
+    """Give the router the real world; call it on the loop."""
+    from kloros_infra.adapters.chembus import BusPeer, bus_addresses
+    from kloros_infra.adapters.clock import SystemClock
+    from kloros_infra.adapters.watched_file import WatchedFile
+    from kloros_infra.daemon.http_server import serve
+    from kloros_infra.daemon.run import Outside
+    from kloros_infra.daemon.upstream import UpstreamPool
+
+    upstreams = UpstreamPool()
+    return Outside(
+        watch=lambda path: WatchedFile(Path(path)),
+        connect_bus=lambda bus, topics: BusPeer(bus_addresses(os.environ, bus), topics),
+        serve_http=lambda directory, host, ports: serve(directory, upstreams, host=host, ports=ports),
+        upstreams=upstreams,
+        clock=SystemClock(),
+    )

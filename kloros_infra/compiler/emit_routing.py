@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
-from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Purpose
+from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Profile, Purpose
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.routing import (
     SCHEMA_VERSION,
     RoutedBridge,
     RoutedBus,
+    RoutedCard,
     RoutedModel,
     RoutedPersona,
+    RoutedProfile,
     RoutedPurpose,
     RoutingTable,
     Upstream,
@@ -29,7 +31,7 @@ def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
     """Say what the router must know."""
     return RoutingTable(
         version=SCHEMA_VERSION,
-        profiles=tuple(profile.name for profile in catalog.profiles),
+        profiles=tuple(_profile(profile) for profile in catalog.profiles),
         profile_file=layout.absolute(layout.profile_file),
         models=tuple(_model(model, catalog) for model in catalog.models),
         personas=tuple(_persona(persona) for persona in catalog.personas),
@@ -37,6 +39,11 @@ def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
         bus=RoutedBus(xsub=catalog.bus.xsub, xpub=catalog.bus.xpub),
         bridge=RoutedBridge(host=catalog.bridge.host, ports=catalog.bridge.ports),
     )
+
+
+def _profile(profile: Profile) -> RoutedProfile:
+    cards = tuple(RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci) for card in profile.cards)
+    return RoutedProfile(name=profile.name, cards=cards)
 
 
 def _model(model: Model, catalog: Catalog) -> RoutedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kloros_infra.compiler.emit_env import PROMPT_CACHE_MIB
-from kloros_infra.compiler.emit_host import SERVICE_USER
+from kloros_infra.compiler.emit_host import LLAMA_USER, SERVER_USER
 from kloros_infra.compiler.limits import MIB, RESTART_LIMIT, RESTART_S, memory_max_bytes, start_limit_interval_s
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
@@ -42,6 +42,7 @@ def emit_instance(
         weights_path=layout.absolute(layout.weights_path(model.id, model.version_id)),
         start_limit_interval_s=start_limit_interval_s(model.weights.size_bytes),
         start_limit_burst=RESTART_LIMIT,
+        user=LLAMA_USER,
         restart_s=RESTART_S,
         env_path=layout.absolute(env_file),
         exec_start=exec_start(command),
@@ -102,7 +103,8 @@ def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
 
 
 def _profile_choice(rendering: Rendering) -> str:
-    command = (rendering.program(KLOROS_INFRA), "profile", "start")
+    routing = rendering.layout.absolute(rendering.layout.routing)
+    command = (rendering.program(KLOROS_INFRA), "profile", "start", "--routing", routing)
     return rendering.text("kloros-profile.service.j2", exec_start=exec_start(command))
 
 
@@ -124,7 +126,7 @@ def _server(description: str, command: tuple[str, ...], *, after: str, rendering
         "server.service.j2",
         description=description,
         after=after,
-        user=SERVICE_USER,
+        user=SERVER_USER,
         exec_start=exec_start(command),
         **SERVER_START_LIMIT,
     )

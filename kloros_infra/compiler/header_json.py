@@ -57,14 +57,13 @@ def header_from_json(text: str) -> GgufHeader:
         raise ValueError(_in_words(error)) from error
     tensors = tuple(Tensor(name, type_, shape, size) for name, type_, shape, size in spec.tensors)
     header = GgufHeader(**{**spec.model_dump(), "tensors": tensors})
-    wrong = contradiction(header)
+    wrong = _contradiction(header)
     if wrong:
         raise ValueError(wrong)
     return header
 
 
-def contradiction(header: GgufHeader) -> str | None:
-    """Say what in a header cannot be, None when its parts agree with each other."""
+def _contradiction(header: GgufHeader) -> str | None:
     if len(header.head_count_kv) != header.layer_count:
         return f"head_count_kv has {len(header.head_count_kv)} entries for {header.layer_count} layers"
     seen: set[str] = set()

@@ -23,7 +23,7 @@ from kloros_infra.diagnostics import Diagnostic, Problems, Span
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
-MAX_NODES = 50_000
+MAX_EVENTS = 100_000
 
 Address = tuple[str | int, ...]
 
@@ -163,8 +163,10 @@ class _Builder:
         self._documents = 0
 
     def build(self, events: Iterable[yaml.Event]) -> None:
-        for event in events:
+        for count, event in enumerate(events):
             self.last = self._span(event)
+            if count == MAX_EVENTS:
+                raise _StopError(source_problems.too_big(self.last, "The file holds too many values."))
             match event:
                 case yaml.DocumentStartEvent():
                     self._start_document()
@@ -232,22 +234,19 @@ class _Builder:
         parent = self._open[-1] if self._open else None
         address: Address
         key_span = None
-        match parent:
-            case None:
-                self.root, address = value, ()
-            case _Open(values=list() as items):
-                address = (*parent.address, len(items))
-                items.append(value)
-            case _Open(key=None):
-                self._refuse(source_problems.key_not_text(self.last))
-                parent.key, parent.key_span = "?", self.last
-                return (*parent.address, "?")
-            case _Open(values=dict() as entries, key=str() as key):
-                address, key_span = (*parent.address, key), parent.key_span
-                entries[key] = value
-                parent.key = None
-        if len(self.places) == MAX_NODES:
-            raise _StopError(source_problems.too_big(self.last, f"The file has more than {MAX_NODES} values."))
+        if parent is None:
+            self.root, address = value, ()
+        elif isinstance(parent.values, list):
+            address = (*parent.address, len(parent.values))
+            parent.values.append(value)
+        elif parent.key is None:
+            self._refuse(source_problems.key_not_text(self.last))
+            parent.key, parent.key_span = "?", self.last
+            return (*parent.address, "?")
+        else:
+            address, key_span = (*parent.address, parent.key), parent.key_span
+            parent.values[parent.key] = value
+            parent.key = None
         self.places[address] = Place(self.last, key_span, written)
         return address
 

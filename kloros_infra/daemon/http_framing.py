@@ -109,6 +109,8 @@ class RequestReader:
         self._head = _Head()
         self._is_refused = False
         self._overhead_bytes = 0
+        # A connection names the same host again and again.
+        self._allowed_host: bytes | None = None
 
     def feed(self, data: bytes) -> None:
         """Read on; after a refusal everything is dropped."""
@@ -225,8 +227,11 @@ class RequestReader:
         self.phase = Phase.BODY
 
     def _check_host(self, host: bytes) -> None:
+        if host == self._allowed_host:
+            return
         if not _HOST.fullmatch(host) and _name_of(host) not in self._limits.hosts:
             self._stop(403, http_problems.foreign_host(_shown(host)))
+        self._allowed_host = host
 
     def _use_absolute_target(self) -> None:
         """Take `http://host/path` apart; its host outranks the header (RFC 9112, section 3.2.2)."""

@@ -191,13 +191,25 @@ def refused_field(name: str, reason: str) -> Diagnostic:
     )
 
 
-def shutting_down() -> Diagnostic:
-    """The router is being stopped."""
+def not_loopback(host: str) -> Diagnostic:
+    """The bridge has no authentication, so it stays on this machine."""
     return Diagnostic(
         code="KI840",
-        summary="Shutting down",
-        detail="The router is stopping and takes no new requests.",
-        hint="Try again in a moment.",
+        summary="Not a loopback address",
+        detail=f"The bridge is to listen on '{host}', which other machines can reach.",
+        hint="Use 127.0.0.1 or ::1 in bridge.host.",
+        address="bridge.host",
+    )
+
+
+def cannot_listen(host: str, port: int, reason: str) -> Diagnostic:
+    """The port is taken, or may not be bound."""
+    return Diagnostic(
+        code="KI841",
+        summary="Cannot listen",
+        detail=f"The bridge cannot listen on {host} port {port}: {reason}.",
+        hint="Stop what holds the port (Ollama listens on 11434), or give bridge.ports others.",
+        address="bridge.ports",
     )
 
 

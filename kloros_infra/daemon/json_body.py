@@ -8,6 +8,7 @@ so is everything that RFC 8259 does not know (NaN, Infinity, lone surrogates, a 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 from pydantic_core import from_json
@@ -15,6 +16,7 @@ from pydantic_core import from_json
 from kloros_infra.daemon import http_problems
 from kloros_infra.diagnostics import Diagnostic
 
+WHITESPACE = " \t\r\n"
 # Fewer brackets than this cannot nest deeper than jiter, pydantic's JSON reader, allows (200).
 CAREFUL_FROM_BRACKETS = 150
 
@@ -26,9 +28,12 @@ def parse_object(data: bytes) -> dict[str, Any] | Diagnostic:
         if "\\u" in text or text.count("[") + text.count("{") > CAREFUL_FROM_BRACKETS:
             # jiter refuses lone surrogates and deep nesting, which Python's reader lets through.
             from_json(data, allow_inf_nan=False)
-        value = _DECODER.decode(text)
+        text = text.strip(WHITESPACE)
+        value, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            return http_problems.not_json(f"something follows it at character {end + 1}")
     except ValueError as error:
-        return http_problems.not_json(_reason(data, error))
+        return http_problems.not_json(_reason(error) if data else "it is empty")
     if not isinstance(value, dict):
         return http_problems.not_json(f"found {_kind(value)}")
     return value
@@ -39,9 +44,7 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _reason(data: bytes, error: ValueError) -> str:
-    if not data.strip():
-        return "it is empty"
+def _reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     if isinstance(error, json.JSONDecodeError):
@@ -57,8 +60,7 @@ def _kind(value: Any) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key '{repeated}' appears twice in one object")
     return found
 

@@ -8,12 +8,12 @@ model runs is models.yaml's to say.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kloros_infra.daemon import http_problems
+from kloros_infra.daemon.json_body import dump
 from kloros_infra.daemon.openai import field_problems, message
 from kloros_infra.diagnostics import Problems
 
@@ -61,7 +61,9 @@ class Options(OllamaPart):
     def _normalise(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        plain = {key: int(item) if isinstance(item, float) and item.is_integer() else item for key, item in value.items()}
+        plain = {
+            key: int(item) if isinstance(item, float) and item.is_integer() else item for key, item in value.items()
+        }
         stop = plain.get("stop")
         if isinstance(stop, str):
             plain["stop"] = (stop,)
@@ -110,6 +112,11 @@ class OllamaRequest(OllamaPart):
         return self.model or self.name or None
 
     @property
+    def is_raw(self) -> bool:
+        """Say whether the prompt is to be taken as it is, without a chat template."""
+        return False
+
+    @property
     def is_stream(self) -> bool:
         """Say whether lines are wanted, which is Ollama's default."""
         return self.stream is not False
@@ -121,6 +128,11 @@ class OllamaChat(OllamaRequest):
     messages: list[OllamaMessage] | None = None
     tools: list[dict[str, Any]] | None = None
 
+    @property
+    def has_prompt(self) -> bool:
+        """Say whether there is something to answer."""
+        return bool(self.messages)
+
 
 class OllamaGenerate(OllamaRequest):
     """POST /api/generate; `context`, `template` and `keep_alive` are ignored."""
@@ -131,6 +143,15 @@ class OllamaGenerate(OllamaRequest):
     raw: bool | None = None
     suffix: Literal[""] | None = None
 
+    @property
+    def is_raw(self) -> bool:
+        return self.raw is True
+
+    @property
+    def has_prompt(self) -> bool:
+        """Say whether there is something to answer."""
+        return bool(self.prompt or self.images)
+
 
 class OllamaShow(OllamaPart):
     """POST /api/show."""
@@ -138,21 +159,112 @@ class OllamaShow(OllamaPart):
     model: str | None = None
     name: str | None = None
 
-
-def read_chat(body: Mapping[str, Any]) -> OllamaChat | Problems:
-    """Check an /api/chat body."""
-    return _read(OllamaChat, body)
-
-
-def read_generate(body: Mapping[str, Any]) -> OllamaGenerate | Problems:
-    """Check an /api/generate body."""
-    return _read(OllamaGenerate, body)
+    @property
+    def model_asked(self) -> str | None:
+        """Name the model; older clients call it `name`."""
+        return self.model or self.name or None
 
 
-def read_show(body: Mapping[str, Any]) -> OllamaShow | Problems:
-    """Check an /api/show body."""
-    return _read(OllamaShow, body)
+AnyRequest = TypeVar("AnyRequest", OllamaChat, OllamaGenerate, OllamaShow)
 
 
-def _read[T](shape: type[T], body: Mapping[str, Any]) -> T | Problems:
-    raise NotImplementedError
+def read(shape: type[AnyRequest], body: Mapping[str, Any]) -> AnyRequest | Problems:
+    """Check a body; give the request or everything that is wrong with it."""
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        return field_problems(error)
+
+
+def openai_body(request: OllamaChat | OllamaGenerate) -> dict[str, Any]:
+    """Say a request as `POST /v1/chat/completions`, or, if it is raw, as `POST /v1/completions`."""
+    if isinstance(request, OllamaChat):
+        body = {**_sampling(request), "messages": list(_messages(request.messages or ()))}
+        return {**body, "tools": request.tools} if request.tools else body
+    if request.is_raw:
+        return {**_sampling(request), "prompt": request.prompt or ""}
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    question = {"role": "user", "content": _content(request.prompt or "", request.images)}
+    return {**_sampling(request), "messages": [*system, question]}
+
+
+def error_body(_status: int, problems: Problems) -> bytes:
+    """Write Ollama's `{"error": "…"}`, with our code beside it."""
+    return dump({"error": message(problems), "code": problems[0].code})
+
+
+def not_found_writer(name: str | None) -> Callable[[int, Problems], bytes]:
+    """Write a 404 in Ollama's own words, which its clients look for; anything else as always."""
+
+    def write(status: int, problems: Problems) -> bytes:
+        if status != 404:
+            return error_body(status, problems)
+        text = f"model '{name}' not found, try pulling it first. {problems[0].hint}"
+        return dump({"error": text, "code": problems[0].code})
+
+    return write
+
+
+def _sampling(request: OllamaRequest) -> dict[str, Any]:
+    options = request.options.model_dump(exclude_none=True) if request.options else {}
+    if options.get("num_predict", 0) < 0:
+        # -1 and -2 stand for "no limit", which is llama-server's default.
+        del options["num_predict"]
+    body: dict[str, Any] = {OPTION_FIELDS[name]: value for name, value in options.items()}
+    if request.is_stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body | _format(request.format) | _thinking(request.think)
+
+
+def _format(wanted: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    if not wanted:
+        return {}
+    if wanted == "json":
+        return {"response_format": {"type": "json_object"}}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}}}
+
+
+def _thinking(think: bool | str | None) -> dict[str, Any]:
+    if think is None:
+        return {}
+    if isinstance(think, str):
+        return {"reasoning_effort": think}
+    return {"chat_template_kwargs": {"enable_thinking": think}}
+
+
+def _messages(turns: Sequence[OllamaMessage]) -> Iterator[dict[str, Any]]:
+    """Give OpenAI's messages; calls get ids, which Ollama does not have, and results refer to them."""
+    unanswered: list[tuple[str, str]] = []
+    calls = 0
+    for turn in turns:
+        body: dict[str, Any] = {"role": turn.role, "content": _content(turn.content or "", turn.images)}
+        if turn.thinking:
+            body["reasoning_content"] = turn.thinking
+        if turn.tool_calls:
+            made = [(f"call_{calls + index}", call.function) for index, call in enumerate(turn.tool_calls)]
+            calls += len(made)
+            unanswered += ((call_id, function.name) for call_id, function in made)
+            body["tool_calls"] = [_call(call_id, function) for call_id, function in made]
+        if turn.role == "tool" and unanswered:
+            body["tool_call_id"] = _take_answered(unanswered, turn.tool_name)
+        yield body
+
+
+def _call(call_id: str, function: ToolFunction) -> dict[str, Any]:
+    arguments = json.dumps(function.arguments, ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": function.name, "arguments": arguments}}
+
+
+def _take_answered(unanswered: list[tuple[str, str]], tool_name: str | None) -> str:
+    """Find the call that a result answers: the oldest of that name, else the oldest."""
+    named = (call for call in unanswered if call[1] == tool_name)
+    call = next(named, unanswered[0])
+    unanswered.remove(call)
+    return call[0]
+
+
+def _content(text: str, images: Sequence[str] | None) -> Any:
+    if not images:
+        return text
+    pictures = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in images]
+    return [{"type": "text", "text": text}, *pictures]

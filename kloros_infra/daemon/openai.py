@@ -131,13 +131,15 @@ _ERROR_TYPES = {
 
 def check(path: str, body: Mapping[str, Any]) -> Problems:
     """Say everything that is wrong with a request body."""
-    refused = _REFUSED.intersection(body)
-    problems = tuple(http_problems.refused_field(name, REFUSED_FIELDS[name]) for name in sorted(refused))
+    found: Problems = ()
     try:
         _SHAPES[path].validate_python(body)
     except ValidationError as error:
-        return problems + field_problems(error)
-    return problems
+        found = field_problems(error)
+    if _REFUSED.isdisjoint(body):
+        return found
+    refused = sorted(_REFUSED.intersection(body))
+    return tuple(http_problems.refused_field(name, REFUSED_FIELDS[name]) for name in refused) + found
 
 
 def field_problems(error: ValidationError) -> Problems:

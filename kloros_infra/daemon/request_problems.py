@@ -25,15 +25,13 @@ def shutting_down() -> Diagnostic:
     )
 
 
-def table_unreadable(name: str, reason: str, *, severity: Severity = Severity.ERROR) -> Diagnostic:
+def table_unreadable(name: str, reason: str) -> Diagnostic:
     """The routing table is missing or is not one."""
-    kept = " The router goes on with the table it has." if severity is Severity.WARNING else ""
     return Diagnostic(
         code="KI813",
         summary="Routing table cannot be read",
-        detail=f"{name}: {reason}.{kept}",
+        detail=f"{name}: {reason}.",
         hint="The file is written by `kloros-infra apply`; apply again instead of editing it.",
-        severity=severity,
     )
 
 
@@ -44,6 +42,17 @@ def profile_unknown(name: str, profile: str, kept: str) -> Diagnostic:
         summary="Unknown profile in the profile file",
         detail=f"{name} says '{profile}', which the routing table does not have. '{kept}' is active.",
         hint="`kloros-infra profile` writes the file; apply again if models.yaml has new profiles.",
+        severity=Severity.WARNING,
+    )
+
+
+def profile_missing(name: str, kept: str) -> Diagnostic:
+    """There is no profile file, or it cannot be read."""
+    return Diagnostic(
+        code="KI818",
+        summary="No profile file",
+        detail=f"{name} cannot be read, so nothing says which profile is active. '{kept}' is taken.",
+        hint="`kloros-infra profile` writes the file; kloros-profile.service runs it at boot.",
         severity=Severity.WARNING,
     )
 

@@ -143,7 +143,9 @@ class UpstreamPool:
             async with asyncio.timeout(self.limits.connect_s):
                 _, connection = await loop.create_connection(self._new_connection, upstream.host, upstream.port)
         except TimeoutError:
-            exchange.fail(http_problems.cannot_connect(upstream, f"no reply in {self.limits.connect_s:g} s"), reached=False)
+            exchange.fail(
+                http_problems.cannot_connect(upstream, f"no reply in {self.limits.connect_s:g} s"), reached=False
+            )
         except OSError as error:
             exchange.fail(http_problems.cannot_connect(upstream, error.strerror or str(error)), reached=False)
         else:

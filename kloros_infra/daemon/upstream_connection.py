@@ -20,7 +20,7 @@ from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.routing import Upstream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ResponseHead:
     """An upstream's status and the headers that concern the client; no length means chunked."""
 
@@ -49,10 +49,25 @@ class Patience:
 class Exchange:
     """One request to an upstream and its answer, which goes to `sink`."""
 
-    __slots__ = ("_on_end", "connection", "deadline", "has_started", "is_over", "patience", "request", "sink", "upstream")
+    __slots__ = (
+        "_on_end",
+        "connection",
+        "deadline",
+        "has_started",
+        "is_over",
+        "patience",
+        "request",
+        "sink",
+        "upstream",
+    )
 
     def __init__(
-        self, upstream: Upstream, request: bytes, sink: ResponseSink, patience: Patience, on_end: Callable[[Exchange], None]
+        self,
+        upstream: Upstream,
+        request: bytes,
+        sink: ResponseSink,
+        patience: Patience,
+        on_end: Callable[[Exchange], None],
     ) -> None:
         self.upstream = upstream
         self.request = request
@@ -131,6 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._responses = 0
         self._is_complete = False
+        self._is_reusable = False
         # Bound methods of built-in types: the parser calls them without entering Python code.
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
@@ -195,9 +211,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._responses > 1:
             exchange.fail(http_problems.not_http(exchange.upstream, "more than one response to one request"))
             return
-        self._hand_on(exchange, parser)
+        self._hand_on(exchange)
 
-    def _hand_on(self, exchange: Exchange, parser: httptools.HttpResponseParser) -> None:
+    def _hand_on(self, exchange: Exchange) -> None:
         head, self._head = self._head, None
         if head is not None:
             exchange.sink.on_head(head)
@@ -207,17 +223,24 @@ class UpstreamConnection(asyncio.Protocol):
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         if self._is_complete:
-            self._exchange = None
-            exchange.complete()
-            if parser.should_keep_alive() and self._transport is not None and not self._is_paused:
-                self._on_free(self)
-            else:
-                self.abort()
             exchange.sink.on_body(data, is_last=True)
+            self._let_go(exchange)
         elif data:
             exchange.sink.on_body(data, is_last=False)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _let_go(self, exchange: Exchange) -> None:
+        """End a complete exchange; the connection is free, or closed if it may not be used again."""
+        if exchange.is_over:
+            return
+        self._exchange = None
+        exchange.complete()
+        self.resume()
+        if self._is_reusable and self.is_usable:
+            self._on_free(self)
+        else:
+            self.abort()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
         is_reused = self._exchanges > 1
         self._transport = self._parser = None
@@ -243,27 +266,22 @@ class UpstreamConnection(asyncio.Protocol):
         status = parser.get_status_code()
         if status < 200:
             raise httptools.HttpParserError(f"unasked interim response {status}")
-        length = self._header(b"Content-Length")
-        is_chunked = self._header(b"Transfer-Encoding").lower() == b"chunked"
+        headers = {name.lower(): value for name, value in self._headers.items()}
+        length = headers.get(b"content-length")
+        is_chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
         if not length and not is_chunked and status not in (204, 304):
             raise httptools.HttpParserError("a response without a length cannot be told from a cut one")
         self._head = ResponseHead(
             status,
-            self._header(b"Content-Type"),
+            headers.get(b"content-type", b""),
             None if is_chunked else int(length or 0),
-            self._header(b"Retry-After"),
+            headers.get(b"retry-after", b""),
         )
 
     def on_message_complete(self) -> None:
         self._is_complete = True
-
-    def _header(self, name: bytes) -> bytes:
-        """Find a header; llama-server spells names as here, anyone else is searched for."""
-        found = self._headers.get(name)
-        if found is not None:
-            return found
-        wanted = name.lower()
-        return next((value for key, value in self._headers.items() if key.lower() == wanted), b"")
+        # The parser knows it here and no longer afterwards.
+        self._is_reusable = self._parser is not None and self._parser.should_keep_alive()
 
 
 def _reason(error: Exception) -> str:

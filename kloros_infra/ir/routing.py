@@ -85,14 +85,33 @@ class RoutedBridge(RoutingPart):
     ports: tuple[int, ...]
 
 
+class RoutedCard(RoutingPart):
+    """A card that a profile needs, by what identifies it."""
+
+    name: str
+    uuid: str | None
+    pci: str | None
+
+
+class RoutedProfile(RoutingPart):
+    """A profile and its cards: what choosing one at boot needs."""
+
+    name: str
+    cards: tuple[RoutedCard, ...]
+
+
 class RoutingTable(RoutingPart):
     """The whole table; `profiles` best first; `profile_file` names the active one."""
 
     version: Literal[1]
-    profiles: tuple[str, ...]
+    profiles: tuple[RoutedProfile, ...]
     profile_file: str
     models: tuple[RoutedModel, ...]
     personas: tuple[RoutedPersona, ...]
     purposes: tuple[RoutedPurpose, ...]
     bus: RoutedBus
     bridge: RoutedBridge
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        return tuple(profile.name for profile in self.profiles)

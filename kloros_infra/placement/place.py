@@ -29,12 +29,9 @@ def place(instance: Instance) -> tuple[Placement | None, Problems]:
     if mode is PlacementMode.FIT:
         # What --fit will find cannot be known here; by capacity is its own first guess.
         return _placement(instance, _by_capacity(instance), FIT), ()
-    if mode is PlacementMode.SHARE and shares is not None:
-        if len(shares) != len(cards) or not any(shares):
-            return None, (problems.shares_do_not_match(instance, shares),)
-        return _if_it_fits(instance, _placement(instance, by_share(_slots(instance), shares), SHARE))
     if mode is PlacementMode.SHARE:
-        return _if_it_fits(instance, _placement(instance, _by_capacity(instance), SHARE))
+        counts = by_share(_slots(instance), shares) if shares is not None else _by_capacity(instance)
+        return _if_it_fits(instance, _placement(instance, counts, SHARE))
     return _if_it_fits(instance, _automatic(instance))
 
 
@@ -71,16 +68,15 @@ def _automatic(instance: Instance) -> Placement:
 
 
 def _balanced(instance: Instance) -> Placement:
-    """Divide by capacity, then move single layers off cards that are too full, while that helps."""
+    """Divide by capacity, then move single layers off cards that are too full, as long as that helps."""
     counts = _by_capacity(instance)
     best = _placement(instance, counts, SHARE)
-    for _ in range(_slots(instance)):
-        following = moved(counts, _over(instance, best))
-        if following is None:
+    while (following := moved(counts, _over(instance, best))) is not None:
+        tried = _placement(instance, following, SHARE)
+        # By the fullest card, then the next: each step gets lower, so there is a last one.
+        if sorted(_over(instance, tried), reverse=True) >= sorted(_over(instance, best), reverse=True):
             break
-        counts = following
-        tried = _placement(instance, counts, SHARE)
-        best = min(best, tried, key=lambda placement: max(_over(instance, placement)))
+        counts, best = following, tried
     return best
 
 

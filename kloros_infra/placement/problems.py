@@ -1,4 +1,4 @@
-"""What placement can complain of (KI401 to KI403)."""
+"""What placement can complain of (KI401, KI402)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,4 @@ def do_not_fit_together(
         f"{in_mib(need_bytes)}: {in_mib(need_bytes - have_bytes)} too much.\n{table}",
         hint="Set preload: false on a model that may wait until it is asked for, or make one of them smaller.",
         address=f"profiles.{profile}",
-    )
-
-
-def shares_do_not_match(instance: Instance, shares: Sequence[float]) -> Diagnostic:
-    """Say that gpu_percentages cannot be read as one share per card."""
-    cards = ", ".join(card.name for card in instance.profile.cards)
-    return Diagnostic(
-        code="KI403",
-        summary="Shares do not match the GPUs",
-        detail=f"{instance.id.unit} has gpu_percentages {list(shares)} for the GPUs {cards}.",
-        hint="Give one percentage per GPU of the profile, in its order, and at least one above 0.",
-        address=f"{address_of(instance)}.gpu_percentages",
     )

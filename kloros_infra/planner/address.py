@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from kloros_infra.ir.layout import Layout
 from kloros_infra.planner.desired import Desired
@@ -55,12 +55,11 @@ def address_order(address: str) -> tuple[int, str]:
     return (KINDS.index(kind), address)
 
 
-def desired_addresses(desired: Desired, env_owners: Iterable[str]) -> frozenset[str]:
-    """List every address that a machine has once it is as desired; env files count with their unit."""
-    owned = frozenset(env_owners)
+def desired_addresses(desired: Desired, uncounted: AbstractSet[str]) -> frozenset[str]:
+    """List every address of a machine that is as desired; env files count with their unit, foreign ones never."""
     named: set[str] = {weights_address(step.key) for step in desired.weights}
     for path in desired.tree:
         owner = owner_of(path, desired.layout)
-        if path not in owned:
+        if path not in uncounted:
             named.add(unit_address(owner) if owner else path_address(path, desired.layout))
     return frozenset(named)

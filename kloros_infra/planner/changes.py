@@ -79,7 +79,7 @@ def _file_change(file: FileChange, both: Comparison) -> Change:
 
 def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Change:
     keys, hidden = _unit_keys(unit, files, both)
-    action = _action(both.desired.layout.unit_path(unit), files, change)
+    action = _action(unit, files, change, both)
     # A unit that is new is not running: that goes without saying.
     is_told = change is not None and not (action is Action.CREATE and change.verb is Verb.START)
     reasons = [*_causes(unit, files, both), *([change.reason] if change and is_told else [])]
@@ -102,12 +102,12 @@ def _causes(unit: str, files: list[FileChange], both: Comparison) -> list[str]:
     return [str(cause) for cause in own or rest or (file.cause for file in files)]
 
 
-def _action(unit_path: str, files: list[FileChange], change: UnitChange | None) -> Action:
-    own = next((file for file in files if file.path == unit_path), None)
-    if own is not None and own.before is None:
-        return Action.CREATE
-    if own is not None and own.after is None:
+def _action(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Action:
+    path = both.desired.layout.unit_path(unit)
+    if path not in both.desired.tree:
         return Action.DELETE
+    if path not in both.observed.files:
+        return Action.CREATE
     if change is not None and change.verb.is_restart:
         return Action.REPLACE
     if files or change is None or change.verb is Verb.START_AGAIN:

@@ -29,7 +29,7 @@ def plan(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
     units = unit_changes(both)
     work = Work(both, units, place, remove)
     found = changes(both, units, place, remove)
-    addresses = desired_addresses(desired, env_owners(both))
+    addresses = desired_addresses(desired, env_owners(both).keys() | foreign)
     made = Plan(
         changes=found,
         steps=steps(work),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kloros_infra.ir.catalog import Profile
+from kloros_infra.ir.routing import RoutedProfile
 
 
-def select_profile(profiles: Sequence[Profile], present: frozenset[str]) -> tuple[str, str]:
+def select_profile(profiles: Sequence[Profile | RoutedProfile], present: frozenset[str]) -> tuple[str, str]:
     """Give the first profile whose cards are all present, and the reason; there is at least one profile.
 
     Where none is complete it is the last, the most modest one: its instances then wait for their card.
@@ -18,12 +19,11 @@ def select_profile(profiles: Sequence[Profile], present: frozenset[str]) -> tupl
         if not absent:
             return profile.name, _complete(profile, absences)
         absences.append(f"'{profile.name}' lacks {', '.join(absent)}")
-    return profiles[
-        -1
-    ].name, f"No profile has all its cards ({'; '.join(absences)}); '{profiles[-1].name}' is the last."
+    last = profiles[-1].name
+    return last, f"No profile has all its cards ({'; '.join(absences)}); '{last}' is the last."
 
 
-def _complete(profile: Profile, absences: Sequence[str]) -> str:
+def _complete(profile: Profile | RoutedProfile, absences: Sequence[str]) -> str:
     cards = ", ".join(card.name for card in profile.cards)
     why = f"'{profile.name}' needs {cards}, all present" if cards else f"'{profile.name}' needs no card"
     return f"{why}; {'; '.join(absences)}." if absences else f"{why}."

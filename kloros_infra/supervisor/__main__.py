@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> int:
     except KlorosError as error:
         sys.stderr.write("".join(f"{p.code} {p.summary}: {p.detail} {p.hint}\n" for p in error.problems))
         return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 def run_detached(root: Path) -> int:

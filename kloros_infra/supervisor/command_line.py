@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 BLANKS = " \t\n\r"
+QUOTES = "\"'"
 # systemd.syntax(7), "Quoting": C-style escapes, and \s for a blank.
 SIMPLE_ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", '"': '"', "'": "'", "s": " ",
 }  # fmt: skip
 NUMERIC_ESCAPE = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})")
+
+SEPARATOR = re.compile(r";(?!\S)")
+ESCAPED_SEPARATOR = re.compile(r"\\;(?!\S)")
 
 
 class SyntaxProblemError(ValueError):
@@ -30,28 +34,39 @@ class Command:
 def split_words(text: str) -> tuple[str, ...]:
     """Split at blanks, honouring quotes and escapes; raise SyntaxProblemError on an open quote."""
     words: list[str] = []
-    word: list[str] | None = None
-    quote = ""
-    at = 0
+    at = skip_blanks(text, 0)
     while at < len(text):
-        char = text[at]
-        if char == "\\":
-            piece, at = read_escape(text, at + 1)
-            word = [*(word or []), piece]
-            continue
-        if quote and char == quote:
-            quote = ""
-        elif quote or char not in BLANKS + "\"'":
-            word = [*(word or []), char]
-        elif char in "\"'":
-            quote, word = char, word or []
-        elif word is not None:
-            words.append("".join(word))
-            word = None
+        word, at = read_word(text, at)
+        words.append(word)
+        at = skip_blanks(text, at)
+    return tuple(words)
+
+
+def skip_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in BLANKS:
         at += 1
+    return at
+
+
+def read_word(text: str, at: int) -> tuple[str, int]:
+    """Read the word that begins at a place; a quotation may begin and end anywhere in it."""
+    word: list[str] = []
+    quote = ""
+    while at < len(text) and (quote or text[at] not in BLANKS):
+        char = text[at]
+        at += 1
+        if char == "\\":
+            piece, at = read_escape(text, at)
+            word.append(piece)
+        elif char == quote:
+            quote = ""
+        elif not quote and char in QUOTES:
+            quote = char
+        else:
+            word.append(char)
     if quote:
         raise SyntaxProblemError(f"a quotation that starts with {quote} is not closed")
-    return tuple(words if word is None else [*words, "".join(word)])
+    return "".join(word), at
 
 
 def read_escape(text: str, at: int) -> tuple[str, int]:
@@ -83,15 +98,21 @@ def expand_specifiers(text: str, specifiers: Mapping[str, str]) -> str:
 
 
 def parse_commands(text: str, specifiers: Mapping[str, str]) -> tuple[Command, ...]:
-    """Read the value of one Exec*= line: usually one command, several when separated by `;`."""
-    commands: list[Command] = []
-    words: list[str] = []
-    # A bare `;` separates commands, `\;` is the word; mark the latter before escapes are read.
-    for part in re.split(r"(?<!\S);(?!\S)", text):
-        words = list(split_words(re.sub(r"(?<!\S)\\;(?!\S)", '";"', part)))
-        if words:
-            commands.append(parse_command(words, specifiers))
-    return tuple(commands)
+    """Read the value of one Exec*= line: usually one command, several when separated by a bare `;`."""
+    lines: list[list[str]] = [[]]
+    at = skip_blanks(text, 0)
+    while at < len(text):
+        if SEPARATOR.match(text, at):
+            lines.append([])
+            at += 1
+        elif ESCAPED_SEPARATOR.match(text, at):
+            lines[-1].append(";")
+            at += 2
+        else:
+            word, at = read_word(text, at)
+            lines[-1].append(word)
+        at = skip_blanks(text, at)
+    return tuple(parse_command(words, specifiers) for words in lines if words)
 
 
 def parse_command(words: list[str], specifiers: Mapping[str, str]) -> Command:

@@ -50,21 +50,9 @@ class Jobs:
         """Start a unit and what it pulls in, after stopping what conflicts with it."""
         if self._is_closing:
             return (say.shutting_down(unit),)
-        # systemd, too, reads a unit that is down from its file as it is now.
+        # systemd, too, reads a unit that is down from its file as it is now, and leaves one that is up as it was.
         self._load(keeping=self._up())
-        if unit not in self._units:
-            return (say.unit_not_found(unit, str(self._folder), self._units),)
-        files = self._files()
-        starting = pulled_in(files, unit)
-        for other in sorted(conflicting(files, starting) & self._up()):
-            await self.stop(other)
-        outcome: dict[str, Problems] = {}
-        for wave in waves(files, starting):
-            results = await asyncio.gather(*(self._start_one(name, outcome) for name in wave))
-            outcome |= dict(zip(wave, results, strict=True))
-        for problem in (problem for name in sorted(outcome) for problem in outcome[name]):
-            LOG.warning("%s: %s", problem.address, problem.detail)
-        return outcome[unit]
+        return await self._start(unit)
 
     async def stop(self, unit: str) -> Problems:
         """Stop a unit and what is part of it; nothing is to do for one that is down."""
@@ -72,12 +60,18 @@ class Jobs:
         return ()
 
     async def restart(self, unit: str) -> Problems:
-        """Stop a unit and what is part of it, then start again what was up, and the unit in any case."""
+        """Stop a unit and what is part of it, then start again what was up, and the unit in any case.
+
+        A unit that was up starts by its loaded definition: a changed file counts after a reload.
+        """
+        if self._is_closing:
+            return (say.shutting_down(unit),)
+        self._load(keeping=self._up())
         stopping = stopped_with(self._files(), unit) & self._up()
         await self._stop_all(stopping)
-        problems = await self.start(unit)
+        problems = await self._start(unit)
         rest = waves(self._files(), stopping - {unit})
-        others = [await self.start(name) for wave in rest for name in wave]
+        others = [await self._start(name) for wave in rest for name in wave]
         return (*problems, *(problem for some in others for problem in some))
 
     async def close(self) -> None:
@@ -94,6 +88,21 @@ class Jobs:
         """Pass on the end of a process to the service it belongs to."""
         for runner in self._runners.values():
             runner.exited(pid, code)
+
+    async def _start(self, unit: str) -> Problems:
+        if unit not in self._units:
+            return (say.unit_not_found(unit, str(self._folder), self._units),)
+        files = self._files()
+        starting = pulled_in(files, unit)
+        for other in sorted(conflicting(files, starting) & self._up()):
+            await self.stop(other)
+        outcome: dict[str, Problems] = {}
+        for wave in waves(files, starting):
+            results = await asyncio.gather(*(self._start_one(name, outcome) for name in wave))
+            outcome |= dict(zip(wave, results, strict=True))
+        for problem in (problem for name in sorted(outcome) for problem in outcome[name]):
+            LOG.warning("%s: %s", problem.address, problem.detail)
+        return outcome[unit]
 
     async def _stop_all(self, units: Collection[str]) -> None:
         for wave in reversed(waves(self._files(), units)):

@@ -9,11 +9,11 @@ from kloros_infra.diagnostics import Diagnostic, Span
 
 
 def unit_not_found(unit: str, folder: str, known: Collection[str]) -> Diagnostic:
-    """KI602: no such unit file."""
+    """KI601: no such unit file."""
     close = difflib.get_close_matches(unit, sorted(known), n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
     return Diagnostic(
-        code="KI602",
+        code="KI601",
         summary="Unit not found",
         detail=f"There is no {unit} in {folder}.",
         hint=f"Run `kloros-infra apply` to install the units of models.yaml.{meant}",

@@ -17,7 +17,7 @@ import yaml
 CHECKOUT = Path(__file__).parents[2]
 LAPTOP = CHECKOUT / "examples" / "laptop"
 SMOLLM2 = "smollm2-135m-instruct-q4_1"
-GEMMA3 = "gemma3-270m-it-q4_k_m"
+GEMMA3 = "gemma3-270m-q4_k_m"
 
 Edit = Callable[[dict[str, object]], object]
 
@@ -34,7 +34,9 @@ def free_ports(count: int) -> list[int]:
 def kloros_infra(*words: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run `kloros-infra` as a user does, without a terminal."""
     argv = [sys.executable, "-m", "kloros_infra", *map(str, words)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL
+    )
 
 
 def processes_naming(text: str) -> list[str]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-
-from kloros_infra.adapters.chembus import ChemBusClient
-from tests.system.container import Container, install_project
 
 CHECKOUT = Path(__file__).parents[2]
 LAPTOP = CHECKOUT / "examples" / "laptop"

@@ -22,7 +22,7 @@ from kloros_infra.cli.render import show_problems
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when the output differs from what is there.")
 def command(file: Path, output: Path | None, check: bool) -> None:
     """Write generated/: units, env files and the routing table, as they will lie on the target."""
-    from kloros_infra.adapters.generated_folder import differences, replace_folder  # noqa: PLC0415 - start-up time
+    from kloros_infra.adapters.generated_folder import differences, update_folder  # noqa: PLC0415 - start-up time
     from kloros_infra.cli.project import read_project  # noqa: PLC0415 - start-up time
     from kloros_infra.cli.wiring import compile_project  # noqa: PLC0415 - start-up time
 
@@ -36,5 +36,5 @@ def command(file: Path, output: Path | None, check: bool) -> None:
             click.echo(f"differs: {folder / path}")
         sys.exit(1 if stale else 0)
     if stale:
-        replace_folder(folder, compiled.tree)
+        update_folder(folder, compiled.tree)
     click.echo(f"{folder}: {len(compiled.tree)} files, {len(stale)} changed.")

@@ -58,4 +58,6 @@ def test_there_is_a_case_for_every_code_of_the_text() -> None:
         if line.startswith(("### KI1", "### KI2"))
     }
 
-    assert shown == documented
+    # KI100 is the file system's: the passes see texts.
+    assert documented - shown == {"KI100"}
+    assert shown <= documented

@@ -169,7 +169,7 @@ def test_other_durations_are_refused(value: Any) -> None:
 def test_sources_may_be_given_as_values_too() -> None:
     assert VersionSpec(version_id="1", gguf_url=("file:///a",)).gguf_url == ("file:///a",)
     with pytest.raises(ValidationError):
-        VersionSpec(version_id="1", gguf_url=3)
+        VersionSpec.model_validate({"version_id": "1", "gguf_url": 3})
 
 
 def test_every_pattern_has_its_words() -> None:

@@ -10,7 +10,10 @@ from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.diagnostics import Problems, Severity
 from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, PlacementMode
-from kloros_infra.ir.lock import Lock, Origin
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.lock import Lock, Origin, weights_key
+from kloros_infra.placement.place import check_together, place
+from kloros_infra.placement.published import derive_header
 from tests.factories import GIB, a_7b_header, a_gguf_header, a_lock, a_lock_for, some_weights
 
 ROOT = Path(__file__).parents[3]
@@ -262,12 +265,31 @@ def test_the_kloros_machine_resolves_with_the_warnings_that_are_true_of_it() -> 
     assert [profile.name for profile in catalog.profiles] == ["max", "mid", "fallback", "cpu_only"]
 
 
-def test_what_the_kloros_machine_loads_at_start_fits_every_profile() -> None:
-    catalog, _ = resolved((ROOT / "models.yaml").read_text())
+def a_derived_lock(config: Config) -> Lock:
+    """Derive every header from the published architecture that its version names."""
+    entries = []
+    for model in config.models:
+        for version in model.versions:
+            header = derive_header(version.architecture or "", version.quantization or "")
+            assert header is not None
+            key = weights_key(model.id, version.version_id)
+            entries.append(some_weights(key, origin=Origin.DERIVED, source=version.gguf_url, header=header))
+    return a_lock(*entries)
 
-    for profile in catalog.profiles:
-        loaded = {i.model.name for i in catalog.instances if i.profile is profile and i.model.preload}
-        assert loaded == {"fast", "embedding"}
+
+def test_every_instance_of_the_kloros_machine_fits_and_so_do_those_loaded_at_start_together() -> None:
+    found = parsed((ROOT / "models.yaml").read_text())
+    catalog, _ = resolve(found, a_derived_lock(found.config))
+    assert catalog is not None
+
+    placements = {instance: place(instance)[0] for instance in catalog.instances}
+
+    preloaded = {i.id: placed for i, placed in placements.items() if placed is not None and i.model.preload}
+    assert None not in placements.values()
+    assert {str(id) for id in preloaded} == {
+        f"{model}-{profile.name}" for model in ("fast", "embedding") for profile in catalog.profiles
+    }
+    assert check_together(preloaded) == ()
 
 
 def test_the_laptop_resolves_without_a_word() -> None:

@@ -15,7 +15,7 @@ from kloros_infra.compiler.printable import printable
 from kloros_infra.compiler.source import (
     MAX_BYTES,
     MAX_DEPTH,
-    MAX_NODES,
+    MAX_EVENTS,
     Address,
     Source,
     decode,
@@ -178,7 +178,7 @@ def test_a_large_file_is_refused_by_its_bytes(text: str) -> None:
 
 
 def test_a_file_of_very_many_values_is_refused() -> None:
-    assert codes("- 1\n" * (MAX_NODES + 1)) == ["KI108"]
+    assert codes("- 1\n" * MAX_EVENTS) == ["KI108"]
 
 
 def test_a_billion_laughs_are_never_expanded() -> None:

@@ -1,0 +1,38 @@
+"""`kloros-infra router`."""
+# ruff: noqa: PLC0415 - imported on use, so that --help and completion are fast
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("router")
+@click.option(
+    "--routing",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/kloros-infra/routing.json"),
+    show_default=True,
+    help="The routing table that compile wrote; followed when it is replaced.",
+)
+def command(routing: Path) -> None:
+    """Run the router until SIGTERM or SIGINT: ChemBus `llm.request`, OpenAI and Ollama over HTTP.
+
+    The first signal finishes what is in flight, for 30 s at the most; a second one ends at once.
+    """
+    import logging
+
+    from kloros_infra.cli.run_loop import run_loop
+    from kloros_infra.cli.wiring import router_outside
+    from kloros_infra.daemon.run import Stop, run_router
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+
+    async def serve() -> None:
+        outside = router_outside()
+        stop = Stop()
+        stop.on_signals()
+        await run_router(str(routing), outside, stop=stop, on_ready=lambda: logging.info("router: ready"))
+
+    run_loop(serve())

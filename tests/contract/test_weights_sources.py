@@ -1,0 +1,185 @@
+"""Every source of weights behaves alike: packages, plain files, the hub, and the fake in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from kloros_infra.adapters.hub import HubFiles
+from kloros_infra.adapters.local_files import LocalFiles
+from kloros_infra.adapters.packages import PackageFiles, find_in_package
+from kloros_infra.adapters.weights_store import StoredSource
+from kloros_infra.errors import ObstacleError, UnreachableError
+from kloros_infra.executor.lock_ports import WeightsSource
+from kloros_infra.ir.lock import Origin
+from tests.fakes.weights import A_COMMIT, HeldFile, HeldFiles, a_hub
+
+CONTENT = bytes(range(256)) * 10_000
+
+
+class Source(WeightsSource, StoredSource, Protocol):
+    """What lock and store together ask of a source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A source that has one file and lacks another."""
+
+    source: Source
+    present: str
+    absent: str
+    origin: Origin
+    revision: str | None
+
+
+def a_fake(folder: Path, stack: ExitStack) -> Case:
+    source = HeldFiles({"held://m.gguf": HeldFile(CONTENT)}, folder)
+    return Case(source, "held://m.gguf", "held://other", Origin.PACKAGE, "1")
+
+
+def plain_files(folder: Path, stack: ExitStack) -> Case:
+    (folder / "m.gguf").write_bytes(CONTENT)
+    return Case(LocalFiles(), f"file://{folder}/m.gguf", f"file://{folder}/other", Origin.FILE, None)
+
+
+def a_package(folder: Path, stack: ExitStack) -> Case:
+    """Lay out what an installed distribution leaves behind, with code that must not run."""
+    module = folder / "weights_in_a_package"
+    (module / "data").mkdir(parents=True)
+    (module / "__init__.py").write_text("raise AssertionError('imported')")
+    (module / "data" / "m.gguf").write_bytes(CONTENT)
+    info = folder / "some_weights-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-weights\nVersion: 1.2\n")
+    (info / "RECORD").write_text("weights_in_a_package/__init__.py,,\n")
+    sys.path.insert(0, str(folder))
+    stack.callback(sys.path.remove, str(folder))
+    importlib.invalidate_caches()
+    url = "package://weights_in_a_package/data"
+    return Case(PackageFiles(), f"{url}/m.gguf", f"{url}/other", Origin.PACKAGE, "some-weights 1.2")
+
+
+def the_hub(folder: Path, stack: ExitStack) -> Case:
+    hub = stack.enter_context(a_hub({"owner/name/sub/m.gguf": CONTENT}))
+    source = HubFiles(endpoint=hub.endpoint, cache=folder)
+    return Case(source, "hf://owner/name/sub/m.gguf", "hf://owner/name/other", Origin.HUB, A_COMMIT)
+
+
+@pytest.fixture(params=[a_fake, plain_files, a_package, the_hub], ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    make: Callable[[Path, ExitStack], Case] = request.param
+    with ExitStack() as stack:
+        yield make(tmp_path, stack)
+
+
+def test_it_knows_its_own_urls(case: Case) -> None:
+    assert case.source.handles(case.present)
+    assert not case.source.handles("ftp://example.org/m.gguf")
+
+
+def test_it_tells_revision_and_size_without_reading(case: Case) -> None:
+    facts = case.source.look(case.present)
+
+    assert (facts.origin, facts.revision, facts.size_bytes) == (case.origin, case.revision, len(CONTENT))
+    assert facts.sha256 in (None, hashlib.sha256(CONTENT).hexdigest())
+
+
+def test_it_gives_the_beginning(case: Case) -> None:
+    assert case.source.head(case.present, case.revision, 1000) == CONTENT[:1000]
+    assert case.source.head(case.present, case.revision, 2 * len(CONTENT)) == CONTENT
+
+
+def test_it_gives_the_whole_file(case: Case) -> None:
+    assert b"".join(case.source.pieces(case.present, case.revision)) == CONTENT
+    assert case.source.locate(case.present, case.revision).read_bytes() == CONTENT
+    assert case.source.is_reachable(case.present, case.revision)
+
+
+def test_it_says_when_a_file_is_not_there(case: Case) -> None:
+    assert not case.source.is_reachable(case.absent, case.revision)
+    for ask in (
+        lambda: case.source.look(case.absent),
+        lambda: case.source.head(case.absent, case.revision, 10),
+        lambda: b"".join(case.source.pieces(case.absent, case.revision)),
+    ):
+        with pytest.raises((UnreachableError, ObstacleError)) as caught:
+            ask()
+        (problem,) = caught.value.problems
+        assert problem.code in {"KI310", "KI312"}
+        assert case.absent in problem.detail
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(UnreachableError, match="no installed package has a module absent_weights"):
+        PackageFiles().look("package://absent_weights/m.gguf")
+
+
+def test_a_module_alone_has_no_files() -> None:
+    assert find_in_package("package://colorsys/m.gguf") is None
+
+
+def test_a_folder_on_the_path_has_no_revision(tmp_path: Path) -> None:
+    (tmp_path / "bare_weights" / "inner").mkdir(parents=True)
+    (tmp_path / "bare_weights" / "inner" / "m.gguf").write_bytes(CONTENT)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        importlib.invalidate_caches()
+        assert PackageFiles().look("package://bare_weights.inner/m.gguf").revision is None
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_the_hub_is_asked_for_the_beginning_only(tmp_path: Path) -> None:
+    with a_hub({"owner/name/m.gguf": CONTENT}) as hub:
+        source = HubFiles(endpoint=hub.endpoint, cache=tmp_path)
+        source.look("hf://owner/name/m.gguf")
+        source.head("hf://owner/name/m.gguf", A_COMMIT, 100)
+
+    assert hub.requests[-2] == f"GET /owner/name/resolve/{A_COMMIT}/m.gguf HTTP/1.1"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_cache_holds_is_reachable_without_the_hub(tmp_path: Path) -> None:
+    with a_hub({"owner/name/m.gguf": CONTENT}) as hub:
+        source = HubFiles(endpoint=hub.endpoint, cache=tmp_path)
+        source.locate("hf://owner/name/m.gguf", A_COMMIT)
+
+    assert source.is_reachable("hf://owner/name/m.gguf", A_COMMIT)
+    assert source.locate("hf://owner/name/m.gguf", A_COMMIT).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_hub_in_trouble_is_unreachable(tmp_path: Path, status: int) -> None:
+    with a_hub({}, status=status) as hub, pytest.raises(UnreachableError, match="KI311"):
+        HubFiles(endpoint=hub.endpoint, cache=tmp_path).look("hf://owner/name/m.gguf")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_refuses_is_an_obstacle(tmp_path: Path, status: int) -> None:
+    with a_hub({}, status=status) as hub, pytest.raises(ObstacleError, match="KI312"):
+        HubFiles(endpoint=hub.endpoint, cache=tmp_path).look("hf://owner/name/m.gguf")
+
+
+def test_a_name_that_the_hub_cannot_have_is_an_obstacle(tmp_path: Path) -> None:
+    with pytest.raises(ObstacleError, match="KI312"):
+        HubFiles(endpoint="http://127.0.0.1:9", cache=tmp_path).locate("hf://-owner-/..name/m.gguf", None)
+
+
+def test_no_hub_at_all_is_unreachable(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        # Bound, yet nobody listens: a connection is refused.
+        taken.bind(("127.0.0.1", 0))
+        source = HubFiles(endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}", cache=tmp_path)
+        for ask in (source.look, lambda url: source.head(url, None, 10), lambda url: source.locate(url, None)):
+            with pytest.raises(UnreachableError, match="KI311"):
+                ask("hf://owner/name/m.gguf")
+        assert not source.is_reachable("hf://owner/name/m.gguf", None)

@@ -1,0 +1,41 @@
+"""The folders of tests/cases/emit: a models.yaml, perhaps a `prefix`, and the tree expected of it.
+
+`python -m tests.emit_cases` writes the expected trees anew; the review of its diff is the test of a wanted change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kloros_infra.adapters.generated_folder import update_folder
+from kloros_infra.adapters.templates import read_templates
+from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.parse import parse
+from kloros_infra.compiler.pipeline import checked, place_all
+from kloros_infra.compiler.resolve import resolve
+from kloros_infra.ir.artifact import ArtifactTree
+from kloros_infra.ir.catalog import Catalog
+from kloros_infra.ir.layout import Layout
+from tests.factories import a_lock_for
+
+EMIT_CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "emit").glob("*/models.yaml"))
+
+
+def case_catalog(case: Path) -> Catalog:
+    """Resolve a case with a lock that fits it: every model has the header of a 7B."""
+    parsed, _ = checked(parse((case / "models.yaml").read_text("utf-8"), file="models.yaml"))
+    return checked(resolve(parsed, a_lock_for(parsed.config)))[0]
+
+
+def compile_case(case: Path) -> ArtifactTree:
+    """Emit a case's tree."""
+    catalog = case_catalog(case)
+    placements, _ = checked(place_all(catalog))
+    prefix = case / "prefix"
+    layout = Layout(prefix=prefix.read_text("utf-8").strip() if prefix.exists() else "")
+    return emit(catalog, placements, read_templates(), layout)
+
+
+if __name__ == "__main__":
+    for each in EMIT_CASES:
+        update_folder(each / "expected", compile_case(each))

@@ -1,0 +1,44 @@
+"""System tests need root and systemd-nspawn: without them they fail in CI, and are left out, aloud, elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.container import Container, booted, missing_for_systemd
+
+CHECKOUT = Path(__file__).parents[2]
+INSIDE_CHECKOUT = "/srv/checkout"
+INSIDE_SITE_PACKAGES = "/srv/site-packages"
+
+
+def is_left_out() -> bool:
+    """Say whether system tests cannot run and need not."""
+    return bool(missing_for_systemd()) and os.environ.get("CI") != "true"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect system tests where they cannot run."""
+    if is_left_out():
+        system = [item for item in items if item.get_closest_marker("system")]
+        items[:] = [item for item in items if item not in system]
+        config.hook.pytest_deselected(items=system)
+
+
+def pytest_report_collectionfinish() -> str:
+    """Say so in the report."""
+    return f"system tests left out: {missing_for_systemd()}" if is_left_out() else ""
+
+
+@pytest.fixture(scope="session")
+def systemd_container() -> Iterator[Container]:
+    """Boot one container for all tests; the checkout and the environment's packages are bound into it."""
+    missing = missing_for_systemd()
+    assert not missing, f"system tests: {missing}"
+    site_packages = Path(sysconfig.get_path("purelib"))
+    with booted({CHECKOUT: INSIDE_CHECKOUT, site_packages: INSIDE_SITE_PACKAGES}) as container:
+        yield container

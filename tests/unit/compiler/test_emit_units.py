@@ -1,0 +1,146 @@
+"""What a unit says about its neighbours and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kloros_infra.adapters.templates import read_templates
+from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.limits import (
+    CARD_BYTES,
+    MIB,
+    PROCESS_BYTES,
+    RESTART_LIMIT,
+    RESTART_S,
+    SLOWEST_READ_BYTES_PER_S,
+    memory_max_bytes,
+    start_limit_interval_s,
+)
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.lock import Origin
+from kloros_infra.placement.place import place
+from kloros_infra.supervisor.unit_file import UnitFile, parse_unit_file
+from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance, kloros_cards, some_weights
+
+LAYOUT = Layout()
+
+
+def units_of(catalog: Catalog) -> Mapping[str, UnitFile]:
+    """Emit a catalog and read its units as the embedded supervisor does."""
+    placements = {instance.id: place(instance)[0] for instance in catalog.instances}
+    tree = emit(catalog, {id: one for id, one in placements.items() if one}, read_templates(), LAYOUT)
+    found: dict[str, UnitFile] = {}
+    for path, file in tree.items():
+        unit = LAYOUT.unit_at(path)
+        if unit and isinstance(file, TextFile):
+            found[unit], problems = parse_unit_file(unit, file.text, path=path)
+            assert problems == ()
+    return found
+
+
+def value(unit: UnitFile, section: str, key: str) -> str | None:
+    setting = unit.last(section, key)
+    return setting.value if setting else None
+
+
+def three_profiles() -> tuple[Instance, ...]:
+    """One model under three profiles and another under the first; the last profile shares no card."""
+    fast, slow, old = kloros_cards()
+    code, chat = a_model("code"), a_model("chat", preload=False)
+    high, mid, low = a_profile("high", fast, slow), a_profile("mid", slow), a_profile("low", old)
+    return (
+        an_instance(code, high, port=8601),
+        an_instance(chat, high, port=8611),
+        an_instance(code, mid, port=8602),
+        an_instance(code, low, port=8603),
+    )
+
+
+def test_instances_of_one_model_exclude_each_other() -> None:
+    units = units_of(a_catalog(*three_profiles()))
+
+    assert units["llama@code-mid.service"].names("Conflicts") == ("llama@code-high.service", "llama@code-low.service")
+    assert units["llama@chat-high.service"].names("Conflicts") == ()
+
+
+def test_an_instance_waits_for_those_that_held_its_cards() -> None:
+    units = units_of(a_catalog(*three_profiles()))
+
+    assert units["llama@code-high.service"].names("After") == ()
+    assert units["llama@code-mid.service"].names("After") == ("llama@chat-high.service", "llama@code-high.service")
+    assert units["llama@code-low.service"].names("After") == ("llama@code-high.service", "llama@code-mid.service")
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_instances_never_becomes_a_circle(order: list[int]) -> None:
+    instances = three_profiles()
+    units = units_of(a_catalog(*(instances[place] for place in order)))
+    after = {name: set(unit.names("After")) & units.keys() for name, unit in units.items() if name.startswith("llama@")}
+    while ready := [name for name, earlier in after.items() if not earlier & after.keys()]:
+        after = {name: earlier for name, earlier in after.items() if name not in ready}
+
+    assert after == {}
+
+
+def test_a_profile_wants_what_is_preloaded_and_excludes_the_others() -> None:
+    units = units_of(a_catalog(*three_profiles()))
+    high = units["kloros-profile-high.target"]
+
+    assert high.names("Wants") == ("llama@code-high.service",)
+    assert high.names("Conflicts") == ("kloros-profile-low.target", "kloros-profile-mid.target")
+    assert high.names("PartOf") == ("kloros-llm.target",)
+
+
+def test_an_instance_stops_with_its_profile_and_with_everything() -> None:
+    unit = units_of(a_catalog(*three_profiles()))["llama@chat-high.service"]
+
+    assert unit.names("PartOf") == ("kloros-llm.target", "kloros-profile-high.target")
+
+
+def test_only_instances_with_cards_see_devices() -> None:
+    units = units_of(a_catalog(an_instance(profile=a_profile("gpu", a_card())), an_instance(profile=a_profile("cpu"))))
+    with_card, without = units["llama@small-gpu.service"], units["llama@small-cpu.service"]
+
+    assert value(with_card, "Service", "DeviceAllow") == "char-nvidia* rw"
+    assert value(with_card, "Service", "PrivateDevices") is None
+    assert value(without, "Service", "DeviceAllow") is None
+    assert value(without, "Service", "PrivateDevices") == "yes"
+
+
+def test_derived_weights_are_marked_as_such() -> None:
+    model = a_model(weights=some_weights(origin=Origin.DERIVED))
+    unit = units_of(a_catalog(an_instance(model)))["llama@small-cpu_only.service"]
+
+    assert value(unit, "Unit", "X-Kloros-Weights") == "derived"
+
+
+@given(st.integers(0, 500 * 10**9))
+def test_a_model_that_always_fails_after_loading_is_given_up(weights_bytes: int) -> None:
+    slowest_load_s = weights_bytes / SLOWEST_READ_BYTES_PER_S
+    refused_start_s = RESTART_LIMIT * (slowest_load_s + RESTART_S)
+
+    assert refused_start_s < start_limit_interval_s(weights_bytes)
+
+
+def test_memory_counts_the_file_the_cpu_part_and_the_cards() -> None:
+    model = a_model()
+    size = model.weights.size_bytes
+    on_cpu, _ = place(an_instance(model))
+    on_cards, _ = place(an_instance(model, a_profile("gpu", a_card())))
+    assert on_cpu
+    assert on_cards
+    fixed = 100 * MIB + PROCESS_BYTES
+
+    without, with_card = (
+        memory_max_bytes(placement, weights_bytes=size, prompt_cache_bytes=100 * MIB)
+        for placement in (on_cpu, on_cards)
+    )
+    cpu_part, rest = on_cpu.loads[-1].total_bytes, on_cards.loads[-1].total_bytes
+    assert 0 <= without - (size + cpu_part + fixed) < MIB
+    assert 0 <= with_card - (size + rest + fixed + CARD_BYTES) < MIB
+    assert without % MIB == 0

@@ -1,0 +1,146 @@
+"""A request is answered once, whatever arrives twice, and the ledger stays small."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kloros_infra.router.dedupe import Dropped, Fresh, Ledger, Repeat
+
+
+def test_a_double_tap_is_dropped_in_flight_and_afterwards() -> None:
+    ledger = Ledger()
+    assert ledger.arrived("a", b"m", now=0.0) == Fresh()
+    assert ledger.arrived("a", b"m", now=0.15) == Dropped()
+    ledger.answered("a", b"answer", now=0.2)
+    assert ledger.arrived("a", b"m", now=0.3) == Dropped()
+
+
+def test_a_resend_waits_for_the_answer_in_flight_and_gets_it_again_afterwards() -> None:
+    ledger = Ledger()
+    ledger.arrived("a", b"m ts=1", now=0.0)
+    assert ledger.arrived("a", b"m ts=2", now=0.1) == Dropped()
+    ledger.answered("a", b"answer", now=0.2)
+    assert ledger.arrived("a", b"m ts=3", now=0.3) == Repeat(b"answer")
+    assert ledger.arrived("a", b"m ts=3", now=0.4) == Dropped()
+    assert ledger.arrived("a", b"m ts=1", now=0.5) == Dropped()
+
+
+def test_many_resends_are_remembered_in_constant_space_and_the_first_message_stays() -> None:
+    ledger = Ledger()
+    for attempt in range(100):
+        ledger.arrived("a", b"m ts=%d" % attempt, now=0.0)
+    ledger.answered("a", b"answer", now=0.0)
+    assert ledger.arrived("a", b"m ts=0", now=0.0) == Dropped()
+    assert ledger.arrived("a", b"m ts=99", now=0.0) == Dropped()
+    assert ledger.arrived("a", b"m ts=50", now=0.0) == Repeat(b"answer")
+
+
+def test_ids_are_independent() -> None:
+    ledger = Ledger()
+    assert ledger.arrived("a", b"m", now=0.0) == Fresh()
+    assert ledger.arrived("b", b"m", now=0.0) == Fresh()
+    assert ledger.in_flight == 2
+
+
+def test_an_answer_expires_after_its_ttl_and_a_request_in_flight_never_does() -> None:
+    ledger = Ledger(ttl_s=600)
+    ledger.arrived("done", b"m", now=0.0)
+    ledger.arrived("slow", b"m", now=0.0)
+    ledger.answered("done", b"answer", now=100.0)
+    assert ledger.arrived("done", b"m2", now=699.9) == Repeat(b"answer")
+    assert ledger.arrived("done", b"m3", now=700.0) == Fresh()
+    assert ledger.arrived("slow", b"m2", now=1e9) == Dropped()
+
+
+def test_the_oldest_answers_go_when_there_are_too_many() -> None:
+    ledger = Ledger(max_answers=2)
+    for name in "abc":
+        ledger.arrived(name, b"m", now=0.0)
+        ledger.answered(name, b"answer", now=0.0)
+    assert ledger.arrived("a", b"m2", now=0.0) == Fresh()
+    assert ledger.arrived("c", b"m2", now=0.0) == Repeat(b"answer")
+
+
+def test_the_oldest_answers_go_when_they_take_too_much_room() -> None:
+    ledger = Ledger(max_bytes=10)
+    for name in "ab":
+        ledger.arrived(name, b"m", now=0.0)
+        ledger.answered(name, b"12345678", now=0.0)
+    assert ledger.answer_bytes == 8
+    assert ledger.arrived("a", b"m2", now=0.0) == Fresh()
+
+
+def test_answering_what_was_not_asked_is_a_defect() -> None:
+    with pytest.raises(KeyError):
+        Ledger().answered("a", b"answer", now=0.0)
+
+
+IDS = st.sampled_from("abcdef")
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Against a plain record of everything that ever happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(ttl_s=10, max_answers=3, max_bytes=64)
+        self.now = 0.0
+        self.sent = 0
+        self.in_flight: set[str] = set()
+        self.answers: dict[str, bytes] = {}
+
+    @rule(id=IDS)
+    def ask_anew(self, id: str) -> None:
+        self.sent += 1
+        arrival = self.ledger.arrived(id, b"m%d" % self.sent, now=self.now)
+        if id in self.in_flight:
+            assert arrival == Dropped()
+        elif arrival == Fresh():
+            self.in_flight.add(id)
+        else:
+            assert arrival == Repeat(self.answers[id])
+
+    @rule(id=IDS)
+    def send_the_same_twice(self, id: str) -> None:
+        self.ask_anew(id)
+        assert self.ledger.arrived(id, b"m%d" % self.sent, now=self.now) == Dropped()
+
+    @precondition(lambda self: self.in_flight)
+    @rule(size=st.integers(0, 80))
+    def answer(self, size: int) -> None:
+        id = min(self.in_flight)
+        self.in_flight.remove(id)
+        self.answers[id] = b"x" * size
+        self.ledger.answered(id, self.answers[id], now=self.now)
+
+    @rule(seconds=st.floats(0, 20))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def it_stays_small(self) -> None:
+        assert self.ledger.answer_bytes <= 64
+        assert self.ledger.in_flight == len(self.in_flight)
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+@given(st.lists(st.tuples(IDS, st.booleans())))
+def test_replaying_the_same_events_gives_the_same_verdicts(events: list[tuple[str, bool]]) -> None:
+    def replay() -> list[object]:
+        ledger, verdicts, open_ids = Ledger(), list[object](), set[str]()
+        for at, (id, is_question) in enumerate(events):
+            if is_question:
+                verdicts.append(ledger.arrived(id, b"m%d" % at, now=float(at)))
+                open_ids |= {id} if verdicts[-1] == Fresh() else set()
+            elif id in open_ids:
+                open_ids.remove(id)
+                ledger.answered(id, b"answer", now=float(at))
+        return verdicts
+
+    assert replay() == replay()
