@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -50,7 +51,8 @@ class HttpServer:
                 listener = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=BACKLOG)
             except OSError as error:
                 self.stop_listening()
-                raise ObstacleError([http_problems.cannot_listen(host, port, error.strerror or str(error))]) from error
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
+                raise ObstacleError([http_problems.cannot_listen(host, port, reason)]) from error
             self._listeners.append(listener)
 
     def stop_listening(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ class UpstreamPool:
                 http_problems.cannot_connect(upstream, f"no reply in {self.limits.connect_s:g} s"), reached=False
             )
         except OSError as error:
-            exchange.fail(http_problems.cannot_connect(upstream, error.strerror or str(error)), reached=False)
+            # asyncio's own text names the address once more instead of the reason.
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            exchange.fail(http_problems.cannot_connect(upstream, reason), reached=False)
         else:
             connection.endpoint = (upstream.host, upstream.port)
             if exchange.is_over:

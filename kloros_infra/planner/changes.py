@@ -21,6 +21,7 @@ from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, env_
 from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_changes, unit_keys, unquoted
 
 HIDDEN_VALUE = "(sensitive value)"
+LEFT_OVER = "an env file is left over that nothing reads"
 
 # Of a new unit only what tells it from the others is shown; the whole file is in generated/.
 TELLING_KEYS = frozenset({"Service.ExecStart", "Unit.Wants"})
@@ -82,7 +83,7 @@ def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, 
     action = _action(unit, files, change, both)
     # A unit that is new is not running: that goes without saying.
     is_told = change is not None and not (action is Action.CREATE and change.verb is Verb.START)
-    reasons = [*_causes(unit, files, both), *([change.reason] if change and is_told else [])]
+    reasons = [*_causes(unit, files, both), *([change.reason] if change and is_told else [])] or [LEFT_OVER]
     return Change(
         address=unit_address(unit),
         action=action,
@@ -99,7 +100,8 @@ def _causes(unit: str, files: list[FileChange], both: Comparison) -> list[str]:
     layout = both.desired.layout
     own = [file.cause for file in files if file.path == layout.unit_path(unit)]
     rest = [file.cause for file in files if file.after is not None or not file.path.startswith(f"{layout.env}/")]
-    return [str(cause) for cause in own or rest or (file.cause for file in files)]
+    is_gone = layout.unit_path(unit) not in both.desired.tree
+    return [str(cause) for cause in own or rest or (file.cause for file in files if is_gone)]
 
 
 def _action(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Action:

@@ -28,7 +28,6 @@ from kloros_infra.supervisor.processes import Processes
 LOG = logging.getLogger(__name__)
 LOCK_NAME = "supervisor.lock"
 RECORD_NAME = "supervisor-children.json"
-MAX_CONNECTIONS = 64
 # What services see of the environment the supervisor was started in; the rest may hold somebody's secrets.
 PASSED_ON = ("PATH", "HOME", "LANG")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"  # systemd.exec(5), "Environment variables"
@@ -76,8 +75,7 @@ class Server:
         self.jobs = jobs
         self.ending = asyncio.Event()
         self._is_over = asyncio.Event()
-        self._conversations: set[asyncio.Task[None]] = set()
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._farewells: set[asyncio.Task[object]] = set()
 
     def ask_to_end(self) -> None:
         """Begin the end; everything is stopped before the supervisor leaves."""
@@ -91,19 +89,12 @@ class Server:
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection in turn; jobs of different connections run side by side."""
-        task = asyncio.current_task()
-        if task is None or len(self._conversations) >= MAX_CONNECTIONS:
-            writer.close()
-            return
-        self._conversations.add(task)
         try:
             while (line := await self._read(reader, writer)).endswith(b"\n"):
-                await send(writer, await self._answer(line, task))
+                await send(writer, await self._answer(line))
         except OSError as error:  # the other side has gone away; a job it began has been carried out
             LOG.info("a client left early: %s", error)
         finally:
-            self._conversations.discard(task)
-            self._farewells.discard(task)
             writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -115,14 +106,12 @@ class Server:
             await send(writer, Reply(pid=os.getpid(), problems=(say.bad_request(reason),)))
             return b""
 
-    async def _answer(self, line: bytes, task: asyncio.Task[None]) -> Reply:
+    async def _answer(self, line: bytes) -> Reply:
         try:
             request = Request.model_validate_json(line)
         except ValidationError as error:
             reason = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
             return Reply(pid=os.getpid(), problems=(say.bad_request(reason),))
-        if request.op is Operation.SHUTDOWN:
-            self._farewells.add(task)
         problems, states = await self._carry_out(request)
         return Reply(pid=os.getpid(), problems=problems, states=states)
 
@@ -137,6 +126,8 @@ class Server:
                 return (), ()
             case Operation.SHUTDOWN:
                 self.ask_to_end()
+                if task := asyncio.current_task():
+                    self._farewells.add(task)
                 await self._is_over.wait()
                 return (), ()
             case Operation.START | Operation.STOP | Operation.RESTART:

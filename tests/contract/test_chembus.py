@@ -64,7 +64,10 @@ class KlorosPeer:
         self.publisher.send_multipart(frames)
 
     def receive(self) -> list[bytes]:
-        return self.subscriber.recv_multipart()
+        """Wait for the next message that is not some peer finding out whether it has joined."""
+        while (frames := self.subscriber.recv_multipart())[0] == b"ready":
+            pass
+        return frames
 
     def close(self) -> None:
         self.context.destroy(linger=0)

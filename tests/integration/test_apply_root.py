@@ -72,7 +72,7 @@ def test_no_llama_server_outlives_a_killed_supervisor(laptop: Laptop) -> None:
     laptop.edit(only(SMOLLM2))
     assert laptop.apply().returncode == 0
     assert server_pids(laptop)
-    supervisors = [p for p in processes_naming(str(laptop.root)) if " supervisor " in p]
+    supervisors = [p for p in processes_naming(str(laptop.root)) if "kloros_infra.supervisor" in p]
     os.kill(int(supervisors[0].split()[0]), signal.SIGKILL)
     deadline = time.monotonic() + 2
     while server_pids(laptop):

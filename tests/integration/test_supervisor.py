@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,7 @@ def test_a_main_process_dies_with_the_supervisor_even_without_its_guard(root: Pa
     pid = main_pid(client, "a.service")
     supervisor = supervisor_pid(client)
     main = Handles(pid)
+    os.kill(supervisor, signal.SIGSTOP)  # so that it does not notice
     os.kill(os.getpgid(pid), signal.SIGKILL)  # the guard leads the group
     os.kill(supervisor, signal.SIGKILL)
     assert main.survivors(after_s=2) == set()
@@ -148,8 +150,10 @@ def test_a_new_supervisor_takes_the_place_of_a_killed_one(root: Path, client: Su
     install(root, "a.service", SLEEPS)
     client.start("a.service")
     first = supervisor_pid(client)
+    gone = Handles(first)
     os.kill(first, signal.SIGKILL)
-    until(lambda: client.pid() is None)
+    assert gone.survivors(after_s=2) == set()
+    assert client.pid() is None
     assert client.states(("a.service",))["a.service"].active is ActiveState.INACTIVE
     client.start("a.service")
     assert supervisor_pid(client) != first
@@ -182,9 +186,8 @@ def test_a_service_that_ignores_sigterm_is_killed_after_its_time(client: Supervi
 def test_sigterm_stops_everything_last_ordered_first(client: SupervisorClient, root: Path) -> None:
     said = root / "said"
     for name in ("a", "b", "c"):
-        program = script(
-            root, name, f"trap 'echo {name} >> {said}; exit 0' TERM\necho up\nwhile :; do sleep 0.01; done\n"
-        )
+        at_the_end = f"trap 'echo {name} >> {said}; exit 0' TERM\n"
+        program = script(root, name, f"{at_the_end}echo up\nwhile :; do sleep 0.01; done\n")
         order = "[Unit]\nAfter=" + {"a": "", "b": "a.service", "c": "b.service"}[name]
         install(root, f"{name}.service", f"{order}\n[Service]\nType=exec\nKillMode=mixed\nExecStart=:{program}\n")
         client.start(f"{name}.service")
@@ -292,14 +295,13 @@ def test_clients_that_leave_early_or_never_speak_do_no_harm(root: Path, client: 
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(str(root / Layout().run / SOCKET_NAME))
             connection.sendall(b'{"op": "states"}\n' * 20)
-    silent = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(10)]
-    for connection in silent:
-        connection.connect(str(root / Layout().run / SOCKET_NAME))
-    assert client.states(("a.service",))["a.service"].is_active
-    client.shutdown()
-    assert client.pid() is None
-    for connection in silent:
-        connection.close()
+    with ExitStack() as silent:
+        for _ in range(10):
+            connection = silent.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            connection.connect(str(root / Layout().run / SOCKET_NAME))
+        assert client.states(("a.service",))["a.service"].is_active
+        client.shutdown()
+        assert client.pid() is None
 
 
 def failure(client: SupervisorClient, unit: str) -> tuple[str, str]:

@@ -61,7 +61,7 @@ def test_every_unit_reads_an_env_file_of_the_tree(case: Path) -> None:
 def test_the_order_of_placements_does_not_matter() -> None:
     catalog = case_catalog(next(case for case in EMIT_CASES if case.name == "three_gpus_with_shares"))
     placements, _ = checked(place_all(catalog))
-    backwards = dict(reversed(placements.items()))
+    backwards = dict(reversed(list(placements.items())))
 
     assert emit(catalog, backwards, read_templates(), Layout()) == emit(catalog, placements, read_templates(), Layout())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +35,7 @@ def test_the_process_becomes_the_program() -> None:
         assert process.communicate()[0].strip() == str(process.pid)
 
 
-def test_it_is_an_executable_script(tmp_path: Path) -> None:
+def test_it_is_an_executable_script() -> None:
     file = launcher("/opt/llama.cpp/llama-server", "/opt/llama.cpp/lib", ())
 
     assert file.mode == 0o755

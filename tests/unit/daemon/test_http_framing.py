@@ -94,18 +94,14 @@ def test_chunked_bodies_have_the_same_limit() -> None:
     assert refusal.status == 413
 
 
-@pytest.mark.parametrize(
-    "endless",
-    [b"a" * 1000, b"X-Long: " + b"a" * 1000, b"\r\n" * 500],
-    ids=["name", "value", "nothing"],
-)
+@pytest.mark.parametrize("endless", [b"a" * 1000, b": " + b"a" * 998], ids=["name", "value"])
 def test_an_endless_head_is_bounded(endless: bytes) -> None:
     reader = RequestReader(HttpLimits(head_bytes=20_000))
-    reader.feed(b"GET / HTTP/1.1\r\nHost: localhost\r\n" if endless != b"\r\n" * 500 else b"G")
+    reader.feed(b"GET / HTTP/1.1\r\nHost: localhost\r\nX")
     for _ in range(30):
         reader.feed(endless)
     assert isinstance(reader.arrivals[-1], Refusal)
-    assert reader.arrivals[-1].status in (400, 431, 501)
+    assert reader.arrivals[-1].status == 431
 
 
 def test_an_endless_trailer_is_bounded() -> None:
