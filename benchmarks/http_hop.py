@@ -37,7 +37,12 @@ BODY = (
     '"You are a code analysis expert."},{"role":"user","content":"Explain what this function does and how long '
     'it takes for large inputs: def f(x): return x*2"}]}'
 )
-WRK_SCRIPT = 'wrk.method="POST"\nwrk.path="/v1/chat/completions"\nwrk.headers["Content-Type"]="application/json"\nwrk.body=[[BODY]]\n'
+WRK_SCRIPT = """
+wrk.method = "POST"
+wrk.path = "/v1/chat/completions"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [[BODY]]
+"""
 NGINX_CONF = """
 worker_processes 1; daemon off; pid FOLDER/pid; error_log FOLDER/error.log crit; worker_rlimit_nofile 8192;
 events { worker_connections 4096; }

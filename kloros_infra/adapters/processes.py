@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -131,8 +132,10 @@ class SupervisorClient:
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(timeout_s)
+                # connect(2): with many waiting before us, a socket that does not block would fail with EAGAIN at once.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(QUICK_ANSWER_S), 0))
                 connection.connect(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
+                connection.settimeout(timeout_s)
                 yield connection
         finally:
             os.close(folder)

@@ -8,10 +8,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError
 
 PACKAGE_SCHEME = "package://"
+# ProtectHome=yes and PrivateTmp=yes: systemd.exec(5).
+HIDDEN_FOLDERS = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 - compared, not written to
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,22 @@ def find_llama_server(reference: str) -> Program:
     return Program(str(file), str(file.parent) if has_libraries else None)
 
 
+def hidden_from_units(program: Program) -> Problems:
+    """Report a program that systemd would hide from its own unit, whose sandbox closes these folders."""
+    # A virtual environment's interpreter is a link: both ends must be seen.
+    places = (program.path, str(Path(program.path).resolve()))
+    hidden = ((place, folder) for place in places for folder in HIDDEN_FOLDERS if place.startswith(folder))
+    return tuple(_hidden(place, folder) for place, folder in hidden)[:1]
+
+
+def own_program() -> Program:
+    """Give the interpreter that runs kloros-infra."""
+    return Program(sys.executable)
+
+
 def own_command() -> tuple[str, ...]:
     """Say how to run kloros-infra as it is installed here, whatever PATH a unit has."""
-    return (sys.executable, "-m", "kloros_infra")
+    return (own_program().path, "-m", "kloros_infra")
 
 
 def _in_package(reference: str) -> Path | None:
@@ -48,6 +63,16 @@ def _in_package(reference: str) -> Path | None:
         return None
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     return next((path for folder in folders if (path := Path(folder) / file).exists()), None)
+
+
+def _hidden(path: str, folder: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI519",
+        summary="Program hidden from its unit",
+        detail=f"{path} lies below {folder}, which the sandbox of the units closes: systemd could not start it.",
+        hint="Install it elsewhere, such as in a virtual environment below /opt, and apply with that one.",
+        address="program",
+    )
 
 
 def _missing(reference: str, file: Path | None) -> Diagnostic:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kloros_infra.diagnostics import Diagnostic, Problems
+from kloros_infra.errors import ObstacleError, ProblemsError
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
@@ -76,18 +78,25 @@ def compile_project(project: Project, layout: Layout | None = None) -> Compiled:
     return compile_project(sources, read_templates(), layout=layout or Layout())
 
 
-def with_launchers(compiled: Compiled, layout: Layout) -> ArtifactTree:
-    """Add the launchers of the programs found on this machine to what was compiled."""
-    from kloros_infra.adapters.programs import find_llama_server, own_command
+def launchers_of(catalog: Catalog, where: Target) -> tuple[ArtifactTree, Problems]:
+    """Make the launchers of the programs found on this machine; what is missing is a problem, not a launcher."""
+    from kloros_infra.adapters.programs import find_llama_server, hidden_from_units, own_command, own_program
     from kloros_infra.compiler.emit_launcher import launcher
 
-    server = find_llama_server(compiled.catalog.llama_server)
-    own, *words = own_command()
-    return {
-        **compiled.tree,
-        layout.program_path("llama-server"): launcher(server.path, server.library_path, ()),
-        layout.program_path("kloros-infra"): launcher(own, None, tuple(words)),
-    }
+    program, *words = own_command()
+    found = {where.layout.program_path("kloros-infra"): launcher(program, None, tuple(words))}
+    used = [own_program()]
+    problems: Problems = ()
+    try:
+        server = find_llama_server(catalog.llama_server)
+    except ObstacleError as error:
+        problems = error.problems
+    else:
+        found[where.layout.program_path("llama-server")] = launcher(server.path, server.library_path, ())
+        used.append(server)
+    if where.manager is ManagerChoice.SYSTEMD:
+        problems = (*problems, *(problem for one in used for problem in hidden_from_units(one)))
+    return found, problems
 
 
 def choose_profile(catalog: Catalog) -> tuple[str, str]:
@@ -104,10 +113,32 @@ def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desir
     from kloros_infra.ir.artifact import TextFile
     from kloros_infra.planner.desired import desired_state
 
-    active = profile or choose_profile(compiled.catalog)[0]
+    active = profile_named(compiled.catalog, profile) if profile else choose_profile(compiled.catalog)[0]
+    launchers, problems = launchers_of(compiled.catalog, where)
     # The file is in /run: after a boot kloros-profile.service writes it, from then on it is compared like any other.
-    tree = {**with_launchers(compiled, where.layout), where.layout.profile_file: TextFile(f"{active}\n")}
-    return desired_state(compiled.catalog, tree, layout=where.layout, profile=active)
+    profile_file = {where.layout.profile_file: TextFile(f"{active}\n")}
+    tree = {**compiled.tree, **launchers, **profile_file}
+    desired = desired_state(compiled.catalog, tree, layout=where.layout, profile=active)
+    return replace(desired, refusals=problems)
+
+
+def profile_named(catalog: Catalog, name: str) -> str:
+    """Check the name of a profile; raise ProblemsError when there is none of that name."""
+    from kloros_infra.compiler.suggest import suggest
+
+    names = [profile.name for profile in catalog.profiles]
+    if name in names:
+        return name
+    raise ProblemsError(
+        [
+            Diagnostic(
+                code="KI520",
+                summary="Unknown profile",
+                detail=f"models.yaml has no profile {name!r}.",
+                hint=suggest(name, names),
+            )
+        ]
+    )
 
 
 def service_manager(where: Target) -> ServiceManager:

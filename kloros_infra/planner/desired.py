@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import BridgeAddresses, Catalog, Instance, Model
 from kloros_infra.ir.layout import Layout
@@ -53,7 +54,10 @@ class DerivedWeights:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that plan compares with the machine; `profile` is the one that is active."""
+    """Everything that plan compares with the machine; `profile` is the one that is active.
+
+    `refusals` is what is known already to keep apply from carrying it out; it can be planned all the same.
+    """
 
     tree: ArtifactTree
     layout: Layout
@@ -62,6 +66,7 @@ class Desired:
     weights: tuple[PlaceWeights, ...] = ()
     derived: tuple[DerivedWeights, ...] = ()
     keeps_weights: bool = True
+    refusals: Problems = ()
 
     @property
     def is_destroyed(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
 from kloros_infra.ir.observed import Observed
 from kloros_infra.planner.desired import DerivedWeights, Desired
@@ -47,6 +49,7 @@ def problems(desired: Desired, observed: Observed) -> Problems:
     return (
         *(foreign_file(path) for path in foreign_paths(desired, observed)),
         *(unpinned_weights(weights) for weights in desired.derived),
+        *(replace(refusal, severity=Severity.WARNING) for refusal in desired.refusals),
     )
 
 
@@ -55,4 +58,5 @@ def refusals(desired: Desired, observed: Observed) -> Problems:
     return (
         *(foreign_file(path) for path in foreign_paths(desired, observed)),
         *(refused_weights(weights) for weights in desired.derived),
+        *desired.refusals,
     )

@@ -309,20 +309,22 @@ def test_a_crashed_instance_comes_back(bus: RoutedBus, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_health_and_heartbeat_go_out_at_once(bus: RoutedBus, tmp_path: Path) -> None:
+def test_health_is_published_when_it_changes(bus: RoutedBus, tmp_path: Path) -> None:
     async def main() -> None:
-        async with (
-            BusPeer(bus, ["llm.health", "HEARTBEAT"]) as listener,
-            FakeLlamaServer() as fake,
-            a_router(tmp_path, bus, served_by(fake.port)),
-        ):
-            fake.is_loading = True
-            seen: dict[str, dict[str, Any]] = {}
-            async with asyncio.timeout(30):
-                while "llm.health" not in seen:
-                    topic, payload = await listener.receive()
-                    seen[topic] = json.loads(payload)["facts"]
-            assert seen["llm.health"]["gpu_profile"] == "cpu_only"
+        async with FakeLlamaServer() as fake, BusPeer(bus, ["llm.health"]) as listener:
+            model = a_routed_model(
+                "small", an_upstream("small-max", port=fake.port), an_upstream("small-cpu_only", port=fake.port)
+            )
+            async with a_router(tmp_path, bus, model) as router, ChemBusClient(bus) as client:
+                assert (await client.ask("Hi.", timeout_s=10))["success"]
+                router.choose("max")
+                async with asyncio.timeout(10):
+                    health: dict[str, Any] = {}
+                    while [runtime["status"] for runtime in health.get("runtimes", [])] != ["healthy"]:
+                        _, payload = await listener.receive()
+                        health = json.loads(payload)["facts"]
+                        health = health if health["gpu_profile"] == "max" else {}
+                assert health["runtimes"][0]["profile"] == "small-max"
 
     asyncio.run(main())
 

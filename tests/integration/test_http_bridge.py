@@ -32,9 +32,17 @@ from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, Scripted
 from tests.integration.conftest import free_ports
 
 QUICK = UpstreamLimits(connect_s=0.5, stream_first_byte_s=0.3, answer_first_byte_s=0.3, idle_s=0.3, sweep_s=0.01)
-QUICK_CLIENTS = HttpLimits(head_timeout_s=0.3, body_timeout_s=0.3, idle_timeout_s=0.5, stalled_reader_timeout_s=0.3, drain_s=2.0)
-CHAT, STREAM = {"messages": [{"role": "user", "content": "hi"}]}, {"messages": [{"role": "user", "content": "hi"}], "stream": True}
-PERSONA = RoutedPersona(id="doctor", model_id="small", system_prompt="Be brief.", sampling={"temperature": 0.1}, stop=())
+PATIENT = UpstreamLimits()
+QUICK_CLIENTS = HttpLimits(
+    head_timeout_s=0.3, body_timeout_s=0.3, idle_timeout_s=0.5, stalled_reader_timeout_s=0.3, drain_s=2.0
+)
+CHAT, STREAM = (
+    {"messages": [{"role": "user", "content": "hi"}]},
+    {"messages": [{"role": "user", "content": "hi"}], "stream": True},
+)
+PERSONA = RoutedPersona(
+    id="doctor", model_id="small", system_prompt="Be brief.", sampling={"temperature": 0.1}, stop=()
+)
 
 
 class House:
@@ -51,7 +59,9 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(port: int, *others: int, limits: HttpLimits | None = None) -> AsyncIterator[House]:
+async def a_house(
+    port: int, *others: int, limits: HttpLimits | None = None, patience: UpstreamLimits = QUICK
+) -> AsyncIterator[House]:
     """Open a bridge before upstreams on these ports: `small` on the first, then `spare`, …"""
     names = ("small", "spare", "third")
     chats = [
@@ -65,7 +75,7 @@ async def a_house(port: int, *others: int, limits: HttpLimits | None = None) -> 
     directory = RoutingDirectory(table, profile="cpu_only", clock=SystemClock())
     for model in table.models:
         directory.polled(model.upstreams[0], is_healthy=True)
-    pool = UpstreamPool(QUICK)
+    pool = UpstreamPool(patience)
     try:
         async with serve(directory, pool, host="127.0.0.1", ports=(0,), limits=limits) as server:
             house = House(server, directory)
@@ -75,7 +85,9 @@ async def a_house(port: int, *others: int, limits: HttpLimits | None = None) -> 
         await pool.close()
 
 
-def scripted(test: Callable[[House, ScriptedUpstream], Awaitable[None]], *plays: Play, limits: HttpLimits | None = None) -> None:
+def scripted(
+    test: Callable[[House, ScriptedUpstream], Awaitable[None]], *plays: Play, limits: HttpLimits | None = None
+) -> None:
     """Run a test between a bridge and an upstream that plays."""
 
     async def within() -> None:
@@ -116,7 +128,7 @@ async def answer_to(port: int, data: bytes) -> tuple[int, bytes]:
 
 async def until(is_so: Callable[[], bool], timeout_s: float = 2.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
 
 
@@ -152,7 +164,10 @@ def test_a_refused_body_may_still_be_on_its_way() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(b"POST / HTTP/1.1\r\nHost: l", 408), (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", 408)],
+    [
+        (b"POST / HTTP/1.1\r\nHost: l", 408),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", 408),
+    ],
     ids=["head", "body"],
 )
 def test_slow_requests_time_out(sent: bytes, status: int) -> None:
@@ -200,7 +215,10 @@ def test_silent_and_idle_connections_are_closed_without_a_word() -> None:
 
 def test_pipelined_requests_are_answered_in_order() -> None:
     async def test(house: House, upstream: ScriptedUpstream) -> None:
-        post = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(GOOD_BODY), GOOD_BODY)
+        post = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(GOOD_BODY),
+            GOOD_BODY,
+        )
         last = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
         writer.write(post + b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + post + last)
@@ -275,7 +293,10 @@ def test_a_plain_answer_is_passed_through_byte_for_byte() -> None:
         answer = await house.web.post("/v1/chat/completions", content=GOOD_BODY)
         assert answer.content == sent
         assert answer.headers["content-type"] == "application/json; charset=utf-8"
-        assert (answer.headers["x-kloros-instance"], answer.headers["x-kloros-profile"]) == ("small-cpu_only", "cpu_only")
+        assert (answer.headers["x-kloros-instance"], answer.headers["x-kloros-profile"]) == (
+            "small-cpu_only",
+            "cpu_only",
+        )
         assert "date" in answer.headers
         assert "keep-alive" not in answer.headers
         assert upstream.requests[0].endswith(b"\r\n\r\n" + GOOD_BODY)
@@ -303,7 +324,10 @@ def test_a_large_answer_waits_for_a_slow_reader() -> None:
     size = 20_000_000
 
     async def test(house: House, _: ScriptedUpstream) -> None:
-        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(GOOD_BODY), GOOD_BODY)
+        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(GOOD_BODY),
+            GOOD_BODY,
+        )
         _, _, reader, writer = await send_raw(house.port, data)
         await asyncio.sleep(0.5)
         async with asyncio.timeout(10):
@@ -315,7 +339,10 @@ def test_a_large_answer_waits_for_a_slow_reader() -> None:
 
 def test_a_reader_that_stalls_is_cut() -> None:
     async def test(house: House, upstream: ScriptedUpstream) -> None:
-        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(GOOD_BODY), GOOD_BODY)
+        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(GOOD_BODY),
+            GOOD_BODY,
+        )
         _, _, _, writer = await send_raw(house.port, data)
         async with asyncio.timeout(3):
             await upstream.departed.wait()
@@ -402,7 +429,9 @@ def test_ollama_answers_whole() -> None:
     async def test(house: House, upstream: FakeLlamaServer) -> None:
         answer = await house.web.post("/api/generate", json={"model": "small", "prompt": "hi", "stream": False})
         assert (answer.json()["response"], answer.json()["done"]) == ("one two three", True)
-        answer = await house.web.post("/api/chat", json={"model": "doctor", "messages": CHAT["messages"], "stream": False})
+        answer = await house.web.post(
+            "/api/chat", json={"model": "doctor", "messages": CHAT["messages"], "stream": False}
+        )
         assert answer.json()["message"]["content"] == "one two three"
         assert upstream.requests[-1]["messages"][0]["content"] == "Be brief."
         answer = await house.web.post("/api/generate", json={"model": "small"})
@@ -490,6 +519,7 @@ def test_an_ollama_stream_without_its_last_event_is_an_error() -> None:
 def test_a_plain_answer_that_breaks_off_is_cut() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         assert await read_until_cut(house, "/v1/chat/completions", CHAT) == b"{"
+        house.directory.polled(house.directory.table.models[0].upstreams[0], is_healthy=True)
         answer = await house.web.post("/api/chat", json={"messages": CHAT["messages"], "stream": False})
         assert (answer.status_code, answer.json()["code"]) == (502, "KI823")
 
@@ -554,7 +584,10 @@ def test_only_one_other_instance_is_tried() -> None:
 def test_a_client_that_leaves_cancels_its_upstream(goes: str) -> None:
     async def test(house: House, upstream: ScriptedUpstream) -> None:
         body = json.dumps(STREAM).encode()
-        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        data = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
         _, _, reader, writer = await send_raw(house.port, data)
         await reader.readuntil(b"\n\n")
         assert house.in_flight() == 1
@@ -637,7 +670,9 @@ def real_server() -> Iterator[int]:
     libraries = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(folder)]))
     command = [str(folder / "llama-server"), "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
     options = ["-c", "2048", "-np", "2", "-t", "2", "--no-webui", "--jinja", "--alias", "small"]
-    process = subprocess.Popen([*command, *options], env={**os.environ, "LD_LIBRARY_PATH": libraries}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *options], env={**os.environ, "LD_LIBRARY_PATH": libraries}, stderr=subprocess.DEVNULL
+    )
     try:
         asyncio.run(_until_ready(process, port))
         yield port
@@ -659,13 +694,19 @@ async def _until_ready(process: subprocess.Popen[bytes], port: int) -> None:
         await pool.close()
 
 
-REAL_BODY = {"messages": [{"role": "user", "content": "Count to three."}], "max_tokens": 12, "temperature": 0, "seed": 1, "cache_prompt": False}
+REAL_BODY = {
+    "messages": [{"role": "user", "content": "Count to three."}],
+    "max_tokens": 12,
+    "temperature": 0,
+    "seed": 1,
+    "cache_prompt": False,
+}
 
 
 @pytest.mark.real_model
 def test_what_llama_server_sent_is_what_the_client_got(real_server: int) -> None:
     async def test() -> None:
-        async with a_recorder(real_server) as (port, sent), a_house(port) as house:
+        async with a_recorder(real_server) as (port, sent), a_house(port, patience=PATIENT) as house:
             answer = await house.web.post("/v1/chat/completions", json={**REAL_BODY, "stream": True}, timeout=60)
             assert answer.content.endswith(b"data: [DONE]\n\n")
             assert hashlib.sha256(answer.content).digest() == hashlib.sha256(unchunked(bytes(sent))).digest()
@@ -676,7 +717,7 @@ def test_what_llama_server_sent_is_what_the_client_got(real_server: int) -> None
 @pytest.mark.real_model
 def test_a_real_model_answers_in_both_dialects_and_on_the_bus_side(real_server: int) -> None:
     async def test() -> None:
-        async with a_house(real_server) as house:
+        async with a_house(real_server, patience=PATIENT) as house:
             whole = (await house.web.post("/v1/chat/completions", json=REAL_BODY, timeout=60)).json()
             said = whole["choices"][0]["message"]["content"]
             body = {"messages": REAL_BODY["messages"], "options": {"num_predict": 12, "temperature": 0, "seed": 1}}
@@ -700,7 +741,10 @@ def test_a_real_model_answers_in_both_dialects_and_on_the_bus_side(real_server: 
 @pytest.mark.real_model
 def test_a_real_slot_is_free_again_when_the_client_leaves(real_server: int) -> None:
     async def test() -> None:
-        async with a_house(real_server) as house, httpx.AsyncClient(base_url=f"http://127.0.0.1:{real_server}") as direct:
+        async with (
+            a_house(real_server, patience=PATIENT) as house,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{real_server}") as direct,
+        ):
             body = json.dumps({**REAL_BODY, "max_tokens": 1500, "ignore_eos": True, "stream": True}).encode()
             head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
             reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -714,7 +758,7 @@ def test_a_real_slot_is_free_again_when_the_client_leaves(real_server: int) -> N
             assert await busy() == 1
             writer.transport.abort()
             async with asyncio.timeout(0.5):
-                while await busy():
+                while await busy():  # noqa: ASYNC110 - llama-server is asked, it does not tell
                     await asyncio.sleep(0.01)
 
     asyncio.run(test())

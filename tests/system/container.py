@@ -150,7 +150,7 @@ def install_project(container: Container, wheel: Path, site_packages: str) -> No
 
     `site_packages` is a folder inside with all dependencies and pip, made for the same version of Python.
     """
-    inside = f"/root/{wheel.name}"
+    inside = f"/var/tmp/{wheel.name}"
     container.copy_in(wheel, inside)
     container.run(["/usr/bin/python3", "-m", "venv", "--without-pip", PROJECT])
     pip = ["/usr/bin/python3", "-m", "pip", "-q", "--python", f"{PROJECT}/bin/python"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from tests.bad_requests import FRAMING
 
 GET = b"GET /v1/models?x=1 HTTP/1.1\r\nHost: 127.0.0.1:11434\r\n\r\n"
 POST = b"POST /api/chat HTTP/1.1\r\nHost: [::1]\r\nX-Kloros-Purpose: code\r\nContent-Length: 2\r\n\r\n{}"
-CHUNKED = b"POST /x HTTP/1.1\r\nHost: LOCALHOST:1\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-T: t\r\n\r\n"
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: LOCALHOST:1\r\nTransfer-Encoding: chunked\r\n\r\n" b"1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-T: t\r\n\r\n"
 
 
 def read(*parts: bytes, limits: HttpLimits | None = None) -> list[Request | Refusal]:
@@ -52,7 +54,7 @@ def test_good_requests_are_read() -> None:
 def test_requests_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
     data = GET + POST + CHUNKED
     edges = [0, *sorted(cuts), len(data)]
-    parts = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [data[start:end] for start, end in pairwise(edges)]
     bodies = [arrival.body for arrival in read(*parts) if isinstance(arrival, Request)]
     assert bodies == [b"", b"{}", b"{}"]
 

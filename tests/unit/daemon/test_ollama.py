@@ -112,7 +112,9 @@ def test_the_model_may_be_called_name() -> None:
 
 
 def test_tags_are_what_callers_compare_with() -> None:
-    model = a_routed_model("qwen2.5-7b", name="qwen2.5", aliases=("qwen2.5:7b",)).model_copy(update={"version_id": "2025-11-17-01"})
+    model = a_routed_model("qwen2.5-7b", name="qwen2.5", aliases=("qwen2.5:7b",)).model_copy(
+        update={"version_id": "2025-11-17-01"}
+    )
     persona = RoutedPersona(id="doctor", model_id="qwen2.5-7b", system_prompt="", sampling={}, stop=())
     lost = persona.model_copy(update={"id": "lost", "model_id": "gone"})
     tags = ollama_listing.tags_body(a_routing_table(model, personas=(persona, lost)))["models"]
@@ -132,7 +134,11 @@ def test_show_says_tools_where_the_chat_template_has_them() -> None:
     plain = ollama_listing.show_body(model, None, {})
     assert ".Tools" not in plain["template"]
     assert plain["capabilities"] == ["completion"]
-    properties = {"chat_template": "{{ x }}", "chat_template_caps": {"supports_tools": True}, "modalities": {"vision": True}}
+    properties = {
+        "chat_template": "{{ x }}",
+        "chat_template_caps": {"supports_tools": True},
+        "modalities": {"vision": True},
+    }
     shown = ollama_listing.show_body(model, None, properties)
     assert ".Tools" in shown["template"]
     assert shown["capabilities"] == ["completion", "tools", "vision"]

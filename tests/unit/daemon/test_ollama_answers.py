@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import json
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def test_lines_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
     data = recorded("chat_tools.sse")
     edges = [0, *sorted(cuts), len(data)]
     stream = LineStream(CHAT)
-    parts = [stream.feed(data[start:end], now=NOW) for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [stream.feed(data[start:end], now=NOW) for start, end in pairwise(edges)]
     assert b"".join(parts) == LineStream(CHAT).feed(data, now=NOW)
 
 

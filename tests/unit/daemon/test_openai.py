@@ -24,7 +24,10 @@ def test_unknown_fields_and_rich_messages_are_let_through() -> None:
         "model": "m",
         "messages": [
             {"role": "system", "content": "x", "name": "n"},
-            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:x"}}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:x"}}],
+            },
             {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
             {"role": "tool", "tool_call_id": "1", "content": "y"},
         ],
