@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+from tests.needed import need
 
 START_S = 60.0
 
@@ -20,8 +20,9 @@ START_S = 60.0
 def packaged(module: str, file: str) -> Path:
     """Find a file of an installed package without importing it."""
     spec = find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{module} is not installed: pip install '.[demo]'")
+    need(spec is not None, f"{module}: pip install '.[demo]'")
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / file
 
 

@@ -137,11 +137,15 @@ class BusPeer:
     triggered), so each wake-up drains the socket: twice the throughput of one future per message.
     """
 
-    def __init__(self, addresses: RoutedBus, topics: Iterable[str]) -> None:
-        """Connect both sides and subscribe; the proxy may come up later or restart."""
+    def __init__(self, addresses: RoutedBus, topics: Iterable[str], *, backlog: int = BACKLOG) -> None:
+        """Connect both sides and subscribe; the proxy may come up later or restart.
+
+        `backlog` messages wait here; more wait in libzmq, and what that cannot hold is lost.
+        """
         _require_libzmq()
         for address in (addresses.xsub, addresses.xpub):
             require_loopback(address)
+        self._backlog = backlog
         self._context = zmq.Context()
         self._publisher = self._context.socket(zmq.PUB)
         self._subscriber = self._context.socket(zmq.SUB)
@@ -179,7 +183,7 @@ class BusPeer:
             self._has_arrived.clear()
             await self._has_arrived.wait()
         message = self._arrived.popleft()
-        if len(self._arrived) == BACKLOG - 1:
+        if len(self._arrived) == self._backlog - 1:
             self._drain()
         return message
 
@@ -187,7 +191,7 @@ class BusPeer:
         if self._subscriber.closed:
             return
         for _ in range(DRAINED_AT_ONCE):
-            if len(self._arrived) >= BACKLOG:
+            if len(self._arrived) >= self._backlog:
                 return
             try:
                 frames = self._subscriber.recv_multipart(zmq.NOBLOCK)

@@ -13,7 +13,7 @@ from kloros_infra.errors import ObstacleError
 
 PACKAGE_SCHEME = "package://"
 # ProtectHome=yes and PrivateTmp=yes: systemd.exec(5).
-HIDDEN_FOLDERS = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 - compared, not written to
+HIDDEN_FOLDERS = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared, not written to
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def hidden_from_units(program: Program) -> Problems:
     """Report a program that systemd would hide from its own unit, whose sandbox closes these folders."""
     # A virtual environment's interpreter is a link: both ends must be seen.
     places = (program.path, str(Path(program.path).resolve()))
-    hidden = ((place, folder) for place in places for folder in HIDDEN_FOLDERS if place.startswith(folder))
+    hidden = ((place, folder) for place in places for folder in HIDDEN_FOLDERS if Path(place).is_relative_to(folder))
     return tuple(_hidden(place, folder) for place, folder in hidden)[:1]
 
 

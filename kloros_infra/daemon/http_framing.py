@@ -108,6 +108,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._head = _Head()
         self._is_refused = False
+        self._useful_bytes = 0
         self._overhead_bytes = 0
         # A connection names the same host again and again.
         self._allowed_host: bytes | None = None
@@ -116,7 +117,7 @@ class RequestReader:
         """Read on; after a refusal everything is dropped."""
         if self._is_refused:
             return
-        body_bytes = self._head.body_bytes
+        useful_bytes = self._useful_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -126,7 +127,7 @@ class RequestReader:
         except httptools.HttpParserError as error:
             if not self._is_refused:
                 self._refuse(400, http_problems.malformed(str(error)))
-        self._bound_overhead(len(data), is_progress=self._head.body_bytes > body_bytes)
+        self._bound_overhead(len(data), is_progress=self._useful_bytes > useful_bytes)
 
     def refuse_slow(self) -> None:
         """Give up on a client that does not finish its request."""
@@ -247,6 +248,7 @@ class RequestReader:
     def on_body(self, part: bytes) -> None:
         head = self._head
         head.body_bytes += len(part)
+        self._useful_bytes += len(part)
         if head.body_bytes > self._limits.body_bytes:
             head.body.clear()
             self._stop(413, http_problems.too_large("body", f"{self._limits.body_bytes} bytes"))
@@ -254,6 +256,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         head, parser = self._head, self._parser
+        self._useful_bytes += 1
         self.phase = Phase.BETWEEN
         self.wants_continue = False
         if parser.should_upgrade():

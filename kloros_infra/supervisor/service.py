@@ -268,9 +268,7 @@ def on_group_emptied(spec: ServiceSpec, state: ServiceState, now: float) -> Step
     if not state.is_stop_asked:
         if spec.kind is ServiceKind.ONESHOT and state.result is Result.SUCCESS and spec.remain_after_exit:
             return replace(gone, phase=Phase.EXITED), ()
-        if spec.restart is Restart.ALWAYS or (
-            spec.restart is Restart.ON_FAILURE and state.result is not Result.SUCCESS
-        ):
+        if comes_back(spec, state.result):
             return restart_later(spec, gone, now), ()
     return replace(gone, phase=Phase.DEAD if state.result is Result.SUCCESS else Phase.FAILED), ()
 

@@ -157,6 +157,30 @@ def test_a_burst_within_the_high_water_mark_arrives_whole_and_in_order(run: Run,
     run(main())
 
 
+def test_a_full_backlog_is_filled_up_again_as_it_is_taken(run: Run, proxy: BusProxy, kloros_on: Join) -> None:
+    kloros = kloros_on("done")
+
+    async def main() -> None:
+        async with (
+            BusPeer(addresses_of(proxy), ["burst"], backlog=10) as peer,
+            joined(addresses_of(proxy), "x") as other,
+        ):
+            while not peer._arrived:
+                other.publish("burst", b"first")
+                await asyncio.sleep(0.01)  # until the subscription is known
+            for number in range(500):
+                other.publish("burst", b"%d" % number)
+            other.publish("done", b"")
+            assert await asyncio.to_thread(kloros.receive)
+            payloads: list[bytes] = []
+            async with asyncio.timeout(10):
+                while not payloads or payloads[-1] != b"499":
+                    payloads.append((await peer.receive())[1])
+            assert [payload for payload in payloads if payload != b"first"] == [b"%d" % n for n in range(500)]
+
+    run(main())
+
+
 def test_a_message_above_the_limit_is_lost_and_the_bus_goes_on(proxy: BusProxy, kloros_on: Join) -> None:
     kloros = kloros_on("topic")
     other = kloros_on("nothing")

@@ -13,11 +13,14 @@ import pytest
 from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.observed import Installed
+from tests.needed import need
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace delivers the kills"),
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have other names for some of the calls"),
-]
+
+@pytest.fixture(autouse=True)
+def a_killer() -> None:
+    need(shutil.which("strace") is not None, "strace, which delivers the kills")
+    need(platform.machine() == "x86_64", "x86_64: other machines have other names for some of the calls")
+
 
 # What the change below does, and how often; each is killed on entry, so the call before it was the last.
 CALLS = {"write": 3, "fsync": 9, "fchmod": 3, "rename": 4, "symlink": 1, "unlink": 5, "mkdir": 1, "chmod": 1}

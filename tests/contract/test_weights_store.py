@@ -20,6 +20,7 @@ from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import WeightsStore
 from kloros_infra.ir.plan import PlaceWeights
 from tests.fakes.weights import HeldFile, HeldFiles
+from tests.needed import need
 
 CONTENT = bytes(range(256)) * 5000
 DESTINATION = "var/lib/llama-models/small/2025-11-17-01/model.gguf"
@@ -246,8 +247,7 @@ def can_mount(folder: Path) -> bool:
 
 
 def test_a_full_disk_leaves_nothing(disk: Disk) -> None:
-    if not can_mount(disk.root):
-        pytest.skip("may not mount a small file system here")
+    need(can_mount(disk.root), "the right to mount a small file system")
     step = a_step(disk.source("m.gguf"))
     with a_small_disk(disk.root, len(CONTENT) // 2):
         with pytest.raises(ObstacleError) as caught:

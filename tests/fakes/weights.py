@@ -1,5 +1,4 @@
 """Weights without a network: a source in memory, and a small hub that speaks what huggingface_hub asks for."""
-# ruff: noqa: ARG002 - a port's arguments, not all of which matter here
 
 from __future__ import annotations
 

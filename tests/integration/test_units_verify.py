@@ -22,6 +22,7 @@ from kloros_infra.cli.wiring import compile_project
 from kloros_infra.compiler.emit_launcher import launcher
 from kloros_infra.compiler.systemd_syntax import env_lines, exec_start, unit_value
 from kloros_infra.ir.layout import Layout
+from tests.needed import need
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECTS = {"root": CHECKOUT / "models.yaml", "laptop": CHECKOUT / "examples" / "laptop" / "models.yaml"}
@@ -39,10 +40,7 @@ TEXT = st.text(
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze; skip the test where there is none, but not in continuous integration."""
-    if shutil.which("systemd-analyze") is None:
-        if os.environ.get("CI"):
-            pytest.fail("systemd-analyze is missing")
-        pytest.skip("systemd-analyze is missing")
+    need(shutil.which("systemd-analyze") is not None, "systemd-analyze")
     argv = ["systemd-analyze", *map(str, words)]
     return subprocess.run(
         argv, capture_output=True, encoding="utf-8", check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
@@ -116,9 +114,7 @@ def test_systemd_reads_words_back_as_they_were_meant(tmp_path_factory: pytest.Te
 @example('it\'s 100% "so" \\d ; é')
 @given(TEXT)
 def test_systemd_reads_env_values_back_as_they_were_meant(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    if not ENVIRONMENT_READER.exists():
-        analyze("--version")
-        pytest.skip(f"{ENVIRONMENT_READER} is missing")
+    need(ENVIRONMENT_READER.exists(), str(ENVIRONMENT_READER))
     folder = tmp_path_factory.mktemp("env")
     (folder / "environment.d").mkdir()
     lines = "".join(f"{line}\n" for line in env_lines({"KLOROS_A": text, "KLOROS_B": "1"}))

@@ -13,7 +13,10 @@ from tests.bad_requests import FRAMING
 
 GET = b"GET /v1/models?x=1 HTTP/1.1\r\nHost: 127.0.0.1:11434\r\n\r\n"
 POST = b"POST /api/chat HTTP/1.1\r\nHost: [::1]\r\nX-Kloros-Purpose: code\r\nContent-Length: 2\r\n\r\n{}"
-CHUNKED = b"POST /x HTTP/1.1\r\nHost: LOCALHOST:1\r\nTransfer-Encoding: chunked\r\n\r\n" b"1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-T: t\r\n\r\n"
+CHUNKED = (
+    b"POST /x HTTP/1.1\r\nHost: LOCALHOST:1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-T: t\r\n\r\n"
+)
 
 
 def read(*parts: bytes, limits: HttpLimits | None = None) -> list[Request | Refusal]:
@@ -104,6 +107,12 @@ def test_an_endless_head_is_bounded(endless: bytes) -> None:
         reader.feed(endless)
     assert isinstance(reader.arrivals[-1], Refusal)
     assert reader.arrivals[-1].status == 431
+
+
+def test_large_requests_in_a_row_are_not_taken_for_an_endless_head() -> None:
+    data = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100_000
+    parts = [(data * 10)[at : at + 65536] for at in range(0, len(data) * 10, 65536)]
+    assert all(isinstance(arrival, Request) for arrival in read(*parts, limits=HttpLimits(head_bytes=20_000)))
 
 
 def test_an_endless_trailer_is_bounded() -> None:

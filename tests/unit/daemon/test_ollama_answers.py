@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 

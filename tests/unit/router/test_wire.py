@@ -25,7 +25,8 @@ def test_an_envelope_is_written_as_chempub_writes_it() -> None:
         signal="llm.response.a", ecosystem="llm", facts={"text": "Grüß dich 👋"}, incident_id="i", ts=1.5
     )
     assert encode(envelope) == (
-        b'{"signal":"llm.response.a","ecosystem":"llm","intensity":1.0,"facts":{"text":"Gr\\u00fc\\u00df dich \\ud83d\\udc4b"},'
+        b'{"signal":"llm.response.a","ecosystem":"llm","intensity":1.0,'
+        b'"facts":{"text":"Gr\\u00fc\\u00df dich \\ud83d\\udc4b"},'
         b'"incident_id":"i","trace":null,"ts":1.5,"schema_version":1}'
     )
 

@@ -42,6 +42,7 @@ def test_no_text_stops_the_reader(text: str) -> None:
         ("# A=0\n; A=1\nA=2", "2"),
         ("A=$HOME $(id)", "$HOME $(id)"),
         ("A=1\nA=2", "2"),
+        (r"A=\$x", "$x"),
         ("A=kept\\ \n", "kept "),
         ("junk\nA=after junk", "after junk"),
     ],

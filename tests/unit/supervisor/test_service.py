@@ -301,3 +301,14 @@ def test_what_is_none_of_its_business_changes_nothing() -> None:
     assert follow(DAEMON, Exited(99, 1), state=state) == (state, ())
     assert follow(DAEMON, GroupEmptied(), state=state) == (state, ())
     assert follow(DAEMON, Tick(), state=state, now=1e9) == (state, ())
+
+
+@pytest.mark.parametrize("phase", [Phase.START_PRE, Phase.START, Phase.START_POST])
+def test_a_job_is_not_over_while_commands_run(phase: Phase) -> None:
+    assert not phase.is_settled
+    assert phase.active is ActiveState.ACTIVATING
+
+
+@pytest.mark.parametrize("phase", [Phase.DEAD, Phase.RUNNING, Phase.EXITED, Phase.AUTO_RESTART, Phase.FAILED])
+def test_a_job_is_over_when_it_runs_or_is_down(phase: Phase) -> None:
+    assert phase.is_settled
