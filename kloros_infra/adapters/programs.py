@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from kloros_infra.adapters.packages import SCHEME, find_in_package
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError
 
-PACKAGE_SCHEME = "package://"
 # ProtectHome=yes and PrivateTmp=yes: systemd.exec(5).
 HIDDEN_FOLDERS = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared, not written to
 
@@ -26,7 +25,7 @@ class Program:
 
 def find_llama_server(reference: str) -> Program:
     """Find an absolute path or `package://module/file`; raise ObstacleError when it cannot be run."""
-    file = _in_package(reference) if reference.startswith(PACKAGE_SCHEME) else Path(reference)
+    file = find_in_package(reference) if reference.startswith(SCHEME) else Path(reference)
     if file is None or not file.is_file():
         raise ObstacleError([_missing(reference, file)])
     if not os.access(file, os.X_OK):
@@ -54,17 +53,6 @@ def own_command() -> tuple[str, ...]:
     return (own_program().path, "-m", "kloros_infra")
 
 
-def _in_package(reference: str) -> Path | None:
-    """Look a file up beside a module; the module is found, not imported."""
-    module, _, file = reference.removeprefix(PACKAGE_SCHEME).partition("/")
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        return None
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return next((path for folder in folders if (path := Path(folder) / file).exists()), None)
-
-
 def _hidden(path: str, folder: str) -> Diagnostic:
     return Diagnostic(
         code="KI519",
@@ -80,7 +68,7 @@ def _missing(reference: str, file: Path | None) -> Diagnostic:
     return Diagnostic(
         code="KI514",
         summary="llama-server not found",
-        detail=f"{where if reference.startswith(PACKAGE_SCHEME) else f'{file} does not exist'}.",
+        detail=f"{where if reference.startswith(SCHEME) else f'{file} does not exist'}.",
         hint="Set hosts.<name>.llama_server to the program's path, or get one with `pip install 'kloros-infra[demo]'`.",
         address="program.llama-server",
     )

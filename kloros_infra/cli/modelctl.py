@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kloros_infra import __version__
+from kloros_infra.cli.commands import status_command
 from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
 from kloros_infra.cli.program import run
 
@@ -53,23 +54,6 @@ def show(model: str, file: Path, root: Path, manager: str) -> None:
 
 
 @modelctl.command()
-@file_option
-@root_option
-@manager_option
-@profile_option
-def status(file: Path, root: Path, manager: str, profile: str | None) -> None:
-    """Show the units that can run under the active profile."""
-    from kloros_infra.cli.project import read_project
-    from kloros_infra.cli.status import status_lines
-    from kloros_infra.cli.wiring import compile_project, target
-
-    where = target(root, manager)
-    compiled = compile_project(read_project(file), where.layout)
-    for line in status_lines(compiled.catalog, where, profile):
-        click.echo(line)
-
-
-@modelctl.command()
 @click.argument("instance")
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many lines.")
 @root_option
@@ -81,6 +65,9 @@ def logs(instance: str, lines: int, root: Path, manager: str) -> None:
     unit = instance if instance.endswith(".service") else f"llama@{instance}.service"
     for line in service_manager(target(root, manager)).log_tail(unit, lines):
         click.echo(line)
+
+
+modelctl.add_command(status_command.command, "status")
 
 
 def main() -> None:
