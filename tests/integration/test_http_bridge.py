@@ -101,9 +101,9 @@ def faked(test: Callable[[House, FakeLlamaServer], Awaitable[None]], limits: Htt
     """Run a test between a bridge and a fake llama-server."""
 
     async def within() -> None:
-        async with FakeLlamaServer("one two three") as upstream:
-            async with a_house(upstream.port, limits=limits, patience=PATIENT) as house:
-                await test(house, upstream)
+        fake = FakeLlamaServer("one two three")
+        async with fake as upstream, a_house(upstream.port, limits=limits, patience=PATIENT) as house:
+            await test(house, upstream)
 
     asyncio.run(within())
 
