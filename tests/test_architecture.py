@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,14 @@ def test_modules_and_functions_stay_small_and_documented(source: Path) -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     empty = {"util", "utils", "helper", "helpers", "common", "misc", "manager"}
     assert not [source for source in SOURCES if source.stem in empty]
+
+
+def test_every_diagnostic_code_is_documented_and_every_documented_code_exists() -> None:
+    used = {code for source in SOURCES for code in re.findall(r'"(KI\d{3})"', source.read_text())}
+    headings = re.findall(r"^### (KI\d{3}) \S", (CHECKOUT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
+    assert set(headings) == used
+    assert headings == sorted(headings)
 
 
 def test_nothing_names_the_machine_it_was_written_on() -> None:

@@ -19,6 +19,8 @@ from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.routing import Upstream
 
+RETRY_STATUSES = (429, 503)
+
 
 @dataclass(slots=True, eq=False)
 class ResponseHead:
@@ -266,22 +268,29 @@ class UpstreamConnection(asyncio.Protocol):
         status = parser.get_status_code()
         if status < 200:
             raise httptools.HttpParserError(f"unasked interim response {status}")
-        headers = {name.lower(): value for name, value in self._headers.items()}
-        length = headers.get(b"content-length")
-        is_chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
+        length = self._header(b"Content-Length")
+        is_chunked = not length and self._header(b"Transfer-Encoding").lower() == b"chunked"
         if not length and not is_chunked and status not in (204, 304):
             raise httptools.HttpParserError("a response without a length cannot be told from a cut one")
         self._head = ResponseHead(
             status,
-            headers.get(b"content-type", b""),
+            self._header(b"Content-Type"),
             None if is_chunked else int(length or 0),
-            headers.get(b"retry-after", b""),
+            self._header(b"Retry-After") if status in RETRY_STATUSES else b"",
         )
 
     def on_message_complete(self) -> None:
         self._is_complete = True
         # The parser knows it here and no longer afterwards.
         self._is_reusable = self._parser is not None and self._parser.should_keep_alive()
+
+    def _header(self, name: bytes) -> bytes:
+        """Find a header; llama-server spells names as they are asked for here, others are searched for."""
+        found = self._headers.get(name)
+        if found is None:
+            wanted = name.lower()
+            found = next((value for key, value in self._headers.items() if key.lower() == wanted), b"")
+        return found
 
 
 def _reason(error: Exception) -> str:

@@ -148,6 +148,19 @@ def test_the_environment_reaches_llama_server_as_written(machine: Machine) -> No
     assert {key: environment.get(key) for key in intended} == intended
 
 
+def test_the_target_that_boot_starts_brings_everything_up(machine: Machine) -> None:
+    machine.apply()
+    machine.container.run(["systemctl", "stop", "kloros-llm.target"])
+    wait_until(lambda: "active" not in machine.units("llama@*").values(), timeout_s=30)
+    # /run is empty after a boot.
+    machine.container.run(["rm", "/run/kloros/gpu_profile"])
+    machine.container.run(["systemctl", "start", "kloros-llm.target"])
+    wait_until(lambda: machine.is_active(SMOLLM2_UNIT), timeout_s=30)
+    assert machine.container.run(["cat", "/run/kloros/gpu_profile"]).stdout == "cpu_only\n"
+    wait_until(lambda: machine.ask("Say hello.", max_tokens=4)["success"], timeout_s=30)
+    assert "No changes." in machine.apply()
+
+
 def test_destroy_leaves_no_unit_and_no_process(machine: Machine) -> None:
     machine.apply()
     machine.kloros_infra("destroy", "--yes")
