@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -89,6 +89,7 @@ class Bridge:
 
     def _forwarder(self, path: str, kind: ModelKind) -> Handler:
         raw_path = path.encode()
+        query = lru_cache(maxsize=1024)(partial(Query, kind))
 
         def forward(request: Request, client: Client) -> None:
             body = parse_object(request.body)
@@ -96,12 +97,12 @@ class Bridge:
             if problems or isinstance(body, Diagnostic):
                 client.reply(400, openai.error_body(400, problems))
                 return
-            query = _query(kind, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
-            decision = self._directory.choose(query)
+            asked = query(openai.purpose_asked(body, request.purpose), openai.model_asked(body))
+            decision = self._directory.choose(asked)
             if isinstance(decision, Refused):
                 _reply_refused(decision, client, openai.error_body)
                 return
-            order = Order(raw_path, query, body, request.body, body.get("stream") is True)
+            order = Order(raw_path, asked, body, request.body, body.get("stream") is True)
             Relay(self._means, client, order, decision)
 
         return forward
@@ -198,11 +199,6 @@ class Bridge:
             return
         problem = http_problems.wrong_method(request.method, shown_path(request.path), allowed)
         client.reply(405, error_writer(request.path)(405, (problem,)), extra=allow)
-
-
-@lru_cache(maxsize=1024)
-def _query(kind: ModelKind, purpose: str | None, model: str | None) -> Query:
-    return Query(kind, purpose, model)
 
 
 class _Lookup:

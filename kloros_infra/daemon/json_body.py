@@ -33,7 +33,7 @@ def parse_object(data: bytes) -> dict[str, Any] | Diagnostic:
 
 def dump(value: Any) -> bytes:
     """Write compact JSON in UTF-8: Ollama's callers grep for `"name":"` without a space."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(value)
 
 
 def _kind(value: Any) -> str:

@@ -115,10 +115,10 @@ class EmbeddingRequest(Asked, total=False):
     encoding_format: Literal["float", "base64"] | None
 
 
-_SHAPES: dict[str, TypeAdapter[Any]] = {
-    "/v1/chat/completions": TypeAdapter(ChatRequest),
-    "/v1/completions": TypeAdapter(CompletionRequest),
-    "/v1/embeddings": TypeAdapter(EmbeddingRequest),
+_SHAPES = {
+    "/v1/chat/completions": TypeAdapter(ChatRequest).validator,
+    "/v1/completions": TypeAdapter(CompletionRequest).validator,
+    "/v1/embeddings": TypeAdapter(EmbeddingRequest).validator,
 }
 _REFUSED = frozenset(REFUSED_FIELDS)
 _ERROR_TYPES = {

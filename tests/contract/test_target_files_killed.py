@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -56,7 +57,10 @@ def change(root: Path, call: str, kill_at: int) -> int:
         "-e",
         inject,
     ]
-    return subprocess.run([*strace, sys.executable, "-B", "-c", CHANGE, str(root)], check=False).returncode
+    # Coverage would measure the child too, and write files of its own.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    argv = [*strace, sys.executable, "-B", "-c", CHANGE, str(root)]
+    return subprocess.run(argv, check=False, env=environment).returncode
 
 
 @pytest.mark.parametrize("call", CALLS)
