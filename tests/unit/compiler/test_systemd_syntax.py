@@ -90,3 +90,9 @@ def test_control_characters_are_refused_everywhere(control: str) -> None:
     for quote in (exec_word, unit_value, env_value):
         with pytest.raises(ValueError, match="control characters"):
             quote(f"a{control}b")
+
+
+@pytest.mark.parametrize("value", [" a", "a ", "a\\"])
+def test_a_setting_that_systemd_would_trim_or_join_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="blank"):
+        unit_value(value)
