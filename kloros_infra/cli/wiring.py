@@ -7,8 +7,8 @@ Adapters are imported inside the functions that need them, so that a command pay
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -223,8 +223,9 @@ def stop_supervisor(where: Target) -> None:
         SupervisorClient(where.root).shutdown()
 
 
-def router_outside() -> Outside:
-    """Give the router the real world; call it on the loop."""
+@asynccontextmanager
+async def router_outside() -> AsyncIterator[Outside]:
+    """Give the router the real world, on its loop; close connections to llama-servers at the end."""
     from kloros_infra.adapters.chembus import BusPeer, bus_addresses
     from kloros_infra.adapters.clock import SystemClock
     from kloros_infra.adapters.watched_file import WatchedFile
@@ -233,10 +234,13 @@ def router_outside() -> Outside:
     from kloros_infra.daemon.upstream import UpstreamPool
 
     upstreams = UpstreamPool()
-    return Outside(
-        watch=lambda path: WatchedFile(Path(path)),
-        connect_bus=lambda bus, topics: BusPeer(bus_addresses(os.environ, bus), topics),
-        serve_http=lambda directory, host, ports: serve(directory, upstreams, host=host, ports=ports),
-        upstreams=upstreams,
-        clock=SystemClock(),
-    )
+    try:
+        yield Outside(
+            watch=lambda path: WatchedFile(Path(path)),
+            connect_bus=lambda bus, topics: BusPeer(bus_addresses(os.environ, bus), topics),
+            serve_http=lambda directory, host, ports: serve(directory, upstreams, host=host, ports=ports),
+            upstreams=upstreams,
+            clock=SystemClock(),
+        )
+    finally:
+        await upstreams.close()

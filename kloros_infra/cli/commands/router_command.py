@@ -30,9 +30,9 @@ def command(routing: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
     async def serve() -> None:
-        outside = router_outside()
         stop = Stop()
         stop.on_signals()
-        await run_router(str(routing), outside, stop=stop, on_ready=lambda: logging.info("router: ready"))
+        async with router_outside() as outside:
+            await run_router(str(routing), outside, stop=stop, on_ready=lambda: logging.info("router: ready"))
 
     run_loop(serve())
