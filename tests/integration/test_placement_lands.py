@@ -80,7 +80,7 @@ def report_of(weights: Path, placement: Placement, folder: Path) -> Report:
             with suppress(httpx.TransportError):
                 is_healthy = httpx.get(url, timeout=2).status_code == httpx.codes.OK
             if not is_healthy:
-                time.sleep(0.1)
+                time.sleep(0.1)  # the pause between two polls of a condition with a deadline
         ended = process.poll()
     return Report(log.read_text(errors="replace"), is_healthy, ended)
 
