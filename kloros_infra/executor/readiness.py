@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection
 
 from kloros_infra.diagnostics import Diagnostic
@@ -13,6 +14,10 @@ from kloros_infra.ir.plan import AwaitReady
 POLL_S = 0.025
 ONE_ANSWER_S = 2.0
 LOG_LINES = 15
+# Result= of a service whose process was killed: systemd.exec(5), "$SERVICE_RESULT".
+SIGNAL_RESULTS = ("signal", "core-dump")
+LAST_LINES = "Its last lines say why: most often a missing file, a port in use or too little memory."
+OTHER_PROCESSOR = "It was compiled for another processor: use a llama-server built for this one, or a portable build."
 
 
 def await_ready(step: AwaitReady, machine: Machine) -> float:
@@ -49,11 +54,22 @@ def _ended(step: AwaitReady, state: UnitState, ran_s: float, machine: Machine) -
     return Diagnostic(
         code="KI507",
         summary="A unit ended while it started",
-        detail=f"{step.unit} ended after {ran_s:.1f} s with exit status {state.exit_status} ({state.result})."
+        detail=f"{step.unit} ended after {ran_s:.1f} s, {_how(state)}."
         + _quoted(machine.manager.log_tail(step.unit, LOG_LINES)),
-        hint="Its last lines say why: most often a missing file, a port in use or too little memory.",
+        hint=OTHER_PROCESSOR if _is_illegal_instruction(state) else LAST_LINES,
         address=step.unit,
     )
+
+
+def _how(state: UnitState) -> str:
+    """Say how a process ended; a signal goes by its name (systemd gives its number as the exit status)."""
+    if state.result in SIGNAL_RESULTS and state.exit_status in signal.valid_signals():
+        return f"killed by {signal.Signals(state.exit_status).name}"
+    return f"with exit status {state.exit_status} ({state.result})"
+
+
+def _is_illegal_instruction(state: UnitState) -> bool:
+    return state.result in SIGNAL_RESULTS and state.exit_status == signal.SIGILL
 
 
 def _too_late(step: AwaitReady, machine: Machine) -> Diagnostic:

@@ -25,6 +25,7 @@ class FakeServiceManager:
         self.running: dict[str, Definition] = {}
         self.loaded: dict[str, str] = {}
         self.crashing: set[str] = set()
+        self.endings: dict[str, tuple[str, int]] = {}
         self.logs: dict[str, tuple[str, ...]] = {}
         self.reloads = 0
         self._files = files
@@ -96,7 +97,8 @@ class FakeServiceManager:
         if unit in self.running:
             return UnitState(unit, ActiveState.ACTIVE, "running", main_pid=self._pids[unit])
         if unit in self._failed:
-            return UnitState(unit, ActiveState.FAILED, "failed", result="exit-code", exit_status=1)
+            result, status = self.endings.get(unit, ("exit-code", 1))
+            return UnitState(unit, ActiveState.FAILED, "failed", result=result, exit_status=status)
         return UnitState(unit, ActiveState.INACTIVE, "dead")
 
     def _text(self, unit: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -221,6 +222,25 @@ def test_a_unit_that_ends_at_once_is_reported_with_its_log_and_undone() -> None:
     assert "\x1b" not in problem.detail
     assert machine.clock.time < 1
     assert machine.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "hint"),
+    [
+        (signal.SIGILL, "killed by SIGILL", "another processor"),
+        (signal.SIGKILL, "killed by SIGKILL", "too little memory"),
+    ],
+)
+def test_a_unit_that_a_signal_ends_is_reported_by_its_name(number: int, name: str, hint: str) -> None:
+    machine = a_machine(BEFORE)
+    machine.manager.crashing = {"llama@embed-max.service"}
+    machine.manager.endings = {"llama@embed-max.service": ("signal", number)}
+    with pytest.raises(StepFailedError) as caught:
+        carry_out(machine, AFTER)
+    problem = caught.value.problems[0]
+    assert problem.code == "KI507"
+    assert name in problem.detail
+    assert hint in problem.hint
 
 
 def test_a_unit_that_never_answers_is_given_up_at_its_deadline() -> None:
