@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kloros_infra.adapters.programs import Program, find_llama_server, own_command
+from kloros_infra.adapters.programs import Program, find_llama_server, hidden_from_units, own_command
 from kloros_infra.errors import ObstacleError
 
 
@@ -71,3 +71,19 @@ def test_our_own_command_runs_us() -> None:
     argv = [*own_command(), "--version"]
     answer = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert "kloros-infra" in answer.stdout
+
+
+@pytest.mark.parametrize("folder", ["/home/u/venv/bin", "/tmp/venv", "/var/tmp/x", "/run/user/1000/x"])
+def test_a_program_in_a_folder_that_units_cannot_see_is_reported(folder: str) -> None:
+    (problem,) = hidden_from_units(Program(f"{folder}/python"))
+    assert problem.code == "KI519"
+    assert folder in problem.detail
+
+
+def test_a_link_into_a_hidden_folder_is_reported_and_a_system_program_is_not(tmp_path: Path) -> None:
+    assert hidden_from_units(Program("/usr/bin/env")) == ()
+    assert hidden_from_units(Program("/homes/python")) == ()
+    link = tmp_path / "python"
+    link.symlink_to("/home/u/python")
+    problems = hidden_from_units(Program(str(link)))
+    assert [problem.code for problem in problems] == ["KI519"]

@@ -39,6 +39,12 @@ def kloros_infra(*words: str | Path, timeout_s: float = 120) -> subprocess.Compl
     )
 
 
+def modelctl(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `modelctl` as a user does."""
+    program = Path(sys.executable).with_name("modelctl")
+    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
+
+
 def processes_naming(text: str) -> list[str]:
     """List the command lines of live processes that mention a text, such as a root folder."""
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.conftest import GEMMA3, SMOLLM2, Laptop, kloros_infra, only, processes_naming
+from tests.integration.conftest import GEMMA3, SMOLLM2, Laptop, kloros_infra, modelctl, only, processes_naming
 
 pytestmark = pytest.mark.real_model
 
@@ -42,6 +43,16 @@ def test_apply_serves_then_changes_nothing_then_only_what_changed_then_destroy_l
     assert chat(laptop, "smollm2")["choices"]
     before = server_pids(laptop)
     assert len(before) == 2
+    asked = laptop.run("ask", "Say hello.", "--purpose", "fast", "--max-tokens", "8", "--json")
+    assert asked.returncode == 0, asked.stderr
+    assert json.loads(asked.stdout)["metadata"]["model_id"] == SMOLLM2
+    refused = laptop.run("ask", "Say hello.", "--model", "smolm2")
+    assert refused.returncode == 1
+    assert "KI801" in refused.stderr
+    status = laptop.run("status", "--root", laptop.root).stdout
+    assert [row.split()[1] for row in status.splitlines()[2:]] == ["active"] * 4
+    logs = modelctl("logs", "smollm2-cpu_only", "--root", laptop.root, "-n", "5")
+    assert len(logs.stdout.splitlines()) == 5
 
     second = laptop.apply()
     assert second.returncode == 0, second.stderr

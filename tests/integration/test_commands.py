@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 
 from kloros_infra.cli.program import COMMANDS
-from tests.integration.conftest import LAPTOP, SMOLLM2, Laptop, kloros_infra, processes_naming
+from tests.integration.conftest import LAPTOP, SMOLLM2, Laptop, kloros_infra, modelctl, processes_naming
 
 MODELCTL = ("list", "show", "status", "logs")
 VARIABLES = {"kloros-infra": "_KLOROS_INFRA_COMPLETE", "modelctl": "_MODELCTL_COMPLETE"}
-
-
-def modelctl(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("modelctl")
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
 
 
 def test_help_lists_every_command() -> None:
