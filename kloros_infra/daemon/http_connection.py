@@ -201,8 +201,7 @@ class ClientConnection(asyncio.Protocol):
         self._timed_phase = None
         if request is None or not request.is_persistent or self._house.is_draining:
             self._close()
-            return
-        if not self._is_advancing:
+        elif not self._is_advancing:
             self._advance()
             self._bound_pipeline()
             self._set_deadline()
@@ -223,18 +222,13 @@ class ClientConnection(asyncio.Protocol):
         if phase is self._timed_phase or self._request is not None or self._is_lingering or self._is_stalled:
             return
         self._timed_phase = phase
-        limits = self._house.limits
-        allowed_s = {
-            Phase.BETWEEN: limits.idle_timeout_s,
-            Phase.HEAD: limits.head_timeout_s,
-            Phase.BODY: limits.body_timeout_s,
-        }[phase]
-        self.deadline = self._loop.time() + allowed_s
+        self.deadline = self._loop.time() + self._house.limits.allowed_s(phase)
 
     def _bound_pipeline(self) -> None:
         """Read no further while too much waits; a client that leaves is then noticed later."""
-        transport, should_read = self._transport, len(self._reader.arrivals) < self._house.limits.pipelined
-        if transport is None or transport.is_closing() or should_read is self._is_reading:
+        should_read = len(self._reader.arrivals) < self._house.limits.pipelined
+        transport = self._transport
+        if should_read is self._is_reading or transport is None or transport.is_closing():
             return
         self._is_reading = should_read
         if should_read:

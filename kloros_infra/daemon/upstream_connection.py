@@ -116,6 +116,8 @@ class Exchange:
         self.is_over = True
         self.connection = None
         self._on_end(self)
+        # It knows us as we know it: without this, every request would leave work to the garbage collector.
+        del self.sink
 
     def fail(self, problem: Diagnostic, *, reached: bool = True) -> None:
         """End without a whole answer."""
