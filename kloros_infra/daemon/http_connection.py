@@ -9,6 +9,7 @@ from typing import Protocol, cast
 from kloros_infra.daemon.bridge import Bridge, error_writer
 from kloros_infra.daemon.deadlines import NEVER, DeadlineWatch
 from kloros_infra.daemon.http_framing import (
+    BETWEEN,
     CONTINUE,
     JSON,
     LAST_CHUNK,
@@ -64,7 +65,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """End after the answer that is under way, at once if there is none."""
-        if self._request is None and self._reader.phase is Phase.BETWEEN:
+        if self._request is None and self._reader.phase is BETWEEN:
             self._close()
 
     def abort(self) -> None:
@@ -76,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
         """Act on a client that is too slow, or idle for too long."""
         if self._is_lingering or self._is_stalled:
             self.abort()
-        elif self._reader.phase is Phase.BETWEEN:
+        elif self._reader.phase is BETWEEN:
             self._close()
         else:
             self._reader.refuse_slow()
@@ -88,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         # asyncio's signature is wider than what a TCP connection gives; uvloop's type is no subclass.
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._house.limits.head_timeout_s
-        self._timed_phase = Phase.BETWEEN
+        self._timed_phase = BETWEEN
         self._house.arrived(self)
 
     def data_received(self, data: bytes) -> None:
