@@ -126,6 +126,27 @@ def test_a_request_that_was_answered_changes_only_the_count() -> None:
     assert not directory.changed.is_set()
 
 
+def test_what_was_selected_before_does_not_outlive_readiness_profile_or_table() -> None:
+    directory, query = a_directory(StillClock()), Query(model="small")
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    directory.started(CPU)
+    directory.finished(CPU, reached=False)
+    assert isinstance(directory.choose(query), Refused)
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    directory.set_profile("max")
+    assert isinstance(directory.choose(query), Refused)
+    directory.set_profile("cpu_only")
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    renamed = SMALL.model_copy(update={"display_name": "Smaller"})
+    directory.replace_table(a_routing_table(renamed))
+    decision = directory.choose(query)
+    assert isinstance(decision, Selected)
+    assert decision.model == renamed
+
+
 def test_many_different_queries_are_all_answered() -> None:
     directory = a_directory(StillClock())
     directory.polled(CPU, is_healthy=True)
