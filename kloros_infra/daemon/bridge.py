@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -89,7 +88,6 @@ class Bridge:
 
     def _forwarder(self, path: str, kind: ModelKind) -> Handler:
         raw_path = path.encode()
-        query = lru_cache(maxsize=1024)(partial(Query, kind))
 
         def forward(request: Request, client: Client) -> None:
             body = parse_object(request.body)
@@ -97,7 +95,7 @@ class Bridge:
             if problems or isinstance(body, Diagnostic):
                 client.reply(400, openai.error_body(400, problems))
                 return
-            asked = query(openai.purpose_asked(body, request.purpose), openai.model_asked(body))
+            asked = Query(kind, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
             decision = self._directory.choose(asked)
             if isinstance(decision, Refused):
                 _reply_refused(decision, client, openai.error_body)

@@ -6,17 +6,20 @@ Called on the loop's thread only, so that nothing here waits and nothing needs a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from kloros_infra.daemon.ports import Clock
 from kloros_infra.ir.routing import RoutedModel, RoutingTable, Upstream
-from kloros_infra.router.readiness import Readiness, UpstreamState, newly_seen, on_finished, on_poll, on_started
-from kloros_infra.router.select import Decision, Query, select
+from kloros_infra.router.readiness import Readiness, UpstreamState, newly_seen, on_poll, on_unreached
+from kloros_infra.router.select import Decision, Query, Selected, select
 
 # llm.health says what a reader of the design document expects (section 7).
 STATUS_WORDS = {Readiness.UNKNOWN: "unknown", Readiness.READY: "healthy", Readiness.UNREADY: "unhealthy"}
+
+# Few names can be chosen by, but the bus also asks by numbers: what is remembered has a bound.
+REMEMBERED_DECISIONS = 1024
 
 Place = tuple[str, str, int]
 """An upstream as far as its state goes: instance, host, port."""
@@ -31,7 +34,9 @@ class RoutingDirectory:
         self._profile = profile
         self._states: dict[Place, UpstreamState] = {}
         self._served: dict[Place, tuple[RoutedModel, Upstream]] = {}
+        self._in_flight: dict[Place, int] = {}
         self._ready: frozenset[str] = frozenset()
+        self._selected: dict[Query, Selected] = {}
         self.changed = asyncio.Event()
         self._serve_anew()
 
@@ -45,24 +50,42 @@ class RoutingDirectory:
 
     def choose(self, query: Query) -> Decision:
         """Select among the instances that are ready now."""
-        return select(self._table, query, profile=self._profile, ready=self._ready)
+        known = self._selected.get(query)
+        if known is not None:
+            return known
+        decision = select(self._table, query, profile=self._profile, ready=self._ready)
+        # A refusal is not remembered: it may be of any name, as long as a stranger likes.
+        if isinstance(decision, Selected):
+            if len(self._selected) >= REMEMBERED_DECISIONS:
+                self._selected.clear()
+            self._selected[query] = decision
+        return decision
 
     def started(self, upstream: Upstream) -> None:
-        """Count a request in flight."""
-        self._update(upstream, on_started)
+        """Count a request in flight; one of an upstream that has left the table changes nothing."""
+        place = _place(upstream)
+        count = self._in_flight.get(place)
+        if count is not None:
+            self._in_flight[place] = count + 1
 
     def finished(self, upstream: Upstream, *, reached: bool) -> None:
         """Count it out; an upstream that could not be reached gets no more until it is healthy."""
-        now = self._clock.now()
-        self._update(upstream, lambda state: on_finished(state, reached=reached, now=now))
         place = _place(upstream)
-        if place not in self._served and place in self._states and not self._states[place].in_flight:
-            del self._states[place]  # the last request of an upstream that has left the table
+        count = self._in_flight.get(place)
+        if count is None:
+            return
+        left = self._in_flight[place] = max(0, count - 1)
+        if not reached:
+            self._become(place, on_unreached(self._states[place], now=self._clock.now()))
+        if not left and place not in self._served:
+            del self._in_flight[place], self._states[place]  # the last request of an upstream that has left the table
 
     def polled(self, upstream: Upstream, *, is_healthy: bool) -> None:
-        """Take in the answer to a health poll."""
-        now = self._clock.now()
-        self._update(upstream, lambda state: on_poll(state, is_healthy=is_healthy, now=now))
+        """Take in the answer to a health poll; one of an upstream that has left the table changes nothing."""
+        place = _place(upstream)
+        before = self._states.get(place)
+        if before is not None:
+            self._become(place, on_poll(before, is_healthy=is_healthy, now=self._clock.now()))
 
     def due(self) -> tuple[Upstream, ...]:
         """List the upstreams of the active profile that are to be polled now."""
@@ -87,7 +110,8 @@ class RoutingDirectory:
         now = self._clock.now()
         at = datetime.fromtimestamp(self._clock.epoch_s(), UTC)
         runtimes = [
-            _runtime(model, upstream, self._states[place], now=now) for place, (model, upstream) in self._served.items()
+            _runtime(model, upstream, self._states[place], now=now) | {"active_requests": self._in_flight[place]}
+            for place, (model, upstream) in self._served.items()
         ]
         return {
             "timestamp": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -95,12 +119,9 @@ class RoutingDirectory:
             "gpu_profile": self._profile,
         }
 
-    def _update(self, upstream: Upstream, step: Callable[[UpstreamState], UpstreamState]) -> None:
-        """Apply an event; one of an upstream that has left the table changes nothing."""
-        before = self._states.get(_place(upstream))
-        if before is None:
-            return
-        after = self._states[_place(upstream)] = step(before)
+    def _become(self, place: Place, after: UpstreamState) -> None:
+        """Take on an upstream's new state."""
+        before, self._states[place] = self._states[place], after
         if after.readiness is not before.readiness:
             self._note_ready()
 
@@ -109,12 +130,17 @@ class RoutingDirectory:
         now = self._clock.now()
         found = ((model, model.upstream(self._profile)) for model in self._table.models)
         self._served = {_place(upstream): (model, upstream) for model, upstream in found if upstream is not None}
-        kept = {place: state for place, state in self._states.items() if place in self._served or state.in_flight}
+        kept = {
+            place: state for place, state in self._states.items() if place in self._served or self._in_flight[place]
+        }
         self._states = kept | {place: newly_seen(now) for place in self._served if place not in kept}
+        self._in_flight = {place: self._in_flight.get(place, 0) for place in self._states}
         self._note_ready()
 
     def _note_ready(self) -> None:
+        """Select anew from here on: what was selected holds until table, profile or readiness change."""
         self._ready = frozenset(place[0] for place in self._served if self._states[place].is_ready)
+        self._selected.clear()
         self.changed.set()
 
 
@@ -129,5 +155,4 @@ def _runtime(model: RoutedModel, upstream: Upstream, state: UpstreamState, *, no
         "model_id": model.id,
         "port": upstream.port,
         "uptime_seconds": round(now - state.since) if state.is_ready else 0,
-        "active_requests": state.in_flight,
     }

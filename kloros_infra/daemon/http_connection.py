@@ -9,6 +9,7 @@ from typing import Protocol, cast
 from kloros_infra.daemon.bridge import Bridge, error_writer
 from kloros_infra.daemon.deadlines import NEVER, DeadlineWatch
 from kloros_infra.daemon.http_framing import (
+    BETWEEN,
     CONTINUE,
     JSON,
     LAST_CHUNK,
@@ -64,7 +65,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """End after the answer that is under way, at once if there is none."""
-        if self._request is None and self._reader.phase is Phase.BETWEEN:
+        if self._request is None and self._reader.phase is BETWEEN:
             self._close()
 
     def abort(self) -> None:
@@ -76,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
         """Act on a client that is too slow, or idle for too long."""
         if self._is_lingering or self._is_stalled:
             self.abort()
-        elif self._reader.phase is Phase.BETWEEN:
+        elif self._reader.phase is BETWEEN:
             self._close()
         else:
             self._reader.refuse_slow()
@@ -88,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         # asyncio's signature is wider than what a TCP connection gives; uvloop's type is no subclass.
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._house.limits.head_timeout_s
-        self._timed_phase = Phase.BETWEEN
+        self._timed_phase = BETWEEN
         self._house.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -201,8 +202,7 @@ class ClientConnection(asyncio.Protocol):
         self._timed_phase = None
         if request is None or not request.is_persistent or self._house.is_draining:
             self._close()
-            return
-        if not self._is_advancing:
+        elif not self._is_advancing:
             self._advance()
             self._bound_pipeline()
             self._set_deadline()
@@ -223,18 +223,13 @@ class ClientConnection(asyncio.Protocol):
         if phase is self._timed_phase or self._request is not None or self._is_lingering or self._is_stalled:
             return
         self._timed_phase = phase
-        limits = self._house.limits
-        allowed_s = {
-            Phase.BETWEEN: limits.idle_timeout_s,
-            Phase.HEAD: limits.head_timeout_s,
-            Phase.BODY: limits.body_timeout_s,
-        }[phase]
-        self.deadline = self._loop.time() + allowed_s
+        self.deadline = self._loop.time() + self._house.limits.allowed_s(phase)
 
     def _bound_pipeline(self) -> None:
         """Read no further while too much waits; a client that leaves is then noticed later."""
-        transport, should_read = self._transport, len(self._reader.arrivals) < self._house.limits.pipelined
-        if transport is None or transport.is_closing() or should_read is self._is_reading:
+        should_read = len(self._reader.arrivals) < self._house.limits.pipelined
+        transport = self._transport
+        if should_read is self._is_reading or transport is None or transport.is_closing():
             return
         self._is_reading = should_read
         if should_read:

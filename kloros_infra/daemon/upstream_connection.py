@@ -116,6 +116,8 @@ class Exchange:
         self.is_over = True
         self.connection = None
         self._on_end(self)
+        # It knows us as we know it: without this, every request would leave work to the garbage collector.
+        del self.sink
 
     def fail(self, problem: Diagnostic, *, reached: bool = True) -> None:
         """End without a whole answer."""
@@ -272,12 +274,9 @@ class UpstreamConnection(asyncio.Protocol):
         is_chunked = not length and self._header(b"Transfer-Encoding").lower() == b"chunked"
         if not length and not is_chunked and status not in (204, 304):
             raise httptools.HttpParserError("a response without a length cannot be told from a cut one")
-        self._head = ResponseHead(
-            status,
-            self._header(b"Content-Type"),
-            None if is_chunked else int(length or 0),
-            self._header(b"Retry-After") if status in RETRY_STATUSES else b"",
-        )
+        retry_after = self._header(b"Retry-After") if status in RETRY_STATUSES else b""
+        content_type = self._header(b"Content-Type")
+        self._head = ResponseHead(status, content_type, None if is_chunked else int(length or 0), retry_after)
 
     def on_message_complete(self) -> None:
         self._is_complete = True

@@ -30,7 +30,6 @@ class UpstreamState:
     next_poll_at: float
     readiness: Readiness = Readiness.UNKNOWN
     failures: int = 0
-    in_flight: int = 0
     interval_s: float = FIRST_UNREADY_POLL_S
 
     @property
@@ -54,15 +53,9 @@ def on_poll(state: UpstreamState, *, is_healthy: bool, now: float) -> UpstreamSt
     return _unready(replace(state, failures=failures), now)
 
 
-def on_started(state: UpstreamState) -> UpstreamState:
-    """Count a request in flight."""
-    return replace(state, in_flight=state.in_flight + 1)
-
-
-def on_finished(state: UpstreamState, *, reached: bool, now: float) -> UpstreamState:
-    """Count a request out; one that could not be connected makes unready at once."""
-    counted = replace(state, in_flight=max(0, state.in_flight - 1))
-    return counted if reached else _unready(replace(counted, interval_s=FIRST_UNREADY_POLL_S), now)
+def on_unreached(state: UpstreamState, *, now: float) -> UpstreamState:
+    """Take in a request that could not be connected: that makes unready at once."""
+    return _unready(replace(state, interval_s=FIRST_UNREADY_POLL_S), now)
 
 
 def _unready(state: UpstreamState, now: float) -> UpstreamState:

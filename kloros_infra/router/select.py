@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.catalog import CostTier, ModelKind
@@ -17,9 +17,11 @@ from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutingTable, Up
 from kloros_infra.router import refusals
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a request says about the model it wants; a named model or persona outranks the purpose."""
+class Query(NamedTuple):
+    """What a request says about the model it wants; a named model or persona outranks the purpose.
+
+    A tuple, because one is made and looked up for every request.
+    """
 
     kind: ModelKind = ModelKind.CHAT
     purpose: str | None = None

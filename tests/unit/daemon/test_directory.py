@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kloros_infra.daemon.directory import RoutingDirectory
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kloros_infra.daemon.directory import REMEMBERED_DECISIONS, RoutingDirectory
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.router.select import Query, Refused, Selected
 from tests.factories import a_routed_model, a_routing_table, an_upstream
@@ -94,6 +97,61 @@ def test_a_request_that_comes_back_after_two_new_tables_is_still_counted_out() -
     assert active(directory) == 1
     directory.finished(CPU, reached=True)
     assert active(directory) == 0
+
+
+@given(st.lists(st.sampled_from(["good", "bad", "started", "reached", "failed"])))
+def test_requests_in_flight_are_counted_and_never_negative(events: list[str]) -> None:
+    directory, expected = a_directory(StillClock()), 0
+    for event in events:
+        match event:
+            case "good" | "bad":
+                directory.polled(CPU, is_healthy=event == "good")
+            case "started":
+                directory.started(CPU)
+                expected += 1
+            case _:
+                directory.finished(CPU, reached=event == "reached")
+                expected = max(0, expected - 1)
+        assert active(directory) == expected
+
+
+def test_a_request_that_was_answered_changes_only_the_count() -> None:
+    directory = a_directory(StillClock())
+    directory.polled(CPU, is_healthy=True)
+    before = directory.health()
+    directory.changed.clear()
+    directory.started(CPU)
+    directory.finished(CPU, reached=True)
+    assert directory.health() == before
+    assert not directory.changed.is_set()
+
+
+def test_what_was_selected_before_does_not_outlive_readiness_profile_or_table() -> None:
+    directory, query = a_directory(StillClock()), Query(model="small")
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    directory.started(CPU)
+    directory.finished(CPU, reached=False)
+    assert isinstance(directory.choose(query), Refused)
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    directory.set_profile("max")
+    assert isinstance(directory.choose(query), Refused)
+    directory.set_profile("cpu_only")
+    directory.polled(CPU, is_healthy=True)
+    assert isinstance(directory.choose(query), Selected)
+    renamed = SMALL.model_copy(update={"display_name": "Smaller"})
+    directory.replace_table(a_routing_table(renamed))
+    decision = directory.choose(query)
+    assert isinstance(decision, Selected)
+    assert decision.model == renamed
+
+
+def test_many_different_queries_are_all_answered() -> None:
+    directory = a_directory(StillClock())
+    directory.polled(CPU, is_healthy=True)
+    queries = [Query(min_context_tokens=tokens) for tokens in range(REMEMBERED_DECISIONS + 2)]
+    assert all(directory.choose(query) == directory.choose(queries[0]) for query in queries)
 
 
 def test_another_profile_has_other_upstreams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -96,6 +97,18 @@ def test_connections_are_kept() -> None:
         assert bench.scripted.connections == 1
 
     run(test, (plain(b"{}"),), (plain(b"[]"),))
+
+
+def test_an_exchange_that_is_over_lets_go_of_its_sink() -> None:
+    async def test(bench: Bench) -> None:
+        sink = Collected()
+        exchange = bench.pool.exchange(bench.upstream, get_request(bench.upstream, b"/x"), sink, is_stream=True)
+        assert sink in gc.get_referents(exchange)
+        async with asyncio.timeout(5):
+            await sink.ended.wait()
+        assert sink not in gc.get_referents(exchange)
+
+    run(test, (plain(b"{}"),))
 
 
 def test_a_connection_that_says_close_is_not_kept() -> None:

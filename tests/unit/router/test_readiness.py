@@ -11,9 +11,8 @@ from kloros_infra.router.readiness import (
     Readiness,
     UpstreamState,
     newly_seen,
-    on_finished,
     on_poll,
-    on_started,
+    on_unreached,
 )
 
 
@@ -58,33 +57,23 @@ def test_an_unready_upstream_is_polled_soon_then_less_often() -> None:
     assert pauses == [0.25, 0.5, 1.0, 2.0, 2.0, LAST_UNREADY_POLL_S]
     recovered = on_poll(state, is_healthy=True, now=now)
     assert recovered.is_ready
-    assert on_finished(on_started(recovered), reached=False, now=now).next_poll_at == now + 0.25
+    assert on_unreached(recovered, now=now).next_poll_at == now + 0.25
 
 
 def test_a_request_that_cannot_connect_makes_unready_at_once() -> None:
-    state = on_finished(on_started(a_ready_state()), reached=False, now=3.0)
-    assert (state.readiness, state.in_flight, state.next_poll_at) == (Readiness.UNREADY, 0, 3.25)
+    state = on_unreached(a_ready_state(), now=3.0)
+    assert (state.readiness, state.since, state.next_poll_at) == (Readiness.UNREADY, 3.0, 3.25)
 
 
-def test_a_request_that_was_answered_changes_only_the_count() -> None:
-    ready = a_ready_state()
-    assert on_started(ready).in_flight == 1
-    assert on_finished(on_started(ready), reached=True, now=3.0) == ready
-    assert on_finished(ready, reached=True, now=3.0).in_flight == 0
-
-
-@given(st.lists(st.sampled_from(["good", "bad", "started", "reached", "failed"])))
-def test_in_flight_is_never_negative_and_the_next_poll_is_never_far(events: list[str]) -> None:
+@given(st.lists(st.sampled_from(["good", "bad", "unreached"])))
+def test_the_next_poll_is_never_far(events: list[str]) -> None:
     state, now = newly_seen(0.0), 0.0
     for event in events:
         now += 0.1
         match event:
             case "good" | "bad":
                 state = on_poll(state, is_healthy=event == "good", now=now)
-            case "started":
-                state = on_started(state)
             case _:
-                state = on_finished(state, reached=event == "reached", now=now)
-        assert state.in_flight >= 0
+                state = on_unreached(state, now=now)
         assert state.next_poll_at <= now + READY_POLL_S
         assert state.since <= now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -325,5 +324,5 @@ def test_asking_for_less_never_loses_an_answer(
     table: RoutingTable, query: Query, profile: str, ready: frozenset[str]
 ) -> None:
     if isinstance(select(table, query, profile=profile, ready=ready), Selected):
-        for looser in (replace(query, min_context_tokens=None), replace(query, cost_tier=None)):
+        for looser in (query._replace(min_context_tokens=None), query._replace(cost_tier=None)):
             assert isinstance(select(table, looser, profile=profile, ready=ready), Selected)
