@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
-from kloros_infra.cli.wiring import Target, choose_profile, observing_manager
+from kloros_infra.cli.wiring import Target, choose_profile, observing_manager, profile_named
 from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.catalog import Catalog, Instance, Model
@@ -16,7 +16,7 @@ from kloros_infra.planner.figures import size_text
 
 def list_rows(catalog: Catalog, where: Target, profile: str | None) -> list[tuple[str, ...]]:
     """Give `modelctl list`'s rows (design document, section 5.2)."""
-    active = profile or choose_profile(catalog)[0]
+    active = profile_named(catalog, profile) if profile else choose_profile(catalog)[0]
     instances = {one.model.id: one for one in catalog.instances if one.profile.name == active}
     manager = observing_manager(where)
     states = manager.states([one.id.unit for one in instances.values()]) if manager else {}
@@ -62,19 +62,37 @@ def instance_lines(instance: Instance, placement: Placement) -> Iterator[str]:
         yield f"    {name:<20} {load.layers} layers, {size_text(load.total_bytes)}{room}"
 
 
+def installed_unit(where: Target, asked: str) -> str:
+    """Find the installed unit of an instance; raise ProblemsError with the likeliest when there is none."""
+    unit = asked if asked.endswith(".service") else f"llama@{asked}.service"
+    units = sorted(path.name for path in (where.root / where.layout.units).glob("*.service"))
+    if unit in units:
+        return unit
+    known = [name.removeprefix("llama@").removesuffix(".service") for name in units if name.startswith("llama@")]
+    raise ProblemsError(
+        [
+            Diagnostic(
+                code="KI524",
+                summary="Unknown instance",
+                detail=f"{unit} is not installed below {where.root}.",
+                hint=suggest(asked, known),
+            )
+        ]
+    )
+
+
 def find_model(catalog: Catalog, asked: str) -> Model:
     """Find a model by id, name or alias."""
     names = {name: model for model in catalog.models for name in (*model.aliases, model.name, model.id)}
     if asked in names:
         return names[asked]
-    close = difflib.get_close_matches(asked, names, n=1)
     raise ProblemsError(
         [
             Diagnostic(
                 code="KI801",
                 summary="Unknown model",
                 detail=f"No model, name or alias is {asked!r}.",
-                hint=f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(names))}.",
+                hint=suggest(asked, sorted(names)),
             )
         ]
     )

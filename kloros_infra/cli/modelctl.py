@@ -60,10 +60,11 @@ def show(model: str, file: Path, root: Path, manager: str) -> None:
 @manager_option
 def logs(instance: str, lines: int, root: Path, manager: str) -> None:
     """Show the last log lines of INSTANCE, such as `code-max`."""
+    from kloros_infra.cli.model_views import installed_unit
     from kloros_infra.cli.wiring import service_manager, target
 
-    unit = instance if instance.endswith(".service") else f"llama@{instance}.service"
-    for line in service_manager(target(root, manager)).log_tail(unit, lines):
+    where = target(root, manager)
+    for line in service_manager(where).log_tail(installed_unit(where, instance), lines):
         click.echo(line)
 
 

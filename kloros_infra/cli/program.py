@@ -6,6 +6,7 @@ Sub-commands are imported when they are asked for: `--help` and shell completion
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 
 from kloros_infra import __version__
 from kloros_infra.cli.render import show_problems
+from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError
 
 COMMANDS = {
@@ -61,11 +63,42 @@ def program() -> None:
 
 def run(command: click.Command, prog_name: str) -> None:
     """Run a command line; show a KlorosError's problems and exit with its code."""
+    interrupt_once()
     try:
         command.main(prog_name=prog_name)
     except KlorosError as error:
         show_problems(error.problems, sources_of(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        show_problems([refused_by_system(error)], {})
+        sys.exit(1)
+
+
+def interrupt_once() -> None:
+    """Let Ctrl-C, SIGTERM and a closed terminal interrupt alike, and only once: what an apply undoes must finish.
+
+    Commands that serve set handlers of their own. A signal that is ignored, as under nohup, stays so.
+    """
+
+    def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, lambda *_: click.echo("Being undone already; please wait.", err=True))
+        raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
+def refused_by_system(error: OSError) -> Diagnostic:
+    """Say what the system refused, for a file that no adapter explains better."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return Diagnostic(
+        code="KI523",
+        summary="Refused by the system",
+        detail=f"{what}.",
+        hint="Check the path and its permissions; changing a machine's own root needs sudo.",
+    )
 
 
 def sources_of(error: KlorosError) -> dict[str, str]:

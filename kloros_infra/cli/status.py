@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from kloros_infra.adapters.health import ServerHealth
-from kloros_infra.cli.wiring import Target, choose_profile, observing_manager
+from kloros_infra.cli.wiring import Target, choose_profile, observing_manager, profile_named
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
 from kloros_infra.ir.observed import UnitState
@@ -24,8 +24,8 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def status_lines(catalog: Catalog, where: Target, profile: str | None) -> Iterator[str]:
     """Write the active profile and one row for each unit that can run under it."""
-    active, reason = (profile, "as asked.") if profile else choose_profile(catalog)
-    yield f"Profile: {active}. {reason}" if not profile else f"Profile: {active}, {reason}"
+    active, reason = (profile_named(catalog, profile), "As asked.") if profile else choose_profile(catalog)
+    yield f"Profile: {active}. {reason}"
     urls = unit_urls(catalog, active)
     manager = observing_manager(where)
     states = manager.states(tuple(urls)) if manager else {}

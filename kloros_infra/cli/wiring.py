@@ -112,6 +112,7 @@ def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desir
     """Say what a target shall look like while `profile`, or the one its cards allow, is active."""
     from kloros_infra.ir.artifact import TextFile
     from kloros_infra.planner.desired import desired_state
+    from kloros_infra.planner.obstacles import unnamed_cards
 
     active = profile_named(compiled.catalog, profile) if profile else choose_profile(compiled.catalog)[0]
     launchers, problems = launchers_of(compiled.catalog, where)
@@ -119,7 +120,7 @@ def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desir
     profile_file = {where.layout.profile_file: TextFile(f"{active}\n")}
     tree = {**compiled.tree, **launchers, **profile_file}
     desired = desired_state(compiled.catalog, tree, layout=where.layout, profile=active)
-    return replace(desired, refusals=problems)
+    return replace(desired, refusals=(*problems, *unnamed_cards(compiled.catalog)))
 
 
 def profile_named(catalog: Catalog, name: str) -> str:

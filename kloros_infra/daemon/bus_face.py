@@ -27,7 +27,7 @@ from kloros_infra.ir.messages import (
 from kloros_infra.router.dedupe import Dropped, Fresh, Ledger, Repeat
 from kloros_infra.router.persona import merge_persona
 from kloros_infra.router.select import Query, Refused, Selected
-from kloros_infra.router.wire import Malformed, encode, read_request
+from kloros_infra.router.wire import Asked, Malformed, encode, read_request
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class BusFace:
             log.warning("dropped a message on %s: it has no readable request_id", REQUEST_TOPIC)
             return
         address = Address(request_id, asked.incident_id, asked.trace)
-        match self._ledger.arrived(request_id, payload, now=self._clock.now()):
+        match self._ledger.arrived(request_id, payload, now=self._clock.now(), question=_question(asked)):
             case Dropped():
                 return
             case Repeat(answer):
@@ -187,16 +187,24 @@ class BusFace:
         except ValueError:  # a figure that is not a number: JSON has no word for it
             log.exception("the reply to %s cannot be written", address.request_id)
             payload = encode(envelope(address, Failed(crashed()), ts=ts))
-        self._ledger.answered(address.request_id, payload, now=self._clock.now())
+        is_temporary = isinstance(outcome, Failed) and outcome.is_temporary
+        self._ledger.answered(address.request_id, payload, now=self._clock.now(), is_temporary=is_temporary)
         self._bus.publish(address.topic, payload)
         self.answered_count += 1
+
+
+def _question(asked: Asked | Malformed) -> bytes:
+    """Say what is asked; metadata may differ from one sending to the next."""
+    if isinstance(asked, Malformed):
+        return b""
+    return asked.request.model_dump_json(exclude={"metadata"}).encode()
 
 
 def _query(request: LlmRequest) -> Query:
     return Query(
         purpose=request.purpose,
-        model=request.model,
-        persona=request.persona,
+        model=request.model or None,
+        persona=request.persona or None,
         min_context_tokens=request.constraints.min_context_tokens,
         cost_tier=request.constraints.cost_tier,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
+from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.observed import Observed
 from kloros_infra.planner.desired import DerivedWeights, Desired
 from kloros_infra.planner.file_changes import foreign_paths
@@ -41,6 +42,26 @@ def refused_weights(weights: DerivedWeights) -> Diagnostic:
         detail=f"{weights.key} is not pinned and cannot be verified; it is needed by {', '.join(weights.units)}.",
         hint="Run `kloros-infra lock` where the file can be reached, or take the model out of models.yaml.",
         address=f"weights.{weights.key}",
+    )
+
+
+def unnamed_cards(catalog: Catalog) -> Problems:
+    """Refuse cards that units can name by index alone, where another card's coming or going shifts the index.
+
+    CUDA takes an index or a UUID, no PCI address (CUDA programming guide, CUDA_VISIBLE_DEVICES).
+    """
+    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    unnamed = sorted(name for name, card in cards.items() if card.uuid is None)
+    return tuple(_unnamed_card(name) for name in unnamed) if len(cards) > 1 else ()
+
+
+def _unnamed_card(name: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI521",
+        summary="GPU without a UUID",
+        detail=f"Units name {name} by its index, and when one of the other cards is absent that index is another card.",
+        hint=f"Add gpus.{name}.uuid; `nvidia-smi -L` prints it.",
+        address=f"gpus.{name}",
     )
 
 

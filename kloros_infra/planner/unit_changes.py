@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact, TextFile
-from kloros_infra.ir.names import BUS_UNIT
+from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
 from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 from kloros_infra.planner.cost import expected_load_s
 from kloros_infra.planner.desired import Desired, DesiredUnit, Run
 from kloros_infra.planner.file_changes import Cause, FileChange
+from kloros_infra.planner.text_keys import json_keys
 from kloros_infra.planner.unit_keys import (
     ENVIRONMENT_FILE,
     env_keys,
@@ -114,7 +115,8 @@ def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitC
     if _is_up(state) and unit.unit.endswith(".service"):
         reasons = tuple(_restart_reasons(unit, both))
         if reasons:
-            verb = Verb.MOVE if _moves_port(unit.unit, both) else Verb.RESTART
+            moves = _moves_port(unit.unit, both) or _moves_router(unit.unit, both)
+            verb = Verb.MOVE if moves else Verb.RESTART
             return UnitChange(unit.unit, verb, "; ".join(reasons), expected_load_s(unit.load_bytes))
     if unit.run is Run.ALWAYS and not state.is_active:
         return UnitChange(unit.unit, Verb.START, _why_down(state), expected_load_s(unit.load_bytes))
@@ -161,12 +163,24 @@ def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
         yield "its program differs"
     if unit.weights in both.replaced_weights:
         yield "its weights differ"
+    if _moves_router(unit.unit, both):
+        yield "its addresses differ"
 
 
 def _alters_environment(both: Comparison, path: str) -> bool:
     """Say whether values differ; how the file spells them does not matter to the process."""
     change = both.files.get(path)
     return change is not None and env_keys(_text(change.before) or "") != env_keys(_text(change.after) or "")
+
+
+def _moves_router(unit: str, both: Comparison) -> bool:
+    """Say whether the router gets other addresses: it takes them up when it starts, the rest of its table at once."""
+    change = both.files.get(both.desired.layout.routing)
+    if unit != ROUTER_UNIT or change is None or change.before is None:
+        return False
+    before, after = (json_keys(_text(side) or "") or {} for side in (change.before, change.after))
+    keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.")))
+    return any(before.get(key) != after.get(key) for key in keys)
 
 
 def _moves_port(unit: str, both: Comparison) -> bool:

@@ -35,11 +35,16 @@ Arrival = Fresh | Dropped | Repeat
 
 @dataclass(slots=True)
 class _Entry:
-    """The newest messages of one request id, and its answer once there is one."""
+    """The newest messages of one request id, and its answer once there is one.
+
+    A refusal that may be gone in a moment is no answer to keep: `may_ask_again` holds instead.
+    """
 
     messages: tuple[bytes, ...]
+    question: bytes
     answer: bytes | None = None
     answered_at: float = 0.0
+    may_ask_again: bool = False
 
 
 class Ledger:
@@ -64,26 +69,37 @@ class Ledger:
     def answer_bytes(self) -> int:
         return self._bytes
 
-    def arrived(self, request_id: str, message: bytes, *, now: float) -> Arrival:
-        """Say what to do with a message; a fresh one counts as in flight from here."""
+    def arrived(self, request_id: str, message: bytes, *, now: float, question: bytes = b"") -> Arrival:
+        """Say what to do with a message; a fresh one counts as in flight from here.
+
+        `question` is what it asks, without what differs from one sending to the next: an id that was
+        answered may be used again for another question, as counters of restarted clients do.
+        """
         self._expire(now)
         digest = sha256(message).digest()
         entry = self._in_flight.get(request_id) or self._answered.get(request_id)
         if entry is None:
-            self._in_flight[request_id] = _Entry((digest,))
-            return Fresh()
+            return self._begin(request_id, digest, question)
         if digest in entry.messages:
             return Dropped()
+        if request_id in self._answered and (entry.may_ask_again or entry.question != question):
+            self._forget(request_id)
+            return self._begin(request_id, digest, question)
         first, *later = entry.messages
         entry.messages = (first, *later[-(REMEMBERED_MESSAGES - 2) :], digest)
         return Dropped() if entry.answer is None else Repeat(entry.answer)
 
-    def answered(self, request_id: str, answer: bytes, *, now: float) -> None:
-        """Keep the answer of a request in flight for those who ask again."""
+    def _begin(self, request_id: str, digest: bytes, question: bytes) -> Fresh:
+        self._in_flight[request_id] = _Entry((digest,), question)
+        return Fresh()
+
+    def answered(self, request_id: str, answer: bytes, *, now: float, is_temporary: bool = False) -> None:
+        """Keep the answer of a request in flight for those who ask again; a temporary refusal is not kept."""
         entry = self._in_flight.pop(request_id)
-        entry.answer, entry.answered_at = answer, now
+        entry.answered_at, entry.may_ask_again = now, is_temporary
+        entry.answer = None if is_temporary else answer
         self._answered[request_id] = entry
-        self._bytes += len(answer)
+        self._bytes += len(entry.answer or b"")
         self._expire(now)
         while len(self._answered) > self._max_answers or self._bytes > self._max_bytes:
             self._forget_oldest()
@@ -93,5 +109,8 @@ class Ledger:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        entry = self._answered.pop(next(iter(self._answered)))
+        self._forget(next(iter(self._answered)))
+
+    def _forget(self, request_id: str) -> None:
+        entry = self._answered.pop(request_id)
         self._bytes -= len(entry.answer or b"")

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +15,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.conftest import GEMMA3, SMOLLM2, Laptop, kloros_infra, modelctl, only, processes_naming
+from tests.integration.conftest import (
+    GEMMA3,
+    SMOLLM2,
+    Laptop,
+    free_ports,
+    kloros_infra,
+    modelctl,
+    only,
+    processes_naming,
+)
 
 pytestmark = pytest.mark.real_model
 
@@ -77,6 +88,40 @@ def test_apply_serves_then_changes_nothing_then_only_what_changed_then_destroy_l
     assert not processes_naming(str(laptop.root))
     assert not [path for path in laptop.root_files() if path.startswith(("etc/", "usr/"))]
     assert any(path.endswith("model.gguf") for path in laptop.root_files()), "weights stay unless asked"
+
+
+def test_other_addresses_restart_the_router_and_the_bus(laptop: Laptop) -> None:
+    laptop.edit(only(SMOLLM2))
+    assert laptop.apply().returncode == 0
+    before = server_pids(laptop)
+
+    def move(document: dict[str, object]) -> None:
+        xsub, xpub, bridge = free_ports(3)
+        document["bus"] = {"xsub": f"tcp://127.0.0.1:{xsub}", "xpub": f"tcp://127.0.0.1:{xpub}"}
+        document["bridge"] = {"ports": [bridge]}
+
+    laptop.edit(move)
+    moved = laptop.apply()
+    assert moved.returncode == 0, moved.stderr
+    assert "its addresses differ" in moved.stdout
+    assert chat(laptop, "smollm2")["choices"]
+    assert laptop.run("ask", "Say hello.", "--max-tokens", "4").returncode == 0
+    assert server_pids(laptop) == before
+    assert "No changes." in laptop.apply().stdout
+
+
+def test_an_apply_that_is_terminated_undoes_itself(laptop: Laptop) -> None:
+    words = ("apply", "--file", str(laptop.file), "--root", str(laptop.root), "--yes")
+    argv = [sys.executable, "-m", "kloros_infra", *words]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as apply:
+        assert apply.stderr is not None
+        next(line for line in apply.stderr if "wait for llama@" in line)
+        apply.send_signal(signal.SIGTERM)
+        rest = apply.stderr.read()
+    assert apply.returncode == 1
+    assert "undo" in rest
+    assert not [path for path in laptop.root_files() if path.startswith(("etc/", "usr/"))]
+    assert not server_pids(laptop)
 
 
 def test_no_llama_server_outlives_a_killed_supervisor(laptop: Laptop) -> None:

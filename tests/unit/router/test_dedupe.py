@@ -144,3 +144,23 @@ def test_replaying_the_same_events_gives_the_same_verdicts(events: list[tuple[st
         return verdicts
 
     assert replay() == replay()
+
+
+def test_a_temporary_refusal_is_asked_again_but_its_double_is_not_answered() -> None:
+    ledger = Ledger()
+    assert ledger.arrived("a", b"first", now=0) == Fresh()
+    ledger.answered("a", b"none is ready", now=0, is_temporary=True)
+    assert ledger.arrived("a", b"first", now=0.15) == Dropped()
+    assert ledger.arrived("a", b"again", now=3) == Fresh()
+    ledger.answered("a", b"answer", now=4)
+    assert ledger.arrived("a", b"once more", now=5) == Repeat(b"answer")
+
+
+def test_an_answered_id_may_be_used_for_another_question() -> None:
+    ledger = Ledger()
+    assert ledger.arrived("req_1", b"m1", now=0, question=b"hello?") == Fresh()
+    assert ledger.arrived("req_1", b"m2", now=1, question=b"other?") == Dropped()
+    ledger.answered("req_1", b"hello", now=2)
+    assert ledger.arrived("req_1", b"m3", now=3, question=b"hello?") == Repeat(b"hello")
+    assert ledger.arrived("req_1", b"m4", now=4, question=b"other?") == Fresh()
+    assert ledger.answer_bytes == 0
