@@ -1,0 +1,53 @@
+"""What plan knows beforehand to keep apply from a machine, and a router that gets other addresses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.names import ROUTER_UNIT
+from kloros_infra.ir.plan import StartUnit, StopUnit
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.diff import plan
+from kloros_infra.planner.obstacles import unnamed_cards
+from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance
+from tests.sites import LAYOUT, Site, converged
+
+UUID = "GPU-00000000-0000-0000-0000-000000000001"
+
+
+def routed(text: str) -> Desired:
+    """Give a site whose routing table is this text."""
+    desired = Site().desired()
+    return replace(desired, tree={**desired.tree, LAYOUT.routing: TextFile(text)})
+
+
+def table(*, bridge: int = 11434, xsub: str = "tcp://127.0.0.1:5556", models: tuple[str, ...] = ()) -> str:
+    """Write the part of a routing table that matters here."""
+    return json.dumps({"bridge": {"ports": [bridge]}, "bus": {"xsub": xsub}, "models": models})
+
+
+@pytest.mark.parametrize("after", [table(bridge=11435), table(xsub="tcp://127.0.0.1:1"), "{}", "not JSON"])
+def test_the_router_stops_early_and_starts_again_for_other_addresses(after: str) -> None:
+    made, _ = plan(routed(after), converged(routed(table())))
+    assert [step for step in made.steps if isinstance(step, StopUnit | StartUnit)] == [
+        StopUnit(ROUTER_UNIT),
+        StartUnit(ROUTER_UNIT),
+    ]
+    assert any("its addresses differ" in change.reason for change in made.changes)
+
+
+def test_the_router_takes_up_everything_else_while_it_runs() -> None:
+    made, _ = plan(routed(table(models=("code",))), converged(routed(table())))
+    assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit)]
+
+
+def test_cards_that_only_an_index_names_are_refused_where_there_are_several() -> None:
+    named, first, second = a_card("named", uuid=UUID), a_card("first", uuid=None), a_card("second", uuid=None)
+    alone = a_catalog(an_instance(a_model(), a_profile("max", first)))
+    assert unnamed_cards(alone) == ()
+    several = a_catalog(an_instance(a_model(), a_profile("max", second, named, first)))
+    assert [(p.code, p.address) for p in unnamed_cards(several)] == [("KI521", "gpus.first"), ("KI521", "gpus.second")]
