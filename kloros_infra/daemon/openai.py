@@ -19,6 +19,7 @@ from kloros_infra.daemon.json_body import dump
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.routing import RoutedModel, RoutingTable
+from kloros_infra.router.select import is_same_name
 
 REFUSED_FIELDS = {
     "n_discard": "it has been used to write outside of llama-server's memory (CVE-2026-21869)",
@@ -211,7 +212,7 @@ def models_body(table: RoutingTable) -> dict[str, Any]:
 
 def model_entry(table: RoutingTable, name: str) -> dict[str, Any] | None:
     """Find one entry for `GET /v1/models/{id}`."""
-    return next((entry for entry in _entries(table) if entry["id"] == name), None)
+    return next((entry for entry in _entries(table) if is_same_name(name, entry["id"])), None)
 
 
 def _entries(table: RoutingTable) -> Iterable[dict[str, Any]]:

@@ -20,6 +20,7 @@ from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.routing import Upstream
 
 RETRY_STATUSES = (429, 503)
+STALE_WITHIN_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._exchanges = 0
+        self._begun_at = 0.0
         self._is_paused = False
         self._head: ResponseHead | None = None
         self._responses = 0
@@ -169,6 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise ConnectionError("the connection is closed")
         self._exchange = exchange
         self._exchanges += 1
+        self._begun_at = self.loop.time()
         self._responses = 0
         self._is_complete = False
         transport.write(exchange.request)
@@ -246,13 +249,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
-        is_reused = self._exchanges > 1
+        # llama-server closed an idle connection just as the request was sent (RFC 9112, section 9.3.1). One that is
+        # lost later was at work on the request, which may be what ended it: it is not sent again.
+        is_stale = self._exchanges > 1 and self.loop.time() - self._begun_at < STALE_WITHIN_S
         self._transport = self._parser = None
         if exchange is None:
             return
         exchange.connection = None
-        if is_reused and not exchange.has_started:
-            # llama-server closed an idle connection just as the request was sent (RFC 9112, section 9.3.1).
+        if is_stale and not exchange.has_started:
             self._on_stale(exchange)
         else:
             exchange.fail(http_problems.answer_cut_off(exchange.upstream), reached=False)

@@ -111,4 +111,5 @@ def test_models_are_listed_under_every_name_and_the_default_first() -> None:
     entry = openai.model_entry(table, "large:7b")
     assert entry is not None
     assert entry["root"] == "large"
+    assert openai.model_entry(table, "large:7b:latest") == entry
     assert openai.model_entry(table, "none") is None

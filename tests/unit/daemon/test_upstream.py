@@ -14,7 +14,7 @@ import pytest
 
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool, get_request
-from kloros_infra.daemon.upstream_connection import ResponseHead
+from kloros_infra.daemon.upstream_connection import STALE_WITHIN_S, ResponseHead
 from kloros_infra.ir.routing import Upstream
 from tests.factories import an_upstream
 from tests.fakes.llama_server import FakeLlamaServer
@@ -147,6 +147,17 @@ def test_a_stale_connection_is_replaced_once() -> None:
         assert len(bench.scripted.requests) == 3
 
     run(test, (plain(b"{}"),), (Move.RESET,), (plain(b"[]"),))
+
+
+def test_a_reused_connection_that_dies_at_work_is_not_asked_again() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.ask()
+        error = (await bench.ask()).error
+        assert error is not None
+        assert (error.problem.code, error.reached, error.started) == ("KI823", False, False)
+        assert len(bench.scripted.requests) == 2
+
+    run(test, (plain(b"{}"),), (STALE_WITHIN_S + 0.05, Move.RESET), (plain(b"[]"),))
 
 
 def test_a_fresh_connection_that_dies_is_not_retried() -> None:
