@@ -58,6 +58,14 @@ def in_order(problems: Iterable[Diagnostic]) -> Problems:
     return tuple(sorted(unique, key=lambda p: (p.span or nowhere, p.address, p.code, p.detail)))
 
 
+def quoted_log(lines: Iterable[str]) -> str:
+    """Set what a process wrote last apart, below a problem's detail; it cannot steer the terminal."""
+    plain = (
+        "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
+    )
+    return "".join(f"\n    | {line}" for line in plain) or " It wrote nothing to its log."
+
+
 def has_errors(problems: Iterable[Diagnostic]) -> bool:
     """Say whether any problem stops the command."""
     return any(problem.is_error for problem in problems)

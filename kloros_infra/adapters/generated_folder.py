@@ -38,12 +38,6 @@ def differences(folder: Path, tree: ArtifactTree) -> tuple[str, ...]:
     return tuple(sorted(path for path in there.keys() | tree.keys() if there.get(path) != tree.get(path)))
 
 
-def foreign_paths(folder: Path, tree: ArtifactTree) -> tuple[str, ...]:
-    """Name the files of a folder that no compile wrote: they must not be removed."""
-    extra = ((path, artifact) for path, artifact in read_tree(folder).items() if path not in tree)
-    return tuple(path for path, artifact in extra if not is_generated(path, artifact))
-
-
 def is_generated(path: str, artifact: Artifact) -> bool:
     """Say whether a file is one that a compile writes: by its first line, or, where it has none, by its place."""
     if isinstance(artifact, Link):
@@ -56,13 +50,15 @@ def update_folder(folder: Path, tree: ArtifactTree) -> None:
 
     Raises ObstacleError (KI522), and changes nothing, when something there is not a compile's to remove.
     """
-    foreign = foreign_paths(folder, tree)
+    there = read_tree(folder)
+    extra = [path for path in there if path not in tree]
+    foreign = tuple(path for path in extra if not is_generated(path, there[path]))
     if foreign:
         raise ObstacleError([_not_only_generated(folder, foreign)])
-    for path in differences(folder, tree):
-        if path in tree:
+    for path in sorted(tree):
+        if there.get(path) != tree[path]:
             write_artifact(folder / path, tree[path])
-    for path in read_tree(folder).keys() - tree.keys():
+    for path in extra:
         (folder / path).unlink()
         remove_empty_parents(folder, path)
 

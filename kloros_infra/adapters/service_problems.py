@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.diagnostics import Diagnostic, quoted_log
 
 LOG_LINES = 15
 
@@ -71,11 +71,5 @@ def refused(unit: str, reason: str) -> Diagnostic:
 
 
 def with_last_lines(problem: Diagnostic, lines: Collection[str]) -> Diagnostic:
-    """Add what a unit wrote last; what a process writes cannot steer the terminal."""
-    said = "".join(f"\n    | {printable(line)}" for line in lines) or " It wrote nothing to its log."
-    return replace(problem, detail=problem.detail + said)
-
-
-def printable(line: str) -> str:
-    """Replace control characters."""
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+    """Add what a unit wrote last."""
+    return replace(problem, detail=problem.detail + quoted_log(lines))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
 
-from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.diagnostics import Diagnostic, quoted_log
 from kloros_infra.errors import StepFailedError
 from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.observed import ActiveState, UnitState
@@ -55,7 +54,7 @@ def _ended(step: AwaitReady, state: UnitState, ran_s: float, machine: Machine) -
         code="KI507",
         summary="A unit ended while it started",
         detail=f"{step.unit} ended after {ran_s:.1f} s, {_how(state)}."
-        + _quoted(machine.manager.log_tail(step.unit, LOG_LINES)),
+        + quoted_log(machine.manager.log_tail(step.unit, LOG_LINES)),
         hint=OTHER_PROCESSOR if _is_illegal_instruction(state) else LAST_LINES,
         address=step.unit,
     )
@@ -77,13 +76,7 @@ def _too_late(step: AwaitReady, machine: Machine) -> Diagnostic:
         code="KI508",
         summary="A unit did not become ready",
         detail=f"{step.unit} runs, but {step.url} did not answer as ready within {step.timeout_s:.0f} s."
-        + _quoted(machine.manager.log_tail(step.unit, LOG_LINES)),
+        + quoted_log(machine.manager.log_tail(step.unit, LOG_LINES)),
         hint="Its last lines say what it is doing; a slow disk needs smaller weights or a faster disk.",
         address=step.unit,
     )
-
-
-def _quoted(lines: Collection[str]) -> str:
-    """Set log lines apart; what a process writes cannot steer the terminal."""
-    plain = ("".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines)
-    return "".join(f"\n    | {line}" for line in plain) if lines else " It wrote nothing to its log."
