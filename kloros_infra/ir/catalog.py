@@ -8,12 +8,21 @@ from enum import StrEnum
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import InstanceId
 
+ArgumentValue = bool | int | float | str | tuple[int | float | str, ...]
+"""`True` for an option without a value, `False` for its `no-` twin; a tuple stands for several occurrences."""
+
 
 class ModelKind(StrEnum):
-    """What a model is asked for."""
+    """What a model is asked for; vision is chat with images."""
 
     CHAT = "chat"
+    VISION = "vision"
     EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+    @property
+    def can_chat(self) -> bool:
+        return self in (ModelKind.CHAT, ModelKind.VISION)
 
 
 class CostTier(StrEnum):
@@ -32,8 +41,32 @@ class PlacementMode(StrEnum):
     """How a model's tensors are given to devices."""
 
     AUTO = "auto"
-    SHARE = "share"
+    SOLVER = "solver"
+    OVERRIDER = "overrider"
     FIT = "fit"
+    MANUAL = "manual"
+
+
+class KvType(StrEnum):
+    """Type in which keys and values are kept (llama.cpp, common/arg.cpp, kv_cache_types)."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+    Q4_1 = "q4_1"
+    IQ4_NL = "iq4_nl"
+    Q5_0 = "q5_0"
+    Q5_1 = "q5_1"
+
+
+class ResponseType(StrEnum):
+    """Form of an answer, by OpenAI's names."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +112,71 @@ class Model:
     cost_tier: CostTier
     version_id: str
     weights: LockedWeights
+    projector: LockedWeights | None
+    """A vision model's second file, which turns images into tokens."""
+    chat_template: str | None
+    """One of llama.cpp's own, in place of the file's."""
+    draft: Draft | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A small model that proposes tokens for another one to check."""
+
+    model_id: str
+    version_id: str
+    weights: LockedWeights
+    max_tokens: int
+    min_tokens: int
+    min_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How an instance is served: the nearest of profile, model, defaults and standard, setting by setting."""
+
+    context_tokens: int
     parallel: int
-    preload: bool
+    cache_type_k: KvType
+    cache_type_v: KvType
     placement: PlacementMode
+    preload: bool
+    arguments: tuple[tuple[str, ArgumentValue], ...]
+    """Further options of llama-server by their long names without dashes, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One model under one profile, with its port."""
+    """One model under one profile, with its port.
+
+    `gpu_percentages` and `layers` have one figure for each card of the profile, in its order.
+    """
 
     id: InstanceId
     model: Model
     profile: Profile
     port: int
+    serving: Serving
     gpu_percentages: tuple[float, ...] | None
+    layers: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A system prompt and sampling values over a base model (replaces Ollama's Modelfile)."""
+    """A system prompt, sampling and form of answer over a base model (replaces Ollama's Modelfile).
+
+    `response_format` and `tools` are JSON texts, as a chat request carries them.
+    """
 
     id: str
     model_id: str
+    aliases: tuple[str, ...]
+    display_name: str
     system_prompt: str
     sampling: tuple[tuple[str, float | int], ...]
     stop: tuple[str, ...]
+    response_format: str | None
+    tools: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +207,16 @@ class BridgeAddresses:
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What the units of llama-server may do beside what they must."""
+
+    read_only_paths: tuple[str, ...]
+    memory_headroom_bytes: int
+    cpu_weight: int | None
+    io_weight: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything that compile needs to know, in the order of the file."""
 
@@ -146,3 +229,5 @@ class Catalog:
     purposes: tuple[Purpose, ...]
     bus: BusAddresses
     bridge: BridgeAddresses
+    sandbox: Sandbox
+    log_level: str

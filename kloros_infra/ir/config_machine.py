@@ -1,0 +1,149 @@
+"""Sections of models.yaml about machines: hosts, GPUs and profiles."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from kloros_infra.ir.setting import Spec, about
+from kloros_infra.ir.written import (
+    COMPUTE_CAPABILITY_PATTERN,
+    PCI_PATTERN,
+    UUID_PATTERN,
+    Alias,
+    Bandwidth,
+    Bytes,
+    Duration,
+    HostAddress,
+    Line,
+    Name,
+    Port,
+    PositiveBytes,
+    Program,
+    Url,
+)
+
+DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
+
+
+class UpstreamKind(StrEnum):
+    """What answers on a remote host."""
+
+    LLAMA_CPP = "llama_cpp"
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+
+
+class HealthSpec(Spec):
+    """How a remote host is asked whether it can serve."""
+
+    path: Annotated[Line, about("Path that answers 200 when the host can serve.", "/health")] = "/health"
+    interval: Annotated[Duration, about("Time between two questions.", "10s", standard="10s")] = 10.0
+    timeout: Annotated[Duration, about("How long an answer may take.", "2s", standard="2s")] = 2.0
+    failures: Annotated[PositiveInt, about("Failures in a row that take the host out.", 3)] = 3
+
+
+class UpstreamSpec(Spec):
+    """A server on a remote host that answers requests."""
+
+    kind: Annotated[UpstreamKind, about("What it speaks.", "ollama")]
+    port: Annotated[Port, about("Its TCP port.", 11434)]
+    path: Annotated[Line, about("What its URL paths begin with.", "/v1")] = ""
+    tls: Annotated[bool, about("Whether it is asked over https.", False)] = False
+    priority: Annotated[
+        NonNegativeInt, about("Order among hosts that serve a model: lower first; this machine's instances are 50.", 10)
+    ] = 100
+    toggle: Annotated[
+        Url | None,
+        about(
+            "URL whose JSON answer says `enabled: true` while the host may be used.", "http://100.64.0.7:8888/status"
+        ),
+    ] = None
+    health: Annotated[HealthSpec, about("How it is asked whether it can serve.", {"interval": "10s"})] = HealthSpec()
+    credential: Annotated[
+        Name | None, about("Name of the credential that is sent as bearer token; never the secret itself.", "altimitos")
+    ] = None
+    models: Annotated[
+        dict[Name, Alias], about("Models it serves: the id here and its name there.", {"code": "qwen2.5-coder:7b"})
+    ] = {}
+
+
+class HostSpec(Spec):
+    """A machine: the one this file is applied on, or a remote one that may serve requests."""
+
+    role: Annotated[
+        Literal["local", "remote"], about("`local` is the machine that the file is applied on.", "remote")
+    ] = "local"
+    llama_server: Annotated[
+        Program,
+        about(
+            "The llama-server program: an absolute path, or one inside an installed Python package.",
+            "/usr/bin/llama-server",
+        ),
+    ] = DEFAULT_LLAMA_SERVER
+    address: Annotated[HostAddress | None, about("Where a remote host is reached.", "100.64.0.7")] = None
+    upstream: Annotated[
+        UpstreamSpec | None,
+        about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),
+    ] = None
+
+
+class GpuSpec(Spec):
+    """A card; identity is a UUID or a PCI address, never an index."""
+
+    host: Annotated[Name, about("The host that it is in.", "astraea")]
+    uuid: Annotated[
+        Annotated[str, Field(pattern=UUID_PATTERN)] | None,
+        about("Its UUID, as `nvidia-smi -L` prints it.", "GPU-5a2b3c4d-0000-1111-2222-333344445555"),
+    ] = None
+    pci: Annotated[
+        Annotated[str, Field(pattern=PCI_PATTERN)] | None,
+        about("Its PCI address, as `lspci -D` prints it.", "0000:04:00.0"),
+    ] = None
+    name: Annotated[
+        Line | None,
+        about("What NVML calls it; `init` and `doctor` compare it.", "NVIDIA GeForce RTX 3060", acted_on=False),
+    ] = None
+    vram: Annotated[PositiveBytes, about("Its memory.", "12GiB")]
+    bandwidth: Annotated[Bandwidth, about("Its memory bandwidth.", "360GB/s")]
+    compute_capability: Annotated[
+        str, Field(pattern=COMPUTE_CAPABILITY_PATTERN), about("Its CUDA compute capability, in quotes.", "8.6")
+    ]
+    reserve: Annotated[
+        Bytes | None, about("Memory left to the desktop and the CUDA context.", "1GiB", standard="defaults.reserve")
+    ] = None
+    lockout: Annotated[
+        bool, about("Whether it is locked out: profiles that need it are not used.", False, acted_on=False)
+    ] = False
+    shared_with: Annotated[
+        Line | None, about("Who else uses it; shown where it is unavailable.", "games", acted_on=False)
+    ] = None
+
+
+class ConditionsSpec(Spec):
+    """What must hold on each of a profile's cards beside being present."""
+
+    leave_above: Annotated[
+        Bytes, about("Memory used by others above which the profile is left.", "2GiB", standard="2GiB")
+    ] = 2 * 2**30
+    take_below: Annotated[
+        Bytes, about("Memory used by others below which the profile can be taken again.", "1GiB", standard="1GiB")
+    ] = 2**30
+
+
+class ProfileSpec(Spec):
+    """A set of cards, best card first; the first profile whose cards are all there is active."""
+
+    gpus: Annotated[tuple[Name, ...], about("Its cards, in the order in which llama.cpp sees them.", ["rtx3060"])]
+    conditions: Annotated[
+        ConditionsSpec, about("What must hold on each card.", {"leave_above": "2GiB"}, acted_on=False)
+    ] = ConditionsSpec()
+    regain_after: Annotated[
+        Duration,
+        about("How long its cards must be free before it is taken again.", "30s", standard="30s", acted_on=False),
+    ] = 30.0
+    release_after: Annotated[
+        Duration, about("How long others must use its cards before it is left.", "0s", standard="0s", acted_on=False)
+    ] = 0.0

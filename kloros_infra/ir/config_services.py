@@ -1,0 +1,88 @@
+"""Sections of models.yaml about our own services: bus, bridge, sandbox, observability and storage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from kloros_infra.ir.setting import Spec, about
+from kloros_infra.ir.written import BusAddress, Bytes, Duration, FolderPath, Name, Percent, Port, Url
+
+
+class BusSpec(Spec):
+    """Where ChemBus is."""
+
+    xsub: Annotated[BusAddress, about("Where publishers connect.", "tcp://127.0.0.1:5556")] = "tcp://127.0.0.1:5556"
+    xpub: Annotated[BusAddress, about("Where subscribers connect.", "tcp://127.0.0.1:5557")] = "tcp://127.0.0.1:5557"
+    managed: Annotated[bool, about("Whether we run the proxy; false where another unit does.", True)] = True
+
+
+class BridgeSpec(Spec):
+    """Where the HTTP bridge listens."""
+
+    host: Annotated[Literal["127.0.0.1", "::1"], about("Loopback address.", "127.0.0.1")] = "127.0.0.1"
+    ports: Annotated[tuple[Port, ...], Field(min_length=1), about("Ports; Ollama's own is 11434.", [11434, 11435])] = (
+        11434,
+    )
+    credential: Annotated[
+        Name | None,
+        about("Name of the credential with keys that clients must send, one a line.", "bridge-keys", acted_on=False),
+    ] = None
+    max_queued: Annotated[PositiveInt, about("Requests that may wait for one model.", 256, acted_on=False)] = 256
+    first_byte_timeout: Annotated[
+        Duration, about("How long an instance may take to begin its answer.", "5m", standard="5m", acted_on=False)
+    ] = 300.0
+    stall_timeout: Annotated[
+        Duration, about("How long an answer may pause between two tokens.", "30s", standard="30s", acted_on=False)
+    ] = 30.0
+
+
+class SandboxSpec(Spec):
+    """What the units of llama-server may do beside what they must."""
+
+    security_threshold: Annotated[
+        Annotated[float, Field(ge=0, le=10)],
+        about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 2.0, acted_on=False),
+    ] = 2.0
+    read_only_paths: Annotated[
+        tuple[FolderPath, ...],
+        about("Folders that units may read although their sandbox hides them.", ["/home/kloros/weights"]),
+    ] = ()
+    memory_headroom: Annotated[
+        Bytes, about("Host memory of each unit on top of what its weights and context need.", "1GiB", standard="1GiB")
+    ] = 2**30
+    cpu_weight: Annotated[
+        Annotated[int, Field(ge=1, le=10_000)] | None, about("CPUWeight= of each unit.", 50, standard="systemd's own")
+    ] = None
+    io_weight: Annotated[
+        Annotated[int, Field(ge=1, le=10_000)] | None, about("IOWeight= of each unit.", 50, standard="systemd's own")
+    ] = None
+
+
+class ObservabilitySpec(Spec):
+    """What can be seen from outside."""
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], about("What the router logs.", "info")] = "info"
+    metrics_port: Annotated[
+        Port | None, about("Loopback port for Prometheus.", 9464, standard="none", acted_on=False)
+    ] = None
+    traces: Annotated[
+        Url | None, about("OTLP endpoint for traces.", "http://127.0.0.1:4318/v1/traces", acted_on=False)
+    ] = None
+    announce: Annotated[bool, about("Whether changes of state are spoken over ChemBus.", False, acted_on=False)] = False
+
+
+class StorageSpec(Spec):
+    """Where things are kept, and how many of them."""
+
+    weights: Annotated[FolderPath, about("Folder of the weights.", "/var/lib/llama-models", acted_on=False)] = (
+        "/var/lib/llama-models"
+    )
+    keep_versions: Annotated[PositiveInt, about("Versions of each model that `modelctl gc` keeps.", 2)] = 2
+    keep_generations: Annotated[PositiveInt, about("Generations that `kloros-infra gc` keeps.", 10, acted_on=False)] = (
+        10
+    )
+    max_used: Annotated[
+        Percent, about("Share of the disk that weights may fill it to.", "90%", standard="90%", acted_on=False)
+    ] = 0.9
