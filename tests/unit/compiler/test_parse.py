@@ -17,16 +17,10 @@ from kloros_infra.compiler.spec import read_spec
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import in_order
 from kloros_infra.ir.catalog import CostTier, ModelKind, PlacementMode
-from kloros_infra.ir.config import (
-    DEFAULT_LLAMA_SERVER,
-    MEANINGS,
-    Config,
-    Duration,
-    VersionSpec,
-    parse_bandwidth,
-    parse_bytes,
-    parse_duration,
-)
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_machine import DEFAULT_LLAMA_SERVER
+from kloros_infra.ir.config_models import VersionSpec
+from kloros_infra.ir.written import MEANINGS, Duration, parse_bandwidth, parse_bytes, parse_duration
 
 ROOT = Path(__file__).parents[3]
 FULL = """\
@@ -58,7 +52,7 @@ models:
       other: null
     parallel: 4
     preload: true
-    placement: share
+    placement: manual
 personas:
   - id: pirate
     base_model: small
@@ -89,7 +83,7 @@ def test_every_key_is_read() -> None:
     assert config.gpus["rtx3060"].bandwidth == 360 * 10**9
     assert config.profiles["mid"].gpus == ("rtx3060",)
     assert config.defaults.placement is PlacementMode.FIT
-    assert (model.kind, model.cost_tier, model.placement) == (ModelKind.EMBEDDING, CostTier.LOW, PlacementMode.SHARE)
+    assert (model.kind, model.cost_tier, model.placement) == (ModelKind.EMBEDDING, CostTier.LOW, PlacementMode.MANUAL)
     assert model.unit_name == "tiny"
     assert model.versions[0].gguf_url == ("hf://o/r/f.gguf",)
     assert model.versions[1].gguf_url == ("package://m/a.part0", "package://m/a.part1")
