@@ -1,4 +1,4 @@
-"""Checks of hosts, GPUs and profiles against each other (KI209 to KI211, KI214, KI220 to KI223)."""
+"""Checks of hosts, GPUs and profiles against each other (KI209 to KI211, KI220 to KI223)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.diagnostics import Diagnostic, Severity
-from kloros_infra.ir.config import Config, GpuSpec, ProfileSpec
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_machine import GpuSpec, ProfileSpec
+from kloros_infra.placement.problems import in_mib
 
 TURING = (7, 5)
 BLACKWELL = (10, 0)
-ROUNDING_PERCENT = 0.5
 
 
 def local_hosts(config: Config) -> tuple[str, ...]:
@@ -38,7 +39,8 @@ def check_hosts(parsed: Parsed) -> Iterator[Diagnostic]:
             code="KI209",
             summary="Not one local host",
             detail=f"A file is applied on one machine; the hosts with `role: local` are: {found}.",
-            hint="Give `role: local` to the machine that the file is for and `role: remote` to the others.",
+            hint="Give `role: local` (also the default) to the machine that the file is for alone, and"
+            " `role: remote` to the others.",
         )
         yield parsed.locate(problem, ("hosts",))
 
@@ -56,7 +58,7 @@ def check_gpus(parsed: Parsed) -> Iterator[Diagnostic]:
             problem = _no_identity(name) if gpu.pci is None else _pci_only(name)
             yield parsed.locate(problem, ("gpus", name), at_key=True)
         if reserve_bytes(gpu, config) >= gpu.vram:
-            yield parsed.locate(_nothing_left(name), ("gpus", name, "reserve"))
+            yield parsed.locate(_nothing_left(name, gpu, config), ("gpus", name, "reserve"))
 
 
 def check_profiles(parsed: Parsed) -> Iterator[Diagnostic]:
@@ -64,11 +66,12 @@ def check_profiles(parsed: Parsed) -> Iterator[Diagnostic]:
     config = parsed.config
     local = local_hosts(config)
     for name, profile in config.profiles.items():
+        seen: set[str] = set()
         for index, gpu_name in enumerate(profile.gpus):
             address = ("profiles", name, "gpus", index)
-            if gpu_name in profile.gpus[:index]:
-                problem = _listed_twice(gpu_name, name)
-                yield parsed.locate(problem, address)
+            if gpu_name in seen:
+                yield parsed.locate(_listed_twice(gpu_name, name), address)
+            seen.add(gpu_name)
             gpu = config.gpus.get(gpu_name)
             if gpu and local and gpu.host in config.hosts and gpu.host not in local:
                 yield parsed.locate(_not_local(gpu_name, gpu.host), address)
@@ -89,35 +92,6 @@ def _driver_conflicts(name: str, profile: ProfileSpec, config: Config) -> Iterat
         need_proprietary = [gpu for gpu, capability in here.items() if capability < TURING]
         if need_open and need_proprietary:
             yield _no_common_driver(name, need_open, need_proprietary)
-
-
-def check_percentages(parsed: Parsed) -> Iterator[Diagnostic]:
-    """Find shares that do not fit the GPUs of their profile."""
-    for index, model in enumerate(parsed.config.models):
-        for name, instance in model.profiles.items():
-            profile = parsed.config.profiles.get(name)
-            if profile is None or instance is None or instance.gpu_percentages is None:
-                continue
-            problem = _share_problem(name, profile, instance.gpu_percentages)
-            if problem:
-                yield parsed.locate(problem, ("models", index, "profiles", name, "gpu_percentages"))
-
-
-def _share_problem(name: str, profile: ProfileSpec, percentages: tuple[float, ...]) -> Diagnostic | None:
-    expected = len(profile.gpus)
-    total = sum(percentages)
-    if expected == 0:
-        return _wrong_shares(f"The profile {name} has no GPUs to share a model among.", "Leave gpu_percentages out.")
-    if len(percentages) != expected:
-        detail = f"GPUs of the profile {name}: {expected}; figures here: {len(percentages)}."
-        return _wrong_shares(detail, f"Give one figure for each of: {', '.join(profile.gpus)}.")
-    if abs(total - 100) > ROUNDING_PERCENT:
-        return _wrong_shares(f"The figures add up to {total:g}.", "Make them add up to 100.")
-    return None
-
-
-def _wrong_shares(detail: str, hint: str) -> Diagnostic:
-    return Diagnostic("KI214", "gpu_percentages do not fit the profile", detail, hint)
 
 
 def _same_card(name: str, first: str, identity: str) -> Diagnostic:
@@ -172,10 +146,12 @@ def _no_common_driver(profile: str, need_open: list[str], need_proprietary: list
     )
 
 
-def _nothing_left(gpu: str) -> Diagnostic:
+def _nothing_left(name: str, gpu: GpuSpec, config: Config) -> Diagnostic:
+    whose = "defaults.reserve" if gpu.reserve is None else "its `reserve`"
     return Diagnostic(
         code="KI223",
         summary="No memory left on a GPU",
-        detail=f"As much of {gpu} is reserved as it has, or more.",
+        detail=f"{name} has {in_mib(gpu.vram)}, and {whose} keeps {in_mib(reserve_bytes(gpu, config))} of it for"
+        " others: nothing is left for models.",
         hint="Lower its `reserve`, or correct its `vram`.",
     )

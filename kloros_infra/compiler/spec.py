@@ -7,18 +7,17 @@ become tuples and words become enum members, while `port: "8601"` and `id: 12` a
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kloros_infra.compiler.printable import printable
-from kloros_infra.compiler.source import Address, Source, plain_value
-from kloros_infra.compiler.suggest import suggest
+from kloros_infra.compiler.source import Address, Source
+from kloros_infra.compiler.spec_fields import example_of, field_at, spec_at
+from kloros_infra.compiler.spec_keys import key_hint
+from kloros_infra.compiler.spec_values import EXPECTED_TYPES, refusal, shown, type_hint
 from kloros_infra.diagnostics import Diagnostic, Problems
-from kloros_infra.ir.config import MEANINGS
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -33,28 +32,17 @@ def read_spec(source: Source, spec: type[S]) -> tuple[S | None, Problems]:
         return None, tuple(_problem(detail, source, spec) for detail in own)
 
 
-_EXPECTED_TYPES = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-}
-
-
 def _problem(error: ErrorDetails, source: Source, spec: type[BaseModel]) -> Diagnostic:
     address = _in_tree(error["loc"], source.tree)
     match error["type"]:
         case "missing":
-            return _missing(str(error["loc"][-1]), address, source)
+            return _missing(str(error["loc"][-1]), address, source, spec)
         case "extra_forbidden":
             return _unknown_key(address, source, spec)
-        case kind if kind in _EXPECTED_TYPES:
-            return _wrong_type(error, address, source)
+        case kind if kind in EXPECTED_TYPES:
+            return _wrong_type(error, address, source, spec)
         case _:
-            return _not_accepted(error, address, source)
+            return _not_accepted(error, address, source, spec)
 
 
 def _in_tree(location: tuple[int | str, ...], tree: Any) -> Address:
@@ -73,12 +61,13 @@ def _in_tree(location: tuple[int | str, ...], tree: Any) -> Address:
     return tuple(address)
 
 
-def _missing(key: str, address: Address, source: Source) -> Diagnostic:
+def _missing(key: str, address: Address, source: Source, spec: type[BaseModel]) -> Diagnostic:
+    example = example_of(field_at((*address, key), spec))
     return Diagnostic(
         code="KI103",
         summary="Missing key",
-        detail=f"{source.path(address) or 'The file'} has no `{key}`.",
-        hint=f"Add `{key}:`.",
+        detail=f"{_subject(address, source)} has no `{key}`.",
+        hint=f"Add `{key}:`." if example is None else f"Add it, such as `{key}: {example}`.",
         span=source.span(address),
         address=source.path((*address, key)),
     )
@@ -89,61 +78,30 @@ def _unknown_key(address: Address, source: Source, spec: type[BaseModel]) -> Dia
     return Diagnostic(
         code="KI102",
         summary="Unknown key",
-        detail=f"{source.path(address[:-1]) or 'The file'} knows no key `{printable(key)}`.",
-        hint=suggest(key, _spec_at(address[:-1], spec).model_fields),
+        detail=f"{_subject(address[:-1], source)} knows no key `{printable(key)}`.",
+        hint=key_hint(key, spec_at(address[:-1], spec)),
         span=source.key_span(address),
         address=source.path(address),
     )
 
 
-def _spec_at(address: Address, spec: type[BaseModel]) -> type[BaseModel]:
-    """Find the spec of a place: keys that are no fields are names or indices within the field's value."""
-    for part in address:
-        field = spec.model_fields.get(str(part))
-        spec = next(_specs_in(field.annotation), spec) if field else spec
-    return spec
-
-
-def _specs_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _specs_in(argument)
-
-
-def _wrong_type(error: ErrorDetails, address: Address, source: Source) -> Diagnostic:
-    expected = _EXPECTED_TYPES[error["type"]]
+def _wrong_type(error: ErrorDetails, address: Address, source: Source, spec: type[BaseModel]) -> Diagnostic:
+    expected = EXPECTED_TYPES[error["type"]]
     written = source.written(address)
     return Diagnostic(
         code="KI104",
         summary="Wrong type",
-        detail=f"{_subject(address, source)} must be {expected}, not {_shown(error['input'], written)}.",
-        hint=_type_hint(expected, error["input"], written),
+        detail=f"{_subject(address, source)} must be {expected}, not {shown(error['input'], written)}.",
+        hint=type_hint(error, written, spec_at(address, spec)),
         span=source.span(address),
         address=source.path(address),
     )
 
 
-def _type_hint(expected: str, value: Any, written: str | None) -> str:
-    match expected, value:
-        case _, None:
-            return "Write a value after the colon; a key that is not needed can be left out."
-        case "text", bool() | int() | float():
-            return f'Put it in quotes: "{written}".'
-        case "a whole number" | "a number" | "true or false", str() if not isinstance(plain_value(value), str):
-            return f"Leave out the quotes: {value}."
-        case "true or false", _:
-            return "Write true or false; yes, no, on and off are plain text in YAML 1.2."
-        case "a list", str() | bool() | int() | float():
-            return f"Put it in brackets: [{printable(str(written))}]."
-        case _:
-            return f"Write {expected} here."
-
-
-def _not_accepted(error: ErrorDetails, address: Address, source: Source) -> Diagnostic:
+def _not_accepted(error: ErrorDetails, address: Address, source: Source, spec: type[BaseModel]) -> Diagnostic:
     is_key = error["loc"][-1] == "[key]"
-    shown = f"`{printable(error['input'])}`" if is_key else _shown(error["input"], source.written(address))
-    what, hint = _refusal(error, shown)
+    value = f"`{printable(error['input'])}`" if is_key else shown(error["input"], source.written(address))
+    what, hint = refusal(error, value, field_at(address, spec))
     return Diagnostic(
         code="KI105",
         summary="Value not accepted",
@@ -154,49 +112,5 @@ def _not_accepted(error: ErrorDetails, address: Address, source: Source) -> Diag
     )
 
 
-_REFUSALS = {
-    "greater_than_equal": ("{shown} is too small", "Write {ge} or more."),
-    "greater_than": ("{shown} is too small", "Write more than {gt}."),
-    "less_than_equal": ("{shown} is too large", "Write {le} or less."),
-    "too_short": ("nothing is given", "Give at least one."),
-    "string_too_short": ("the text is empty", "Write at least one character."),
-    "string_too_long": ("the text is too long", "Keep it within {max_length} characters."),
-}
-
-
-def _refusal(error: ErrorDetails, shown: str) -> tuple[str, str]:
-    """Say what is wrong with a value of the right type, and what would be right."""
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "string_pattern_mismatch":
-            pattern = context["pattern"]
-            return f"{shown} is not accepted", f"Expected {MEANINGS.get(pattern, f'text that matches {pattern}')}."
-        case "enum" | "literal_error":
-            known = re.findall(r"[^', ]+", context["expected"].replace(" or ", ", "))
-            return f"{shown} is not one of {', '.join(known)}", suggest(str(error["input"]), known)
-        case "value_error":
-            reason = str(context["error"])
-            return f"{shown} is not accepted", f"{reason[0].upper()}{reason[1:]}."
-        case kind if kind in _REFUSALS:
-            what, hint = _REFUSALS[kind]
-            return what.format(shown=shown), hint.format(**context)
-        case _:
-            return f"{shown} is not accepted", f"{error['msg']}."
-
-
 def _subject(address: Address, source: Source) -> str:
     return source.path(address) or "The file"
-
-
-def _shown(value: Any, written: str | None) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case str():
-            return f'"{printable(value)}"' if len(value) <= 60 else f'"{printable(value[:59])}…"'
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "a mapping"
-        case _:
-            return str(value) if written is None else written

@@ -1,41 +1,48 @@
-"""Checks that what must be unique is: names, versions, ports (KI203, KI208, KI212, KI213, KI225)."""
+"""Checks that names and ports are unique, and that ports can be counted on (KI203, KI208, KI212, KI213)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.source import Address
 from kloros_infra.diagnostics import Diagnostic, Severity
-from kloros_infra.ir.config import Config, ModelSpec, port_of
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.written import port_of
 
 FIRST_UNPRIVILEGED_PORT = 1024
 # Linux gives outgoing connections ports from here (ip_local_port_range in the kernel's networking/ip-sysctl.rst).
 EPHEMERAL_PORTS = range(32768, 61000)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A name by which clients may ask for a model or persona."""
 
     name: str
     owner: str
     address: Address
 
+    def said_as(self, other: str) -> str:
+        """Say whom it stands for, and its own spelling where that differs."""
+        return f"for {self.owner}" if self.name == other else f"as {self.name!r} for {self.owner}"
+
 
 def check_names(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find names that could mean two models or personas: requests and units tell them apart by these alone."""
     owners: dict[str, _Call] = {}
     for call in _calls(parsed.config):
-        first = owners.setdefault(call.name, call)
+        # To those who ask, `name` and `name:latest` are one, as in Ollama.
+        first = owners.setdefault(call.name.removesuffix(":latest"), call)
         if first.address[:2] != call.address[:2]:
-            line = parsed.source.span(first.address).line
+            span, here = parsed.source.span(first.address), parsed.source.span(call.address)
+            place = f"line {span.line}" if span.file == here.file else f"{span.file}, line {span.line}"
             problem = Diagnostic(
                 code="KI208",
                 summary="Name used twice",
-                detail=f"{call.name!r} stands for {call.owner} here and for {first.owner} in line {line}.",
+                detail=f"{call.name!r} stands for {call.owner} here and {first.said_as(call.name)} in {place}.",
                 hint="Give each id, name, alias and persona a name of its own.",
             )
             yield parsed.locate(problem, call.address)
@@ -50,23 +57,13 @@ def _calls(config: Config) -> Iterator[_Call]:
         for place, alias in enumerate(model.aliases):
             yield _Call(alias, owner, ("models", index, "aliases", place))
     for index, persona in enumerate(config.personas):
-        yield _Call(persona.id, f"the persona {persona.id}", ("personas", index, "id"))
+        owner = f"the persona {persona.id}"
+        yield _Call(persona.id, owner, ("personas", index, "id"))
+        for place, alias in enumerate(persona.aliases):
+            yield _Call(alias, owner, ("personas", index, "aliases", place))
 
 
-def check_versions(parsed: Parsed) -> Iterator[Diagnostic]:
-    """Find versions that a model lists twice."""
-    for index, model in enumerate(parsed.config.models):
-        seen: set[str] = set()
-        for place, version in enumerate(model.versions):
-            if version.version_id in seen:
-                detail = f"The model {model.id} has two versions {version.version_id!r}."
-                problem = Diagnostic("KI225", "Version listed twice", detail, "Give each version an id of its own.")
-                yield parsed.locate(problem, ("models", index, "versions", place, "version_id"))
-            seen.add(version.version_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listener:
+class _Listener(NamedTuple):
     """Something that will listen on a port."""
 
     port: int
@@ -92,6 +89,8 @@ def _listeners(config: Config) -> Iterator[_Listener]:
     yield _Listener(port_of(config.bus.xpub), "ChemBus (xpub)", ("bus", "xpub"))
     for index, port in enumerate(config.bridge.ports):
         yield _Listener(port, "the HTTP bridge", ("bridge", "ports", index))
+    if config.observability.metrics_port is not None:
+        yield _Listener(config.observability.metrics_port, "the metrics", ("observability", "metrics_port"))
     for index, model in enumerate(config.models):
         yield from _listeners_of_model(model, index)
 
@@ -105,11 +104,14 @@ def _listeners_of_model(model: ModelSpec, index: int) -> Iterator[_Listener]:
 
 def _used_twice(listener: _Listener, first: _Listener) -> Diagnostic:
     # Instances of different profiles may not share one either: while the profile changes, both run.
+    is_same = first.name == listener.name
     return Diagnostic(
         code="KI203",
         summary="Port used twice",
-        detail=f"Both {first.name} and {listener.name} ask for port {listener.port}.",
-        hint="Give one of them another port.",
+        detail=f"Port {listener.port} is listed twice for {listener.name}."
+        if is_same
+        else f"Both {first.name} and {listener.name} ask for port {listener.port}.",
+        hint="List each port once." if is_same else "Give one of them another port.",
     )
 
 
