@@ -1,0 +1,43 @@
+"""How an instance is served: the nearest of profile, model, defaults and what is standard, setting by setting."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from kloros_infra.ir.catalog import ArgumentValue, KvType, PlacementMode, Serving
+from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+
+Value = TypeVar("Value")
+
+PARALLEL = 1
+CACHE_TYPE = KvType.F16
+PLACEMENT = PlacementMode.AUTO
+PRELOAD = True
+"""What is standard: the declarations in `ir.config_models` say the same in words."""
+
+
+def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec) -> Serving:
+    """Settle the settings of a model under one profile."""
+    parallel = _nearest(PARALLEL, instance.parallel, model.parallel, defaults.parallel)
+    cache_type_k = _nearest(CACHE_TYPE, instance.cache_type_k, model.cache_type_k, defaults.cache_type_k)
+    cache_type_v = _nearest(CACHE_TYPE, instance.cache_type_v, model.cache_type_v, defaults.cache_type_v)
+    return Serving(
+        context_tokens=_nearest(model.context_tokens, instance.context_tokens),
+        parallel=parallel,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+        placement=_nearest(PLACEMENT, instance.placement, model.placement, defaults.placement),
+        preload=_nearest(PRELOAD, instance.preload, model.preload, defaults.preload),
+        arguments=tuple(sorted(_joined(instance, model, defaults).items())),
+    )
+
+
+def _nearest(standard: Value, *settings: Value | None) -> Value:
+    return next((setting for setting in settings if setting is not None), standard)
+
+
+def _joined(*nearest_first: ServingSpec) -> dict[str, ArgumentValue]:
+    joined: dict[str, ArgumentValue] = {}
+    for spec in reversed(nearest_first):
+        joined |= spec.arguments
+    return joined
