@@ -1,81 +1,76 @@
-"""GGUF files: read the header, never the weights."""
+"""GGUF files: read the header, never the weights.
+
+A model is one file, or the parts of a split one, each with a header and a tensor table of its own
+(llama.cpp, src/llama-model-loader.cpp).
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.compiler.header_json import header_from_json, header_to_json
+from kloros_infra.adapters.gguf_reader import Array, MalformedError, RangedFile, RawHeader, UnsupportedError, read_raw
+from kloros_infra.compiler.chat_template import chat_template_family
+from kloros_infra.compiler.header_json import WORD_PATTERN, header_from_json, header_to_json
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import POOLING_TYPES, PROJECTOR_ARCHITECTURE, GgufHeader, Tensor
+from kloros_infra.ir.split_gguf import stored_names
 
-# Values read one by one before a header counts as nonsense. A vocabulary of 262 144 words takes two million.
-_MOST_READS = 20_000_000
 _MOST_LAYERS = 10_000
 
 # Layers in a period of sliding windows where the file does not say (llama.cpp, src/models/*.cpp, set_swa_pattern).
 _WINDOW_PERIODS = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gpt-oss": 2}
 
-# Everything that the reader raises on bytes that are no GGUF; numpy warns where a number overflows.
-_MALFORMED = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError, Warning)
 
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A file of this machine, piece by piece."""
 
-class _Reader(GGUFReader):
-    """The package's reader, which stops at the end of the file and after a while.
+    path: Path
 
-    By itself it takes what lies behind the end for empty, and so walks an array of 2^60 values that are not there.
-    """
+    @property
+    def name(self) -> str:
+        return str(self.path)
 
-    def __init__(self, path: Path) -> None:
-        self._reads = 0
-        super().__init__(path)
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
 
-    def _get(self, offset: int, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
-        self._reads += 1
-        if self._reads > _MOST_READS:
-            raise ValueError("its header does not end")
-        found = super()._get(offset, dtype, count, override_order)
-        if len(found) != int(count):
-            raise ValueError("it ends too early")
-        return found
+    def read(self, start: int, length: int) -> bytes:
+        """Read a piece."""
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read a file's header; raise ObstacleError when it is no whole GGUF or lacks a fact."""
-    return _header(path, str(path))
+    """Read a file's header, or that of the split GGUF it is a part of; raise ObstacleError where it cannot be used."""
+    return read_header_of([DiskFile(Path(name)) for name in stored_names(str(path))], name=str(path))
 
 
-def read_header_of(head: bytes, *, size_bytes: int, name: str) -> GgufHeader:
-    """Read the header of a file of which only the beginning is at hand; `name` is what messages call it.
+def read_header_of(files: Sequence[RangedFile], *, name: str) -> GgufHeader:
+    """Read the header of a model that is one file, or several in a split GGUF's order.
 
-    The rest is a hole in a temporary file: the reader wants to see that there is room for every tensor.
+    `name` is what messages call the model. Raises ObstacleError when it is no whole GGUF, contradicts its files' names
+    or lacks a fact.
     """
-    with tempfile.NamedTemporaryFile(prefix="kloros-", suffix=".gguf") as scratch:
-        scratch.write(head)
-        scratch.flush()
-        os.truncate(scratch.fileno(), size_bytes)
-        return _header(Path(scratch.name), name)
-
-
-def _header(path: Path, name: str) -> GgufHeader:
+    raws: list[RawHeader] = []
+    tensors: list[Tensor] = []
+    for file in files:
+        with _explained(file.name):
+            raws.append(read_raw(file))
+            tensors += _tensors(raws[-1], file.size_bytes)
+    _check_split(raws, files, name)
     with _explained(name):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            reader = _Reader(path)
-        facts = _Facts(reader, name)
-        shards = facts.number("split.count", 0)
-        if shards > 1:
-            raise ObstacleError([weights_problems.split_gguf(name, shards)])
-        header = _to_header(facts, tuple(_tensors(reader)))
+        header = _to_header(_Facts(raws[0], name), tuple(tensors))
     try:
         # What cannot be read back from the lock must not get into it.
         return header_from_json(header_to_json(header))
@@ -90,33 +85,55 @@ def _explained(name: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ObstacleError([weights_problems.not_a_gguf(name, f"it cannot be read: {reason}")]) from error
-    except _MALFORMED as error:
+    except UnsupportedError as error:
+        raise ObstacleError([weights_problems.unsupported_gguf(name, _one_line(error))]) from error
+    except ValueError as error:
         raise ObstacleError([weights_problems.not_a_gguf(name, _one_line(error))]) from error
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:200]
 
 
-def _tensors(reader: GGUFReader) -> Iterator[Tensor]:
-    for found in reader.tensors:
-        kind = GGMLQuantizationType(found.tensor_type)
-        shape = tuple(int(extent) for extent in found.shape)
-        values = 1
-        for extent in shape:
-            values *= extent
-        block, size = GGML_QUANT_SIZES[kind]
-        # The reader multiplies in 64 bits; what overflows there does not here.
-        if values // block * size != int(found.n_bytes):
-            raise ValueError(f"tensor {found.name} is larger than any file")
-        yield Tensor(found.name, kind.name, shape, int(found.n_bytes))
+def _tensors(raw: RawHeader, size_bytes: int) -> Iterator[Tensor]:
+    for row in raw.rows:
+        try:
+            kind = GGMLQuantizationType(row.type_number)
+        except ValueError as error:
+            raise UnsupportedError(f"tensor {row.name} is of the unknown type {row.type_number}") from error
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+        if row.shape[0] % block:
+            raise MalformedError(f"tensor {row.name} is not made of whole blocks")
+        tensor_bytes = prod(row.shape) // block * block_bytes
+        if raw.data_start + row.offset + tensor_bytes > size_bytes:
+            raise MalformedError("it ends too early")
+        yield Tensor(row.name, kind.name, row.shape, tensor_bytes)
+
+
+def _check_split(raws: Sequence[RawHeader], files: Sequence[RangedFile], name: str) -> None:
+    """Compare what the parts say of themselves with their names, as llama.cpp does when it loads them."""
+    total = len(raws)
+    for number, (raw, file) in enumerate(zip(raws, files, strict=True)):
+        count, own = raw.values.get("split.count", 1), raw.values.get("split.no", 0)
+        if count != total and (count, total) != (0, 1):
+            raise _split_problem(file.name, f"it says that it is one of {count} parts, and not of {total}")
+        if own != number:
+            raise _split_problem(file.name, f"it says that it is part {own}, counting from 0, and not {number}")
+    found = sum(len(raw.rows) for raw in raws)
+    expected = raws[0].values.get("split.tensors.count", found)
+    if total > 1 and expected != found:
+        raise _split_problem(name, f"its parts have {found} tensors, and the first speaks of {expected}")
+
+
+def _split_problem(name: str, reason: str) -> ObstacleError:
+    return ObstacleError([weights_problems.split_gguf(name, reason)])
 
 
 class _Facts:
     """A header's keys, by name: those of the architecture without its prefix."""
 
-    def __init__(self, reader: GGUFReader, name: str) -> None:
-        self._fields = reader.fields
+    def __init__(self, raw: RawHeader, name: str) -> None:
+        self._values = raw.values
         self._name = name
         self.architecture = self.text("general.architecture") or ""
         if not self.architecture:
@@ -126,6 +143,11 @@ class _Facts:
         """Give a text, None where there is none."""
         value = self._value(key)
         return value if isinstance(value, str) else None
+
+    def word(self, key: str) -> str | None:
+        """Give a text that is a name, None where there is none."""
+        text = self.text(key)
+        return text if text and re.match(WORD_PATTERN, text) else None
 
     def number(self, key: str, default: int | None = None) -> int:
         """Give a number, or the largest of one per layer; raise ObstacleError where it must be there."""
@@ -139,28 +161,31 @@ class _Facts:
     def numbers(self, key: str) -> tuple[int, ...]:
         """Give a number, or one per layer; none where the key is absent."""
         value = self._value(key)
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(isinstance(one, int) and one >= 0 for one in values):
-            raise ValueError(f"{key} is not a number")
-        return tuple(int(one) for one in values)
+        values = value.numbers if isinstance(value, Array) else () if value is None else (value,)
+        numbers = tuple(int(one) for one in values if isinstance(one, int) and one >= 0)
+        if len(numbers) != len(values):
+            raise MalformedError(f"{key} is not a number")
+        return numbers
 
     def count(self, key: str) -> int:
         """Give an array's length, 0 where it is absent."""
-        field = self._fields.get(key)
-        return len(field.data) if field is not None else 0
+        value = self._value(key)
+        return value.length if isinstance(value, Array) else 0
 
-    def _value(self, key: str) -> Any:
-        field = self._fields.get(key) or self._fields.get(f"{getattr(self, 'architecture', '')}.{key}")
-        return field.contents() if field is not None else None
+    def _value(self, key: str) -> str | int | float | Array | None:
+        value = self._values.get(key)
+        return self._values.get(f"{getattr(self, 'architecture', '')}.{key}") if value is None else value
 
     def _lacks(self, key: str) -> ObstacleError:
         return ObstacleError([weights_problems.header_incomplete(self._name, f"it does not say {key}")])
 
 
 def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
+    if facts.architecture == PROJECTOR_ARCHITECTURE:
+        return _projector(facts, tensors)
     layers = facts.number("block_count")
     if layers > _MOST_LAYERS:
-        raise ValueError(f"it claims {layers} layers")
+        raise MalformedError(f"it claims {layers} layers")
     embedding = facts.number("embedding_length")
     heads = facts.number("attention.head_count")
     # llama-hparams.cpp: a head is as wide as the embedding allows unless the file says otherwise.
@@ -183,7 +208,35 @@ def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
         sliding_window=facts.number("attention.sliding_window", 0),
         sliding_window_pattern=_window_period(facts, layers),
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
+        chat_template_name=chat_template_family(template) if template else None,
+        tokenizer_model=facts.word("tokenizer.ggml.model"),
+        tokenizer_pre=facts.word("tokenizer.ggml.pre"),
+        pooling_type=_pooling_type(facts),
     )
+
+
+def _projector(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
+    """Keep what a projector's header has to say: its tensors, and what it can take (tools/mtmd/clip-impl.h)."""
+    return GgufHeader(
+        architecture=facts.architecture,
+        layer_count=0,
+        embedding_length=0,
+        feed_forward_length=0,
+        head_count=0,
+        head_count_kv=(),
+        key_length=0,
+        value_length=0,
+        context_length=0,
+        vocabulary_size=0,
+        tensors=tensors,
+        has_vision=bool(facts.number("has_vision_encoder", 0)),
+        has_audio=bool(facts.number("has_audio_encoder", 0)),
+    )
+
+
+def _pooling_type(facts: _Facts) -> str | None:
+    found = facts.numbers("pooling_type")
+    return POOLING_TYPES[found[0]] if found and found[0] < len(POOLING_TYPES) else None
 
 
 def _per_layer(numbers: tuple[int, ...], layers: int) -> tuple[int, ...]:

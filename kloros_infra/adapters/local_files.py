@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.errors import UnreachableError
+from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.weights_source import SourceFacts
 
@@ -21,17 +22,19 @@ class LocalFiles:
         """Say whether a source is a plain file."""
         return url.startswith(SCHEME)
 
-    def look(self, url: str) -> SourceFacts:
+    def look(self, url: str, revision: str | None = None) -> SourceFacts:
         """Ask for a file's size; raise UnreachableError when it is not there."""
-        return SourceFacts(Origin.FILE, None, self.locate(url, None).stat().st_size)
+        path = self.locate(url, revision)
+        with explained(url):
+            return SourceFacts(Origin.FILE, None, path.stat().st_size)
 
-    def head(self, url: str, revision: str | None, length: int) -> bytes:
-        """Read a file's first bytes."""
-        return read_head(self.locate(url, revision), length)
+    def read(self, url: str, revision: str | None, *, start: int, length: int) -> bytes:
+        """Read a piece of a file."""
+        return read_piece(url, self.locate(url, revision), start=start, length=length)
 
     def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:
         """Read a whole file, piece by piece."""
-        return read_pieces(self.locate(url, revision))
+        return read_pieces(url, self.locate(url, revision))
 
     def locate(self, url: str, revision: str | None) -> Path:  # noqa: ARG002 - a plain file has no revisions
         """Find the file; raise UnreachableError when it is not there."""
@@ -50,14 +53,25 @@ class LocalFiles:
         return True
 
 
-def read_head(path: Path, length: int) -> bytes:
-    """Read a file's first bytes, fewer where it is shorter."""
-    with path.open("rb") as stream:
+def read_piece(url: str, path: Path, *, start: int, length: int) -> bytes:
+    """Read a piece of a file, shorter where the file ends; raise ObstacleError where it cannot be read."""
+    with explained(url), path.open("rb") as stream:
+        stream.seek(start)
         return stream.read(length)
 
 
-def read_pieces(path: Path) -> Iterator[bytes]:
-    """Read a whole file, a mebibyte at a time."""
-    with path.open("rb") as stream:
+def read_pieces(url: str, path: Path) -> Iterator[bytes]:
+    """Read a whole file, a mebibyte at a time; raise ObstacleError where it cannot be read."""
+    with explained(url), path.open("rb") as stream:
         while piece := stream.read(_PIECE_BYTES):
             yield piece
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn what the file system says into ObstacleError."""
+    try:
+        yield
+    except OSError as error:
+        hint = "Give the user who runs this the right to read it."
+        raise ObstacleError([weights_problems.file_missing(url, error.strerror or str(error), hint)]) from error

@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.local_files import read_head, read_pieces
+from kloros_infra.adapters.local_files import read_piece, read_pieces
 from kloros_infra.errors import UnreachableError
 from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.weights_source import SourceFacts
@@ -24,18 +24,18 @@ class PackageFiles:
         """Say whether a source is a package's file."""
         return url.startswith(SCHEME)
 
-    def look(self, url: str) -> SourceFacts:
+    def look(self, url: str, revision: str | None = None) -> SourceFacts:
         """Ask which version is installed; raise UnreachableError when the package or the file is missing."""
-        path = self.locate(url, None)
+        path = self.locate(url, revision)
         return SourceFacts(Origin.PACKAGE, _revision(_module(url)), path.stat().st_size)
 
-    def head(self, url: str, revision: str | None, length: int) -> bytes:
-        """Read a file's first bytes."""
-        return read_head(self.locate(url, revision), length)
+    def read(self, url: str, revision: str | None, *, start: int, length: int) -> bytes:
+        """Read a piece of a file."""
+        return read_piece(url, self.locate(url, revision), start=start, length=length)
 
     def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:
         """Read a whole file, piece by piece."""
-        return read_pieces(self.locate(url, revision))
+        return read_pieces(url, self.locate(url, revision))
 
     def locate(self, url: str, revision: str | None) -> Path:  # noqa: ARG002 - there is the installed one, or none
         """Find the file; raise UnreachableError when it is not installed."""

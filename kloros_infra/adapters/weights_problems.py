@@ -1,4 +1,4 @@
-"""What sources, headers and the store of weights can complain of (KI310 to KI317)."""
+"""What sources, headers and the store of weights can complain of (KI310 to KI317, KI323, KI324)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ def hub_unreachable(url: str, reason: str) -> Diagnostic:
     )
 
 
-def hub_refused(url: str, reason: str) -> Diagnostic:
-    """Say that the hub has no such file or does not give it to us."""
+def hub_lacks(url: str, reason: str, hint: str) -> Diagnostic:
+    """Say that the hub has no such repository, revision or file."""
+    return Diagnostic("KI312", "Not on the hub", f"{url}: {reason}.", hint)
+
+
+def hub_refused(url: str, repository: str, reason: str) -> Diagnostic:
+    """Say that the hub does not give a file to us."""
     return Diagnostic(
-        code="KI312",
-        summary="Hub does not give the file",
+        code="KI324",
+        summary="Hub refuses access",
         detail=f"{url}: {reason}.",
-        hint="Check the spelling of owner, repository and file. A gated or private repository needs HF_TOKEN.",
+        hint=f"Accept the licence on the page of {repository}, and set HF_TOKEN to a token that may read it.",
     )
 
 
@@ -50,13 +55,23 @@ def header_incomplete(name: str, reason: str) -> Diagnostic:
     )
 
 
-def split_gguf(name: str, count: int) -> Diagnostic:
-    """Say that a file is one of several GGUFs, which do not join by putting one behind the other."""
+def unsupported_gguf(name: str, reason: str) -> Diagnostic:
+    """Say that a GGUF is of a kind that llama.cpp does not read here."""
+    return Diagnostic(
+        code="KI323",
+        summary="GGUF of another kind",
+        detail=f"{name}: {reason}.",
+        hint="Use a little-endian file that a current llama.cpp converted or quantized.",
+    )
+
+
+def split_gguf(name: str, reason: str) -> Diagnostic:
+    """Say that the parts of a split GGUF do not hold together."""
     return Diagnostic(
         code="KI315",
-        summary="Split GGUF",
-        detail=f"{name} is one of {count} GGUF files that llama-gguf-split made of one.",
-        hint="Merge them with `llama-gguf-split --merge` and name the result, or choose a file that is not split.",
+        summary="Split GGUF does not hold together",
+        detail=f"{name}: {reason}.",
+        hint="Name one part, as llama-gguf-split named it (-00001-of-00003.gguf); all of one split must be there.",
     )
 
 

@@ -1,8 +1,10 @@
 """The folder of verified weights: `<model id>/<version>/{model.gguf,metadata.json,sha256sum}` below a root.
 
-Weights come in under another name in the same folder, are hashed on the way, synced, and renamed when size and sha256
-are those of the lock. metadata.json is written last, and weights without it count as absent: after a crash a version is
-there as a whole or not at all. One process writes at a time (`apply_lock`).
+Other weights in the same folder, the parts of a split GGUF or a projector, have metadata and checksums named after
+their first file: `mmproj.gguf` and `mmproj.metadata.json`. Weights come in under another name in the same folder, are
+hashed on the way, synced, and renamed when size and sha256 are those of the lock. Metadata is written last, and weights
+without it count as absent: after a crash a version is there as a whole or not at all. One process writes at a time
+(`apply_lock`).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +24,10 @@ from kloros_infra.adapters import weights_problems
 from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Sha256
-from kloros_infra.ir.plan import PlaceWeights
+from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.split_gguf import stored_names
 
+MODEL = "model.gguf"
 METADATA = "metadata.json"
 SHA256SUM = "sha256sum"
 PARTIAL = ".partial"
@@ -43,7 +48,7 @@ class StoredSource(Protocol):
 
 
 class MetadataSpec(BaseModel):
-    """metadata.json as written."""
+    """Metadata as written; `sizes_bytes` has one entry per file, and none in what earlier versions wrote."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,6 +56,7 @@ class MetadataSpec(BaseModel):
     sources: tuple[str, ...]
     revision: str | None
     size_bytes: NonNegativeInt
+    sizes_bytes: tuple[NonNegativeInt, ...] = ()
     sha256: Sha256
 
 
@@ -63,12 +69,12 @@ class WeightsFolder:
         self._folder = root / (layout or Layout()).weights
 
     def verified(self) -> Mapping[str, str]:
-        """Map the path of each whole version, relative to the root, to its sha256."""
+        """Map the path of each whole version's first file, relative to the root, to its sha256."""
         found: dict[str, str] = {}
-        for file in sorted(self._folder.glob(f"*/*/{METADATA}")):
+        for file in sorted(self._folder.glob(f"*/*/*{METADATA}")):
             metadata = _read_metadata(file)
-            weights = file.with_name("model.gguf")
-            if metadata is not None and weights.is_file() and weights.stat().st_size == metadata.size_bytes:
+            weights = file.with_name(_weights_name(file.name))
+            if metadata is not None and _sizes_bytes(weights) == (metadata.sizes_bytes or (metadata.size_bytes,)):
                 found[weights.relative_to(self._root).as_posix()] = metadata.sha256
         return found
 
@@ -81,26 +87,31 @@ class WeightsFolder:
 
     def place(self, step: PlaceWeights, on_progress: Progress) -> None:
         """Bring weights in; raise ObstacleError, leaving nothing, when a source is missing or differs from the lock."""
-        weights = self._root / step.destination
-        partial = weights.with_name(f".{weights.name}{PARTIAL}")
+        first = self._root / step.destination
         self._sweep()
-        with _explained(step), self._emptied_on_failure(partial):
-            files = [self._locate(url, step) for url in step.sources]
-            _make_folders(weights.parent)
-            _bring(files, partial, step, on_progress)
+        with _explained(step), self._emptied_on_failure(step):
+            origins = [[self._locate(url, step) for url in file.sources] for file in step.files]
+            _make_folders(first.parent)
+            done = 0
+            for file, sources in zip(step.files, origins, strict=True):
+                target = _Target(step.key, file, step.size_bytes, done)
+                _bring(sources, _partial(self._root / file.path), target, on_progress)
+                done += file.size_bytes
             # Until the new metadata is there, neither the old weights nor the new ones count.
-            weights.with_name(METADATA).unlink(missing_ok=True)
-            partial.replace(weights)
-            _write(weights.with_name(SHA256SUM), f"{step.sha256}  {weights.name}\n")
-            _write(weights.with_name(METADATA), _metadata(step))
+            _beside(first, METADATA).unlink(missing_ok=True)
+            for file in step.files:
+                _partial(self._root / file.path).replace(self._root / file.path)
+            _write(_beside(first, SHA256SUM), _checksums(step))
+            _write(_beside(first, METADATA), _metadata(step))
 
     def remove(self, destination: str) -> None:
         """Take weights out, and the folders that become empty; nothing when they are gone."""
-        weights = self._root / destination
-        for name in (METADATA, weights.name, SHA256SUM):
+        first = self._root / destination
+        others = (first.with_name(name) for name in stored_names(first.name))
+        for file in (_beside(first, METADATA), *others, _beside(first, SHA256SUM)):
             with suppress(FileNotFoundError, NotADirectoryError):
-                weights.with_name(name).unlink()
-        self._prune(weights.parent)
+                file.unlink()
+        self._prune(first.parent)
 
     def _locate(self, url: str, step: PlaceWeights) -> Path:
         for source in self._sources:
@@ -114,13 +125,14 @@ class WeightsFolder:
             left.unlink(missing_ok=True)
 
     @contextmanager
-    def _emptied_on_failure(self, partial: Path) -> Iterator[None]:
+    def _emptied_on_failure(self, step: PlaceWeights) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            self._prune(partial.parent)
+            for file in step.files:
+                with suppress(OSError):
+                    _partial(self._root / file.path).unlink(missing_ok=True)
+            self._prune((self._root / step.destination).parent)
             raise
 
     def _prune(self, folder: Path) -> None:
@@ -130,17 +142,32 @@ class WeightsFolder:
                 one.rmdir()
 
 
-def _bring(files: Sequence[Path], partial: Path, step: PlaceWeights, on_progress: Progress) -> None:
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One file that comes in: what it must be, and how much of the step came before it."""
+
+    key: str
+    file: StoredFile
+    total_bytes: int
+    before_bytes: int
+
+    def progress(self, on_progress: Progress) -> Callable[[int], None]:
+        """Tell how far the whole step is, given how far this file is."""
+        return lambda done: on_progress(self.before_bytes + done, self.total_bytes)
+
+
+def _bring(sources: Sequence[Path], partial: Path, target: _Target, on_progress: Progress) -> None:
     """Make `partial` a link to a single file that cannot be changed by others, or a copy of all, joined."""
-    if len(files) == 1 and _can_be_shared(files[0], partial.parent):
-        _check(step, _digest(files, None, step.size_bytes, on_progress))
+    on_bytes = target.progress(on_progress)
+    if len(sources) == 1 and _can_be_shared(sources[0], partial.parent):
+        _check(target, _digest(sources, None, on_bytes))
         # Not every file system has hard links, nor lets us make this one (proc_sys_fs(5), protected_hardlinks).
         with suppress(OSError):
-            os.link(files[0].resolve(), partial)
+            os.link(sources[0].resolve(), partial)
             return
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        _check(step, _digest(files, stream.write, step.size_bytes, on_progress))
+        _check(target, _digest(sources, stream.write, on_bytes))
         stream.flush()
         os.fchmod(descriptor, _FILE_MODE)
         os.fsync(descriptor)
@@ -154,7 +181,7 @@ def _can_be_shared(file: Path, folder: Path) -> bool:
 
 
 def _digest(
-    files: Sequence[Path], write: Callable[[bytes], object] | None, total: int, on_progress: Progress
+    files: Sequence[Path], write: Callable[[bytes], object] | None, on_bytes: Callable[[int], None]
 ) -> tuple[int, str]:
     """Read files in order, and write them if asked; give their size and sha256 as one."""
     digest = hashlib.sha256()
@@ -166,17 +193,23 @@ def _digest(
                 done += len(piece)
                 if write is not None:
                     write(piece)
-                on_progress(done, total)
+                on_bytes(done)
     return done, digest.hexdigest()
 
 
-def _check(step: PlaceWeights, found: tuple[int, str]) -> None:
+def _check(target: _Target, found: tuple[int, str]) -> None:
+    key, file = target.key, target.file
     size_bytes, sha256 = found
-    if size_bytes != step.size_bytes:
-        expected, has = f"{step.size_bytes} bytes", f"{size_bytes} bytes"
-        raise ObstacleError([weights_problems.differs(step.key, "size", expected=expected, found=has)])
-    if sha256 != step.sha256:
-        raise ObstacleError([weights_problems.differs(step.key, "sha256", expected=step.sha256, found=sha256)])
+    if size_bytes != file.size_bytes:
+        expected, has = f"{file.size_bytes} bytes", f"{size_bytes} bytes"
+        raise ObstacleError([weights_problems.differs(key, "size", expected=expected, found=has)])
+    if sha256 != file.sha256:
+        raise ObstacleError([weights_problems.differs(key, "sha256", expected=file.sha256, found=sha256)])
+
+
+def _checksums(step: PlaceWeights) -> str:
+    """Write what sha256sum(1) checks."""
+    return "".join(f"{file.sha256}  {Path(file.path).name}\n" for file in step.files)
 
 
 def _metadata(step: PlaceWeights) -> str:
@@ -185,6 +218,7 @@ def _metadata(step: PlaceWeights) -> str:
         sources=step.sources,
         revision=step.revision,
         size_bytes=step.size_bytes,
+        sizes_bytes=tuple(file.size_bytes for file in step.files),
         sha256=step.sha256,
     )
     return spec.model_dump_json(indent=2) + "\n"
@@ -197,9 +231,30 @@ def _read_metadata(file: Path) -> MetadataSpec | None:
         return None
 
 
+def _sizes_bytes(first: Path) -> tuple[int, ...] | None:
+    """Say how large each file of a version is; None where one is missing."""
+    files = [first.with_name(name) for name in stored_names(first.name)]
+    return tuple(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
+
+
+def _beside(first: Path, what: str) -> Path:
+    """Name the metadata or checksums of the weights whose first file this is."""
+    return first.with_name(what if first.name == MODEL else f"{first.stem}.{what}")
+
+
+def _weights_name(metadata_name: str) -> str:
+    """Name the first file that metadata speaks of."""
+    return MODEL if metadata_name == METADATA else f"{metadata_name.removesuffix(f'.{METADATA}')}.gguf"
+
+
+def _partial(file: Path) -> Path:
+    """Name a file while it comes in."""
+    return file.with_name(f".{file.name}{PARTIAL}")
+
+
 def _write(file: Path, text: str) -> None:
     """Write a small file, whole or not at all, and make it durable with everything renamed before it."""
-    partial = file.with_name(f".{file.name}{PARTIAL}")
+    partial = _partial(file)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
@@ -16,7 +16,8 @@ from kloros_infra.ir.lock import Sha256
 _TENSOR_NAME = re.compile(r"blk\.[0-9]{1,5}\.[A-Za-z0-9_.-]+|(?!blk\.)[A-Za-z0-9_.-]+")
 _SHOWN = 3
 
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+WORD_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 Row = tuple[str, Word, Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4)], NonNegativeInt]
 
 
@@ -24,8 +25,8 @@ class _HeaderSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     architecture: Word
-    layer_count: PositiveInt
-    embedding_length: PositiveInt
+    layer_count: NonNegativeInt
+    embedding_length: NonNegativeInt
     feed_forward_length: NonNegativeInt
     head_count: NonNegativeInt
     head_count_kv: tuple[NonNegativeInt, ...]
@@ -38,6 +39,13 @@ class _HeaderSpec(BaseModel):
     sliding_window: NonNegativeInt
     sliding_window_pattern: NonNegativeInt
     chat_template_sha256: Sha256 | None
+    # Headers that earlier versions wrote lack these.
+    chat_template_name: Word | None = None
+    tokenizer_model: Word | None = None
+    tokenizer_pre: Word | None = None
+    pooling_type: Literal["none", "mean", "cls", "last", "rank"] | None = None
+    has_vision: bool = False
+    has_audio: bool = False
     tensors: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
@@ -63,7 +71,14 @@ def header_from_json(text: str) -> GgufHeader:
     return header
 
 
+def is_current(text: str) -> bool:
+    """Say whether a header that can be read has every fact that this version writes."""
+    return set(json.loads(text)) >= set(_HeaderSpec.model_fields)
+
+
 def _contradiction(header: GgufHeader) -> str | None:
+    if not header.is_projector and not (header.layer_count and header.embedding_length):
+        return "layer_count and embedding_length of a model are at least 1"
     if len(header.head_count_kv) != header.layer_count:
         return f"head_count_kv has {len(header.head_count_kv)} entries for {header.layer_count} layers"
     seen: set[str] = set()

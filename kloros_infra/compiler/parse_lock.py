@@ -3,41 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
-from kloros_infra.compiler.header_json import header_from_json
+from kloros_infra.compiler.header_json import header_from_json, is_current
 from kloros_infra.compiler.source import Source, read
 from kloros_infra.compiler.spec import read_spec
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, LockedWeightsSpec, LockSpec, Origin
+from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, LockedWeightsSpec, LockSpec, Origin, Pin
+from kloros_infra.ir.split_gguf import set_sha256, split_set
 
-LOCK_AGAIN = "Run `kloros-infra lock` to write the lock again; it is not edited by hand."
+LOCK_AGAIN = "Run `kloros-infra lock` to write the entry again; it stays at what it pins."
+RESTORE = "Restore the lock from Git. Delete it only to pin everything anew, at the newest commits."
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A lock as far as it holds: its sound entries, and what is wrong with the others.
+
+    `pins` says what entries pin that have to be read again: unsound ones, and those that an earlier version wrote.
+    """
+
+    lock: Lock
+    pins: Mapping[str, Pin]
+    problems: Problems
+
+    @property
+    def unsound(self) -> AbstractSet[str]:
+        """Name the entries that are in the file and not in the lock."""
+        return self.pins.keys() - self.lock.weights.keys()
 
 
 def parse_lock(text: str, headers: Mapping[str, str], *, file: str) -> tuple[Lock | None, Problems]:
     """Read the lock; `headers` maps the names that it gives to header files to their texts."""
+    found, problems = parse_entries(text, headers, file=file)
+    if found is None:
+        return None, problems
+    return (None if found.problems else found.lock), found.problems
+
+
+def parse_entries(text: str, headers: Mapping[str, str], *, file: str) -> tuple[Read | None, Problems]:
+    """Read the lock entry by entry; None and the problems where the file as a whole cannot be read."""
     source, problems = read(text, file=file)
     if source is None:
-        return None, _lock_again(problems)
+        return None, _restore(problems)
     spec, more = read_spec(source, LockSpec)
     if spec is None or has_errors(problems):
-        return None, _lock_again((*problems, *more))
+        return None, _restore((*problems, *more))
     weights: dict[str, LockedWeights] = {}
     found: list[Diagnostic] = []
     for key, entry in spec.weights.items():
-        found.extend(_contradictions(key, entry, source))
+        wrong = _contradictions(key, entry, source)
         header = _header(key, entry, headers, source)
         if isinstance(header, Diagnostic):
-            found.append(header)
-        else:
+            wrong.append(header)
+        elif not wrong:
             weights[key] = _locked(key, entry, header)
-    return (None, in_order(found)) if found else (Lock(weights), ())
+        found += wrong
+    pins = {
+        key: Pin(one.source, one.origin, one.revision)
+        for key, one in spec.weights.items()
+        if key not in weights or not is_current(headers[one.header])
+    }
+    return Read(Lock(weights), pins, in_order(found)), ()
 
 
-def _lock_again(problems: Problems) -> Problems:
-    return in_order(replace(problem, hint=LOCK_AGAIN) for problem in problems)
+def _restore(problems: Problems) -> Problems:
+    return in_order(replace(problem, hint=RESTORE) for problem in problems)
 
 
 def _locked(key: str, entry: LockedWeightsSpec, header: GgufHeader) -> LockedWeights:
@@ -80,7 +114,19 @@ def _contradictions(key: str, entry: LockedWeightsSpec, source: Source) -> list[
             found.append("It pins files, yet it has no sha256.")
         if sum(part.size_bytes for part in entry.files) != entry.size_bytes:
             found.append(f"Its files do not add up to its {entry.size_bytes} bytes.")
+        found += _split_contradictions(entry)
     return [_entry_problem("KI308", "Lock entry contradicts itself", f"{key}: {it}", source, key) for it in found]
+
+
+def _split_contradictions(entry: LockedWeightsSpec) -> Iterator[str]:
+    """Check that a split GGUF is pinned whole: where its parts go in the store follows from their number."""
+    parts = split_set(entry.source)
+    if parts is None or len(parts) == 1:
+        return
+    if tuple(part.source for part in entry.files) != parts:
+        yield f"Its source has {len(parts)} parts, and it pins others."
+    elif entry.sha256 != set_sha256(part.sha256 for part in entry.files):
+        yield "Its sha256 is not that of its parts."
 
 
 def _entry_problem(code: str, summary: str, detail: str, source: Source, key: str) -> Diagnostic:

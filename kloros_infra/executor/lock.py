@@ -1,27 +1,32 @@
 """Lock: Config + sources → Lock, the one station that asks the outside what compile needs to know.
 
-An entry is read again only where something says that its bytes may differ. What cannot be reached keeps its entry, or
-is derived from a published architecture; both are warnings. Everything else that fails is reported, all at once.
+What is on the hub stays at the commit that the lock pins, without being asked for, until it is upgraded; what is
+installed or lies on this machine has no other version than the one that is there, and is read again where its bytes
+may differ. What cannot be reached keeps its entry, or is derived from a published architecture; both are warnings.
+Everything else that fails is reported, all at once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from kloros_infra.compiler.locked import Lockable, lockables, other_bytes
 from kloros_infra.diagnostics import Diagnostic, Problems, in_order
 from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.executor import lock_problems
-from kloros_infra.executor.lock_ports import HeaderReader, LockProgress, WeightsSource
-from kloros_infra.ir.config import Config, VersionSpec
+from kloros_infra.executor.lock_files import Part, checksums, readable
+from kloros_infra.executor.lock_ports import HeaderReader, LockProgress, LockRecord, WeightsSource
+from kloros_infra.executor.side_by_side import side_by_side
+from kloros_infra.ir.config import Config
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weights_key
-from kloros_infra.ir.weights_source import SourceFacts
+from kloros_infra.ir.lock import Lock, LockedWeights, Origin, Pin
+from kloros_infra.ir.split_gguf import split_set
 from kloros_infra.placement.published import derive_header
 
-# Enough for every header seen (the largest, of 262 144 words, has 7 MB), and soon fetched.
-HEAD_BYTES = 32 * 2**20
+MOST_AT_ONCE = 4
+"""Entries read at a time: the hub answers each request slowly, and refuses too many."""
 
 Found = tuple[LockedWeights | None, Problems]
 
@@ -33,143 +38,161 @@ class LockWorld:
     sources: Sequence[WeightsSource]
     read_header: HeaderReader
     on_progress: LockProgress
+    on_locked: LockRecord
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One file of an entry, and who reads it."""
+class LockRequest:
+    """What to take over: `existing` entries, and `pins` of entries that have to be read again where they are.
 
-    url: str
-    source: WeightsSource
-    facts: SourceFacts
+    With `is_refresh` everything is read again, at what it is pinned to; models in `upgraded` move to the newest.
+    """
+
+    existing: Mapping[str, LockedWeights] = field(default_factory=dict)
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    upgraded: frozenset[str] = frozenset()
+    is_refresh: bool = False
 
 
-def lock_models(
-    config: Config, existing: Lock | None, world: LockWorld, *, refresh: bool = False
-) -> tuple[Lock, Problems]:
-    """Pin every version of every model; with `refresh` nothing of the existing lock is taken over unread.
+def lock_models(config: Config, request: LockRequest, world: LockWorld) -> tuple[Lock, Problems]:
+    """Pin the weights and the projector of every version of every model, several at a time.
 
-    Entries that failed are missing from the result: write it only when no problem is an error.
+    Entries that failed are missing from the result.
     """
     weights: dict[str, LockedWeights] = {}
     problems: list[Diagnostic] = []
-    for model in config.models:
-        for version in model.versions:
-            key = weights_key(model.id, version.version_id)
-            before = existing.weights.get(key) if existing else None
-            entry, found = _lock_version(key, version, before, world, is_trusted=not refresh)
+    stop = threading.Event()
+    tasks = [_Locking(one, request, world, stop).run for one in lockables(config)]
+    try:
+        for one, entry, found in side_by_side(tasks, most=MOST_AT_ONCE):
+            problems.extend(replace(problem, address=one.name) for problem in found)
             if entry is not None:
-                weights[key] = entry
-            address = lock_problems.address_of(model.id, version.version_id)
-            problems.extend(replace(problem, address=address) for problem in found)
+                weights[one.key] = entry
+                if entry is not request.existing.get(one.key):
+                    world.on_locked(entry)
+    finally:
+        stop.set()
     return Lock(dict(sorted(weights.items()))), in_order(problems)
 
 
-def _lock_version(
-    key: str, version: VersionSpec, before: LockedWeights | None, world: LockWorld, *, is_trusted: bool
-) -> Found:
-    try:
-        parts = tuple(_look(url, world.sources) for url in version.gguf_url)
-        if before is not None and is_trusted and _is_unchanged(before, parts):
-            return before, ()
-        return _read(key, parts, world), ()
-    except ObstacleError as error:
-        return None, error.problems
-    except UnreachableError as error:
-        return _without_reading(key, version, before, error.problems)
+class _Locking:
+    """One entry while it is locked, in a thread of its own."""
+
+    def __init__(self, wanted: Lockable, request: LockRequest, world: LockWorld, stop: threading.Event) -> None:
+        self._wanted = wanted
+        self._world = world
+        self._stop = stop
+        self._is_refresh = request.is_refresh or wanted.key in request.pins
+        before = request.existing.get(wanted.key)
+        self._before = before if before is not None and before.source == wanted.source else None
+        pin = request.pins.get(wanted.key) if before is None else Pin(before.source, before.origin, before.revision)
+        stays = pin is not None and pin.source == wanted.source and wanted.model.id not in request.upgraded
+        self._commit = pin.revision if pin is not None and stays and pin.origin is Origin.HUB else None
+
+    def run(self) -> tuple[Lockable, LockedWeights | None, Problems]:
+        """Give the entry, or what is wrong with it."""
+        return self._wanted, *self._found()
+
+    def _found(self) -> Found:
+        try:
+            entry = self._entry()
+        except ObstacleError as error:
+            return None, error.problems
+        except UnreachableError as error:
+            return self._without_reading(error.problems)
+        return self._checked(entry)
+
+    def _entry(self) -> LockedWeights:
+        if self._before is not None and self._commit is not None and not self._is_refresh:
+            return self._before
+        split = split_set(self._wanted.source)
+        parts = self._look(split or self._wanted.source, is_split=split is not None)
+        if self._before is not None and not self._is_refresh and _is_unchanged(self._before, parts):
+            return self._before
+        return self._read(parts, is_split=split is not None and len(split) > 1)
+
+    def _look(self, urls: tuple[str, ...], *, is_split: bool) -> tuple[Part, ...]:
+        """Ask for each file's facts; all of a split GGUF at the commit of its first part, should the branch move."""
+        commit = self._commit
+        parts: list[Part] = []
+        for url in urls:
+            source = self._source(url)
+            parts.append(Part(url, source, source.look(url, commit), self._stop))
+            if is_split:
+                commit = parts[0].facts.revision
+        return tuple(parts)
+
+    def _source(self, url: str) -> WeightsSource:
+        for source in self._world.sources:
+            if source.handles(url):
+                return source
+        raise ObstacleError([lock_problems.no_source(url)])
+
+    def _read(self, parts: tuple[Part, ...], *, is_split: bool) -> LockedWeights:
+        key, revision = self._wanted.key, _revision(parts)
+        if _is_from_several_commits(parts):
+            raise ObstacleError([lock_problems.several_commits(key, revision or "")])
+        total = sum(part.size_bytes for part in parts)
+        self._world.on_progress(key, 0, total)
+        # The header first: what is no GGUF need not be read to its end.
+        header = self._world.read_header(readable(key, parts, is_split=is_split), name=key)
+        if header.is_projector is not self._wanted.is_projector:
+            raise ObstacleError([lock_problems.wrong_role(key, header.architecture, is_projector=header.is_projector)])
+        sha256, files = checksums(parts, lambda done: self._world.on_progress(key, done, total), is_split=is_split)
+        return LockedWeights(
+            key=key,
+            origin=parts[0].facts.origin,
+            source=self._wanted.source,
+            revision=revision,
+            files=files,
+            size_bytes=sum(file.size_bytes for file in files),
+            sha256=sha256,
+            header=header,
+        )
+
+    def _checked(self, entry: LockedWeights) -> Found:
+        expected = None if self._wanted.is_projector else self._wanted.version.sha256
+        if expected is not None and entry.sha256 != expected:
+            return None, (other_bytes(entry.key, expected, str(entry.sha256)),)
+        return entry, ()
+
+    def _without_reading(self, causes: Problems) -> Found:
+        wanted, version = self._wanted, self._wanted.version
+        if self._before is not None and not self._before.is_derived:
+            return self._before, (lock_problems.kept(wanted.key, causes),)
+        if wanted.is_projector or (version.architecture is None and version.quantization is None):
+            return None, causes
+        header = derive_header(version.architecture or "", version.quantization or "")
+        if header is None:
+            return None, (lock_problems.cannot_be_derived(wanted.key, version),)
+        return _derived(wanted, header), (lock_problems.derived(wanted.key, causes),)
 
 
-def _look(url: str, sources: Sequence[WeightsSource]) -> _Part:
-    for source in sources:
-        if source.handles(url):
-            return _Part(url, source, source.look(url))
-    raise ObstacleError([lock_problems.no_source(url)])
-
-
-def _is_unchanged(before: LockedWeights, parts: tuple[_Part, ...]) -> bool:
+def _is_unchanged(before: LockedWeights, parts: tuple[Part, ...]) -> bool:
     """Say whether the entry pins these very files; without a revision only reading them would tell."""
     was = [(file.source, file.size_bytes) for file in before.files]
     revision = _revision(parts)
-    return revision is not None and before.revision == revision and was == [(p.url, p.facts.size_bytes) for p in parts]
+    return revision is not None and before.revision == revision and was == [(p.url, p.size_bytes) for p in parts]
 
 
-def _revision(parts: tuple[_Part, ...]) -> str | None:
+def _revision(parts: tuple[Part, ...]) -> str | None:
     """Join the parts' revisions, each named once; None where one has none."""
     revisions = [part.facts.revision for part in parts]
     known = [revision for revision in revisions if revision is not None]
     return ", ".join(dict.fromkeys(known)) if len(known) == len(revisions) else None
 
 
-def _is_from_several_commits(parts: tuple[_Part, ...]) -> bool:
+def _is_from_several_commits(parts: tuple[Part, ...]) -> bool:
     """Say whether one revision would not do to fetch all parts again."""
     revisions = {part.facts.revision for part in parts}
     return len(revisions) > 1 and any(part.facts.origin is Origin.HUB for part in parts)
 
 
-def _read(key: str, parts: tuple[_Part, ...], world: LockWorld) -> LockedWeights:
-    if _is_from_several_commits(parts):
-        raise ObstacleError([lock_problems.several_commits(key, _revision(parts) or "")])
-    size_bytes = sum(part.facts.size_bytes for part in parts)
-    # The header first: what is no GGUF need not be read to its end.
-    header = world.read_header(_head(parts), size_bytes=size_bytes, name=key)
-    sha256, files = _digests(key, parts, world)
+def _derived(wanted: Lockable, header: GgufHeader) -> LockedWeights:
     return LockedWeights(
-        key=key,
-        origin=parts[0].facts.origin,
-        source=tuple(part.url for part in parts),
-        revision=_revision(parts),
-        files=files,
-        size_bytes=sum(file.size_bytes for file in files),
-        sha256=sha256,
-        header=header,
-    )
-
-
-def _head(parts: tuple[_Part, ...]) -> bytes:
-    head = b""
-    for part in parts:
-        if len(head) < HEAD_BYTES:
-            head += part.source.head(part.url, part.facts.revision, HEAD_BYTES - len(head))
-    return head
-
-
-def _digests(key: str, parts: tuple[_Part, ...], world: LockWorld) -> tuple[str, tuple[LockedFile, ...]]:
-    """Hash the parts and what they make when joined; a single file whose source vouches for it is not read."""
-    if len(parts) == 1 and parts[0].facts.sha256 is not None:
-        (part,) = parts
-        return parts[0].facts.sha256, (LockedFile(part.url, part.facts.size_bytes, parts[0].facts.sha256),)
-    total = sum(part.facts.size_bytes for part in parts)
-    joined = hashlib.sha256()
-    files: list[LockedFile] = []
-    done = 0
-    for part in parts:
-        own = hashlib.sha256()
-        began = done
-        for piece in part.source.pieces(part.url, part.facts.revision):
-            own.update(piece)
-            joined.update(piece)
-            done += len(piece)
-            world.on_progress(key, done, total)
-        files.append(LockedFile(part.url, done - began, own.hexdigest()))
-    return joined.hexdigest(), tuple(files)
-
-
-def _without_reading(key: str, version: VersionSpec, before: LockedWeights | None, causes: Problems) -> Found:
-    if before is not None and not before.is_derived and before.source == version.gguf_url:
-        return before, (lock_problems.kept(key, causes),)
-    if version.architecture is None and version.quantization is None:
-        return None, causes
-    header = derive_header(version.architecture or "", version.quantization or "")
-    if header is None:
-        return None, (lock_problems.cannot_be_derived(key, version),)
-    return _derived(key, version, header), (lock_problems.derived(key, causes),)
-
-
-def _derived(key: str, version: VersionSpec, header: GgufHeader) -> LockedWeights:
-    return LockedWeights(
-        key=key,
+        key=wanted.key,
         origin=Origin.DERIVED,
-        source=version.gguf_url,
+        source=wanted.source,
         revision=None,
         files=(),
         size_bytes=header.weights_bytes,

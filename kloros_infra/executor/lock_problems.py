@@ -1,18 +1,14 @@
-"""What locking can complain of (KI318 to KI322), beside what sources and headers say themselves."""
+"""What locking can complain of (KI318 to KI322, KI325, KI328), beside what sources and headers say themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
-from kloros_infra.ir.config import VersionSpec
+from kloros_infra.ir.config_models import VersionSpec
 from kloros_infra.placement.published import QUANTIZATIONS, SHAPES
-
-
-def address_of(model_id: str, version_id: str) -> str:
-    """Say where a version stands in models.yaml."""
-    return f"models.{model_id}.versions.{version_id}"
 
 
 def no_source(url: str) -> Diagnostic:
@@ -68,6 +64,26 @@ def several_commits(key: str, revisions: str) -> Diagnostic:
         summary="Parts from several places",
         detail=f"The parts of {key} are of the revisions {revisions}.",
         hint="Take all parts from one repository, or join them into one file and name that.",
+    )
+
+
+def unknown_model(name: str, known: Iterable[str]) -> Diagnostic:
+    """Say that models.yaml has no model that could be upgraded by this name."""
+    return Diagnostic(
+        code="KI325",
+        summary="No such model to upgrade",
+        detail=f"models.yaml has no model with the id {name!r}.",
+        hint=suggest(name, known),
+    )
+
+
+def wrong_role(key: str, architecture: str, *, is_projector: bool) -> Diagnostic:
+    """Say that a projector stands where a model should, or the other way round."""
+    return Diagnostic(
+        code="KI328",
+        summary="Model and projector mixed up",
+        detail=f"{key} is a {architecture} file, which is {'a projector' if is_projector else 'a model'}.",
+        hint="A model's own file belongs under `gguf_url`, a vision model's projector (mmproj) under `mmproj_url`.",
     )
 
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PROJECTOR_ARCHITECTURE = "clip"
+"""What the file beside a vision model calls itself (llama.cpp, tools/mtmd/clip.cpp)."""
+
+POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
+"""llama-server's words for `pooling_type`, by its number in a GGUF (llama.cpp, include/llama.h)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -24,7 +30,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """Hyper-parameters and the tensor table; `head_count_kv` has one entry per layer."""
+    """Hyper-parameters and the tensor table; `head_count_kv` has one entry per layer.
+
+    A projector has a tensor table and zeros. `chat_template_name` is llama.cpp's name of the family that the file's
+    chat template is of, None where there is no template or it is of no known family.
+    """
 
     architecture: str
     layer_count: int
@@ -42,6 +52,17 @@ class GgufHeader:
     sliding_window: int = 0
     sliding_window_pattern: int = 0
     chat_template_sha256: str | None = None
+    chat_template_name: str | None = None
+    tokenizer_model: str | None = None
+    tokenizer_pre: str | None = None
+    pooling_type: str | None = None
+    has_vision: bool = False
+    has_audio: bool = False
+
+    @property
+    def is_projector(self) -> bool:
+        """Say whether it turns pictures or sound into embeddings for a model, instead of being one."""
+        return self.architecture == PROJECTOR_ARCHITECTURE
 
     @property
     def weights_bytes(self) -> int:

@@ -13,8 +13,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from kloros_infra.ir.gguf import GgufHeader
+from kloros_infra.ir.split_gguf import split_set
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+MMPROJ_SUFFIX = "+mmproj"
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 
@@ -38,7 +40,7 @@ class LockedFileSpec(BaseModel):
 
 
 class LockedWeightsSpec(BaseModel):
-    """One version's weights; `sha256` is of the parts joined, absent when derived."""
+    """One version's weights; `sha256` is of the parts joined, or of a split set's list; absent when derived."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,7 +55,7 @@ class LockedWeightsSpec(BaseModel):
 
 
 class LockSpec(BaseModel):
-    """The whole lock file; keys of `weights` are `<model id>@<version id>`."""
+    """The whole lock file; keys of `weights` are `<model id>@<version id>`, and that with `+mmproj`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,7 +74,7 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True)
 class LockedWeights:
-    """One version's pinned weights and what their header says."""
+    """One version's pinned weights and what their header says; `source` is what models.yaml says."""
 
     key: str
     origin: Origin
@@ -88,10 +90,24 @@ class LockedWeights:
         """Say whether the header was computed from a published architecture, not read from the file."""
         return self.origin is Origin.DERIVED
 
+    @property
+    def part_count(self) -> int:
+        """Say in how many files they are kept: parts of a split GGUF stay apart, others are joined."""
+        return len(split_set(self.source) or (1,))
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What an entry says even where its header is lost: the source, and where on it the files are."""
+
+    source: tuple[str, ...]
+    origin: Origin
+    revision: str | None
+
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """All pinned weights, by `<model id>@<version id>`."""
+    """All pinned weights, by key."""
 
     weights: Mapping[str, LockedWeights]
 
@@ -99,3 +115,8 @@ class Lock:
 def weights_key(model_id: str, version_id: str) -> str:
     """Name a version's entry in the lock."""
     return f"{model_id}@{version_id}"
+
+
+def mmproj_key(model_id: str, version_id: str) -> str:
+    """Name the entry of a version's projector."""
+    return f"{weights_key(model_id, version_id)}{MMPROJ_SUFFIX}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,13 +14,14 @@ from typing import Protocol
 import pytest
 
 from kloros_infra.adapters.hub import HubFiles
-from kloros_infra.adapters.local_files import LocalFiles
+from kloros_infra.adapters.local_files import LocalFiles, read_piece
 from kloros_infra.adapters.packages import PackageFiles, find_in_package
 from kloros_infra.adapters.weights_store import StoredSource
 from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.lock import Origin
-from tests.fakes.weights import A_COMMIT, HeldFile, HeldFiles, a_hub
+from tests.fakes.hub import A_COMMIT, a_hub
+from tests.fakes.weights import HeldFile, HeldFiles
 
 CONTENT = bytes(range(256)) * 10_000
 
@@ -69,7 +69,7 @@ def a_package(folder: Path, stack: ExitStack) -> Case:
 
 
 def the_hub(folder: Path, stack: ExitStack) -> Case:
-    hub = stack.enter_context(a_hub({"owner/name/sub/m.gguf": CONTENT}))
+    hub = stack.enter_context(a_hub({"owner/name": {"sub/m.gguf": CONTENT}}))
     source = HubFiles(endpoint=hub.endpoint, cache=folder)
     return Case(source, "hf://owner/name/sub/m.gguf", "hf://owner/name/other", Origin.HUB, A_COMMIT)
 
@@ -93,9 +93,14 @@ def test_it_tells_revision_and_size_without_reading(case: Case) -> None:
     assert facts.sha256 in (None, hashlib.sha256(CONTENT).hexdigest())
 
 
-def test_it_gives_the_beginning(case: Case) -> None:
-    assert case.source.head(case.present, case.revision, 1000) == CONTENT[:1000]
-    assert case.source.head(case.present, case.revision, 2 * len(CONTENT)) == CONTENT
+def test_the_facts_of_its_own_revision_are_the_same(case: Case) -> None:
+    assert case.source.look(case.present, case.revision) == case.source.look(case.present)
+
+
+def test_it_gives_any_piece(case: Case) -> None:
+    for start, length in ((0, 1000), (0, 2 * len(CONTENT)), (777, 1000), (len(CONTENT) - 5, 10), (len(CONTENT), 10)):
+        found = case.source.read(case.present, case.revision, start=start, length=length)
+        assert found == CONTENT[start : start + length]
 
 
 def test_it_gives_the_whole_file(case: Case) -> None:
@@ -108,7 +113,7 @@ def test_it_says_when_a_file_is_not_there(case: Case) -> None:
     assert not case.source.is_reachable(case.absent, case.revision)
     for ask in (
         lambda: case.source.look(case.absent),
-        lambda: case.source.head(case.absent, case.revision, 10),
+        lambda: case.source.read(case.absent, case.revision, start=0, length=10),
         lambda: b"".join(case.source.pieces(case.absent, case.revision)),
     ):
         with pytest.raises((UnreachableError, ObstacleError)) as caught:
@@ -138,48 +143,10 @@ def test_a_folder_on_the_path_has_no_revision(tmp_path: Path) -> None:
         sys.path.remove(str(tmp_path))
 
 
-def test_the_hub_is_asked_for_the_beginning_only(tmp_path: Path) -> None:
-    with a_hub({"owner/name/m.gguf": CONTENT}) as hub:
-        source = HubFiles(endpoint=hub.endpoint, cache=tmp_path)
-        source.look("hf://owner/name/m.gguf")
-        source.head("hf://owner/name/m.gguf", A_COMMIT, 100)
-
-    assert hub.requests[-2] == f"GET /owner/name/resolve/{A_COMMIT}/m.gguf HTTP/1.1"
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_the_cache_holds_is_reachable_without_the_hub(tmp_path: Path) -> None:
-    with a_hub({"owner/name/m.gguf": CONTENT}) as hub:
-        source = HubFiles(endpoint=hub.endpoint, cache=tmp_path)
-        source.locate("hf://owner/name/m.gguf", A_COMMIT)
-
-    assert source.is_reachable("hf://owner/name/m.gguf", A_COMMIT)
-    assert source.locate("hf://owner/name/m.gguf", A_COMMIT).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_hub_in_trouble_is_unreachable(tmp_path: Path, status: int) -> None:
-    with a_hub({}, status=status) as hub, pytest.raises(UnreachableError, match="KI311"):
-        HubFiles(endpoint=hub.endpoint, cache=tmp_path).look("hf://owner/name/m.gguf")
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_hub_that_refuses_is_an_obstacle(tmp_path: Path, status: int) -> None:
-    with a_hub({}, status=status) as hub, pytest.raises(ObstacleError, match="KI312"):
-        HubFiles(endpoint=hub.endpoint, cache=tmp_path).look("hf://owner/name/m.gguf")
-
-
-def test_a_name_that_the_hub_cannot_have_is_an_obstacle(tmp_path: Path) -> None:
-    with pytest.raises(ObstacleError, match="KI312"):
-        HubFiles(endpoint="http://127.0.0.1:9", cache=tmp_path).locate("hf://-owner-/..name/m.gguf", None)
-
-
-def test_no_hub_at_all_is_unreachable(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        # Bound, yet nobody listens: a connection is refused.
-        taken.bind(("127.0.0.1", 0))
-        source = HubFiles(endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}", cache=tmp_path)
-        for ask in (source.look, lambda url: source.head(url, None, 10), lambda url: source.locate(url, None)):
-            with pytest.raises(UnreachableError, match="KI311"):
-                ask("hf://owner/name/m.gguf")
-        assert not source.is_reachable("hf://owner/name/m.gguf", None)
+def test_a_file_that_may_not_be_read_is_an_obstacle(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/m.gguf"
+    (tmp_path / "m.gguf").symlink_to("m.gguf")
+    with pytest.raises(UnreachableError, match="KI310"):
+        LocalFiles().look(url)
+    with pytest.raises(ObstacleError, match="KI310"):
+        read_piece(url, tmp_path, start=0, length=1)

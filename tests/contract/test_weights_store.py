@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -18,7 +19,8 @@ from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.adapters.weights_store import PARTIAL, WeightsFolder
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import WeightsStore
-from kloros_infra.ir.plan import PlaceWeights
+from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.split_gguf import set_sha256, stored_names
 from tests.fakes.weights import HeldFile, HeldFiles
 from tests.needed import need
 
@@ -60,14 +62,22 @@ def disk(tmp_path: Path) -> Disk:
 
 def a_step(*sources: str, content: bytes = CONTENT, destination: str = DESTINATION) -> PlaceWeights:
     """Build a step that brings in these sources, which together have this content."""
-    return PlaceWeights(
-        key="small@2025-11-17-01",
-        sources=sources,
-        revision=None,
-        destination=destination,
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = StoredFile(destination, sources, len(content), sha256)
+    return PlaceWeights(key="small@2025-11-17-01", revision=None, files=(file,), sha256=sha256)
+
+
+SPLIT = DESTINATION.replace("model.gguf", "model-00001-of-00003.gguf")
+
+
+def a_split_step(disk: Disk) -> PlaceWeights:
+    """Build a step that brings in a split GGUF of three parts."""
+    contents = [CONTENT[start : start + 500_000] for start in (0, 500_000, 1_000_000)]
+    files = tuple(
+        StoredFile(path, (disk.source(f"part {number}", content),), len(content), hashlib.sha256(content).hexdigest())
+        for number, (path, content) in enumerate(zip(stored_names(SPLIT), contents, strict=True))
     )
+    return PlaceWeights("small@2025-11-17-01", None, files, set_sha256(file.sha256 for file in files))
 
 
 def place(disk: Disk, step: PlaceWeights) -> list[tuple[int, int]]:
@@ -165,7 +175,8 @@ def test_what_differs_does_not_harm_what_is_there(disk: Disk) -> None:
     step = a_step(disk.source("m.gguf"))
     place(disk, step)
 
-    assert refused(disk, replace(step, sha256="0" * 64)) == "KI316"
+    other = replace(step.files[0], sha256="0" * 64)
+    assert refused(disk, replace(step, files=(other,), sha256=other.sha256)) == "KI316"
     assert disk.store.verified() == {DESTINATION: step.sha256}
 
 
@@ -225,6 +236,65 @@ def test_weights_are_removed_with_their_folders_and_twice_is_once(disk: Disk) ->
 def test_a_store_that_is_not_there_is_empty(disk: Disk) -> None:
     assert disk.store.verified() == {}
     disk.store.remove(DESTINATION)
+
+
+def test_the_parts_of_a_split_gguf_stay_apart(disk: Disk) -> None:
+    step = a_split_step(disk)
+
+    told = place(disk, step)
+
+    assert b"".join((disk.root / path).read_bytes() for path in stored_names(SPLIT)) == CONTENT
+    assert disk.store.verified() == {SPLIT: step.sha256}
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    checksums = "model-00001-of-00003.sha256sum"
+    subprocess.run(["sha256sum", "--check", "--status", checksums], cwd=disk.folder, check=True)
+    disk.store.remove(SPLIT)
+    assert disk.left() == []
+    assert not disk.folder.exists()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_split_gguf_comes_in_whole_or_not_at_all(disk: Disk, number: int) -> None:
+    step = a_split_step(disk)
+    disk.source(f"part {number}", b"other")
+
+    assert refused(disk, step) == "KI316"
+    assert disk.left() == []
+
+
+def test_a_split_gguf_that_lost_a_part_does_not_count(disk: Disk) -> None:
+    place(disk, a_split_step(disk))
+    (disk.root / stored_names(SPLIT)[1]).unlink()
+
+    assert disk.store.verified() == {}
+
+
+def test_several_weights_of_one_version_do_not_touch_each_other(disk: Disk) -> None:
+    projector = a_step(disk.source("p", b"projector"), content=b"projector")
+    destination = DESTINATION.replace("model.gguf", "mmproj.gguf")
+    projector = replace(projector, files=(replace(projector.files[0], path=destination),))
+    steps = [a_step(disk.source("m")), a_split_step(disk), projector]
+    for step in steps:
+        place(disk, step)
+
+    assert disk.store.verified() == {step.destination: step.sha256 for step in steps}
+    assert "mmproj.metadata.json" in disk.left()
+    for count, step in enumerate(steps, start=1):
+        disk.store.remove(step.destination)
+        assert disk.store.verified() == {step.destination: step.sha256 for step in steps[count:]}
+    assert disk.left() == []
+
+
+def test_what_earlier_versions_stored_counts(disk: Disk) -> None:
+    step = a_step(disk.source("m.gguf"))
+    place(disk, step)
+    metadata = disk.folder / "metadata.json"
+    written = json.loads(metadata.read_text())
+    del written["sizes_bytes"]
+    metadata.write_text(json.dumps(written))
+
+    assert disk.store.verified() == {DESTINATION: step.sha256}
 
 
 @contextmanager

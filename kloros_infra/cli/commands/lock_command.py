@@ -12,21 +12,36 @@ from kloros_infra.cli.options import file_option
 
 @click.command("lock")
 @file_option
+@click.option("--upgrade", "upgraded", metavar="MODEL", multiple=True, help="Move this model to the newest commit.")
 @click.option("--refresh", is_flag=True, help="Read everything again, also what the lock has already.")
-def command(file: Path, *, refresh: bool) -> None:
+@click.option("--check", is_flag=True, help="Write and ask nothing; exit 1 if the lock does not fit models.yaml.")
+def command(file: Path, *, upgraded: tuple[str, ...], refresh: bool, check: bool) -> None:
     """Pin each model's weights: revision, size, sha256, and the facts in their GGUF headers.
 
-    Writes models.lock.yaml and models.lock/ beside models.yaml; commit both. compile and plan read nothing else. A
-    version that cannot be reached keeps its entry, or, where it names its `architecture` and `quantization`, gets a
-    derived one, which can be planned but not applied.
+    Writes models.lock.yaml and models.lock/ beside models.yaml; commit both. compile and plan read nothing else.
+    Weights on Hugging Face stay at the commit that the lock pins, whatever happens to the branch, until they are
+    upgraded; packages and local files are pinned as they are on this machine. A version that cannot be reached keeps
+    its entry, or, where it names its `architecture` and `quantization`, gets a derived one, which can be planned but
+    not applied.
     """
-    from kloros_infra.cli.locking import lock_project
+    from kloros_infra.cli.locking import check_project, lock_project
     from kloros_infra.cli.project import read_project
     from kloros_infra.cli.render import show_problems
+    from kloros_infra.diagnostics import has_errors
+    from kloros_infra.errors import ProblemsError
 
+    if check and (upgraded or refresh):
+        raise click.UsageError("--check reads nothing: it goes neither with --upgrade nor with --refresh.")
     project = read_project(file)
-    lock, warnings, written = lock_project(project, refresh=refresh)
-    show_problems(warnings, project.sources)
+    if check:
+        lock, problems = check_project(project)
+        if has_errors(problems):
+            raise ProblemsError(problems)
+        outcome = "fits"
+    else:
+        lock, problems, written = lock_project(project, upgraded=upgraded, is_refresh=refresh)
+        outcome = f"{written} files changed"
+    show_problems(problems, project.sources)
     pinned = sum(not entry.is_derived for entry in lock.weights.values())
     derived = len(lock.weights) - pinned
-    click.echo(f"{project.lock_file}: {pinned} pinned, {derived} derived, {written} files changed.")
+    click.echo(f"{project.lock_file}: {pinned} pinned, {derived} derived, {outcome}.")
