@@ -9,6 +9,7 @@ import click
 
 from kloros_infra import __version__
 from kloros_infra.cli.commands import status_command
+from kloros_infra.cli.modelctl_commands import gc_command, promote_command, pull_command, rollback_command
 from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
 from kloros_infra.cli.program import run
 
@@ -16,7 +17,7 @@ from kloros_infra.cli.program import run
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="modelctl")
 def modelctl() -> None:
-    """Look at models, their versions and their running instances."""
+    """Look at models, their versions and their running instances; fetch, promote and remove versions."""
 
 
 @modelctl.command("list")
@@ -69,6 +70,8 @@ def logs(instance: str, lines: int, root: Path, manager: str) -> None:
 
 
 modelctl.add_command(status_command.command, "status")
+for module in (pull_command, promote_command, rollback_command, gc_command):
+    modelctl.add_command(module.command)
 
 
 def main() -> None:

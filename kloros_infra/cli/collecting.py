@@ -1,0 +1,113 @@
+"""`modelctl gc`: remove weights that nobody needs from the store, and their entries from models.yaml if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from kloros_infra.adapters.apply_lock import apply_lock
+from kloros_infra.cli.changing import confirm
+from kloros_infra.cli.editing import change_models_file, show_changes
+from kloros_infra.cli.locking import parse_project, read_existing, write_lock
+from kloros_infra.cli.project import read_project
+from kloros_infra.cli.status import echo_table
+from kloros_infra.cli.wiring import Target, weights_store
+from kloros_infra.compiler.locked import lockables
+from kloros_infra.compiler.parse import Parsed
+from kloros_infra.editing.edits import Edit, Remove, version_at
+from kloros_infra.ir.lock import Lock
+from kloros_infra.ir.split_gguf import stored_names
+from kloros_infra.planner.figures import size_text
+from kloros_infra.planner.garbage import Garbage, StoredVersion, find_garbage, old_versions, versions_in_use
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """How many versions of a model stay, and what is not to be done, or done beside it."""
+
+    keep: int | None = None
+    is_dry_run: bool = False
+    is_forgetful: bool = False
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What can go: weights with the bytes that become free, and versions in models.yaml."""
+
+    garbage: tuple[tuple[Garbage, int], ...]
+    forgotten: tuple[StoredVersion, ...]
+
+
+def collect(file: Path, options: CollectOptions, where: Target) -> None:
+    """Show what can go, ask, and remove it."""
+    with nullcontext() if options.is_dry_run else apply_lock(where.root):
+        found = _find(parse_project(read_project(file))[0], options, where)
+        if not found.garbage and not found.forgotten:
+            click.echo("There is nothing to remove.")
+            return
+        _show(found)
+        if options.is_dry_run:
+            return
+        confirm("Remove these weights? They have to be fetched again if they are needed.", yes=options.is_confirmed)
+        # Entries first: if the file cannot be edited, nothing is gone yet.
+        if found.forgotten:
+            _forget(file, found.forgotten)
+        store = weights_store(where)
+        for garbage, _ in found.garbage:
+            for path in garbage.paths:
+                store.remove(path)
+    click.echo(f"Removed {len(found.garbage)} versions, {size_text(sum(size for _, size in found.garbage))} are free.")
+
+
+def _find(parsed: Parsed, options: CollectOptions, where: Target) -> _Found:
+    keep = parsed.config.storage.keep_versions if options.keep is None else options.keep
+    in_use = versions_in_use(_installed_texts(where), where.layout)
+    garbage = find_garbage(parsed.config, weights_store(where).verified(), in_use, keep=keep, layout=where.layout)
+    forgotten = tuple(one for one in old_versions(parsed.config, keep) if one not in in_use)
+    freed = tuple((one, sum(_freed_bytes(where.root / path) for path in one.paths)) for one in garbage)
+    return _Found(freed, forgotten if options.is_forgetful else ())
+
+
+def _installed_texts(where: Target) -> Iterator[str]:
+    """Read what tells installed units which weights to load."""
+    for folder, pattern in ((where.layout.env, "*.env"), (where.layout.units, "*.service")):
+        for file in sorted((where.root / folder).glob(pattern)):
+            yield file.read_text("utf-8", errors="replace")
+
+
+def _freed_bytes(first: Path) -> int:
+    """Say how much room the files of a version leave: none where a source's cache has the same file."""
+    files = [first.with_name(name).stat() for name in stored_names(first.name)]
+    return sum(facts.st_size for facts in files if facts.st_nlink == 1)
+
+
+def _show(found: _Found) -> None:
+    if found.garbage:
+        rows: list[tuple[str, ...]] = [("MODEL", "VERSION", "FREES", "WHY")]
+        for garbage, size_bytes in found.garbage:
+            freed = size_text(size_bytes) if size_bytes else "nothing (also in a cache)"
+            rows.append((garbage.version.model_id, garbage.version.version_id, freed, garbage.reason))
+        echo_table(rows)
+    for one in found.forgotten:
+        click.echo(f"{one.model_id}: version {one.version_id} goes from models.yaml.")
+
+
+def _forget(file: Path, versions: Sequence[StoredVersion]) -> None:
+    """Take versions out of models.yaml and out of the lock."""
+
+    def edits(parsed: Parsed) -> Sequence[Edit]:
+        there = {(model.id, one.version_id) for model in parsed.config.models for one in model.versions}
+        wanted = [one for one in versions if (one.model_id, one.version_id) in there]
+        return [Remove(version_at(one.model_id, one.version_id)) for one in wanted]
+
+    show_changes(change_models_file(file, edits))
+    project = read_project(file)
+    existing = read_existing(project)
+    named = {one.key for one in lockables(parse_project(project)[0].config)}
+    if not existing.unsound:
+        write_lock(file.parent, Lock({key: entry for key, entry in existing.lock.weights.items() if key in named}))

@@ -1,0 +1,1 @@
+"""Commands of `modelctl` that change something: each module has one `command`."""
