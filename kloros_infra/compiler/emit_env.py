@@ -7,13 +7,15 @@ or expanded on the way. A flag that only switches on takes `1`; one with a `--no
 from __future__ import annotations
 
 import hashlib
+from typing import assert_never
 
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.compiler.systemd_syntax import env_lines
-from kloros_infra.ir.catalog import Instance, Model, ModelKind, Profile
+from kloros_infra.ir.catalog import Draft, Instance, Model, ModelKind, Profile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
-from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.placement import CPU, Placement
+from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.arguments import arguments
 
 UPSTREAM_HOST = "127.0.0.1"
@@ -27,7 +29,8 @@ def emit_env(instance: Instance, placement: Placement, *, rendering: Rendering) 
     """Write an instance's env file."""
     variables = {
         **_server(instance, rendering.layout),
-        **_kind(instance.model),
+        **_model(instance.model),
+        **_companions(instance, placement, rendering.layout),
         **_cuda(instance.profile),
         **dict(arguments(placement)),
     }
@@ -44,9 +47,8 @@ def env_path(instance: InstanceId, text: str, layout: Layout) -> str:
 
 
 def _server(instance: Instance, layout: Layout) -> dict[str, str]:
-    model = instance.model
     return {
-        "LLAMA_ARG_MODEL": layout.absolute(layout.weights_path(model.id, model.version_id)),
+        "LLAMA_ARG_MODEL": layout.absolute(model_files(instance.model, layout).own.path),
         "LLAMA_ARG_HOST": UPSTREAM_HOST,
         "LLAMA_ARG_PORT": str(instance.port),
         "LLAMA_ARG_OFFLINE": "1",
@@ -56,8 +58,53 @@ def _server(instance: Instance, layout: Layout) -> dict[str, str]:
     }
 
 
-def _kind(model: Model) -> dict[str, str]:
-    return {"LLAMA_ARG_EMBEDDINGS": "1"} if model.kind is ModelKind.EMBEDDING else {}
+def _model(model: Model) -> dict[str, str]:
+    match model.kind:
+        case ModelKind.EMBEDDING:
+            return {"LLAMA_ARG_EMBEDDINGS": "1"}
+        case ModelKind.RERANK:
+            # Sets the pooling to `rank` as well.
+            return {"LLAMA_ARG_RERANKING": "1"}
+        case ModelKind.CHAT | ModelKind.VISION:
+            return _chat_template(model)
+        case _ as never:
+            assert_never(never)
+
+
+def _chat_template(model: Model) -> dict[str, str]:
+    """Name a template of llama.cpp's own; with its newer engine on, the name itself would be taken for a template."""
+    if model.chat_template is None:
+        return {}
+    return {"LLAMA_ARG_CHAT_TEMPLATE": model.chat_template, "LLAMA_ARG_JINJA": "false"}
+
+
+def _companions(instance: Instance, placement: Placement, layout: Layout) -> dict[str, str]:
+    """Say what is loaded beside the model, all of it on the device of the output head."""
+    files, device = model_files(instance.model, layout), placement.head_device
+    variables: dict[str, str] = {}
+    if instance.model.draft is not None and files.draft is not None:
+        variables |= _draft(instance.model.draft, layout.absolute(files.draft.path), device)
+    if files.projector is not None:
+        variables |= {
+            "LLAMA_ARG_MMPROJ": layout.absolute(files.projector.path),
+            "LLAMA_ARG_MMPROJ_OFFLOAD": "false" if device == CPU else "true",
+        }
+        if device != CPU:
+            # Without it a projector goes to the first card that CUDA shows (tools/mtmd/clip.cpp).
+            variables["MTMD_BACKEND_DEVICE"] = device
+    return variables
+
+
+def _draft(draft: Draft, path: str, device: str) -> dict[str, str]:
+    """Let a small model propose tokens; its device has no variable (`compiler.emit_command`)."""
+    return {
+        "LLAMA_ARG_N_GPU_LAYERS_DRAFT": "0" if device == CPU else "all",
+        "LLAMA_ARG_SPEC_DRAFT_MODEL": path,
+        "LLAMA_ARG_SPEC_DRAFT_N_MAX": str(draft.max_tokens),
+        "LLAMA_ARG_SPEC_DRAFT_N_MIN": str(draft.min_tokens),
+        "LLAMA_ARG_SPEC_DRAFT_P_MIN": str(draft.min_probability),
+        "LLAMA_ARG_SPEC_TYPE": "draft-simple",
+    }
 
 
 def _cuda(profile: Profile) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
 from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Profile, Purpose
@@ -29,11 +30,14 @@ def emit_routing(catalog: Catalog, layout: Layout) -> str:
 
 def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
     """Say what the router must know."""
+    upstreams: dict[str, list[Upstream]] = {}
+    for instance in catalog.instances:
+        upstreams.setdefault(instance.model.id, []).append(_upstream(instance))
     return RoutingTable(
         version=SCHEMA_VERSION,
         profiles=tuple(_profile(profile) for profile in catalog.profiles),
         profile_file=layout.absolute(layout.profile_file),
-        models=tuple(_model(model, catalog) for model in catalog.models),
+        models=tuple(_model(model, upstreams.get(model.id, ())) for model in catalog.models),
         personas=tuple(_persona(persona) for persona in catalog.personas),
         purposes=tuple(_purpose(purpose) for purpose in catalog.purposes),
         bus=RoutedBus(xsub=catalog.bus.xsub, xpub=catalog.bus.xpub),
@@ -46,7 +50,7 @@ def _profile(profile: Profile) -> RoutedProfile:
     return RoutedProfile(name=profile.name, cards=cards)
 
 
-def _model(model: Model, catalog: Catalog) -> RoutedModel:
+def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:
     return RoutedModel(
         id=model.id,
         name=model.name,
@@ -61,8 +65,7 @@ def _model(model: Model, catalog: Catalog) -> RoutedModel:
         size_bytes=model.weights.size_bytes,
         sha256=model.weights.sha256,
         architecture=model.weights.header.architecture,
-        parallel=model.parallel,
-        upstreams=tuple(_upstream(instance) for instance in catalog.instances if instance.model.id == model.id),
+        upstreams=tuple(upstreams),
     )
 
 
@@ -73,7 +76,9 @@ def _upstream(instance: Instance) -> Upstream:
         unit=instance.id.unit,
         host=UPSTREAM_HOST,
         port=instance.port,
-        preload=instance.model.preload,
+        preload=instance.serving.preload,
+        context_tokens=instance.serving.context_tokens,
+        parallel=instance.serving.parallel,
     )
 
 
@@ -81,9 +86,13 @@ def _persona(persona: Persona) -> RoutedPersona:
     return RoutedPersona(
         id=persona.id,
         model_id=persona.model_id,
+        aliases=persona.aliases,
+        display_name=persona.display_name,
         system_prompt=persona.system_prompt,
         sampling=dict(persona.sampling),
         stop=persona.stop,
+        response_format=json.loads(persona.response_format) if persona.response_format else None,
+        tools=json.loads(persona.tools) if persona.tools else (),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from kloros_infra.compiler.emit_command import server_words
 from kloros_infra.compiler.emit_env import PROMPT_CACHE_MIB
 from kloros_infra.compiler.emit_host import LLAMA_USER, SERVER_USER
 from kloros_infra.compiler.limits import MIB, RESTART_LIMIT, RESTART_S, memory_max_bytes, start_limit_interval_s
@@ -12,6 +13,7 @@ from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
 from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.stored_weights import model_files
 
 LLAMA_SERVER = "llama-server"
 KLOROS_INFRA = "kloros-infra"
@@ -25,10 +27,13 @@ def emit_instance(
     instance: Instance, placement: Placement, *, catalog: Catalog, env_file: str, rendering: Rendering
 ) -> str:
     """Write the unit of one instance; `env_file` is relative, as in the tree."""
-    model, layout = instance.model, rendering.layout
-    command = (rendering.program(LLAMA_SERVER), "--alias", model.name)
+    model, layout, sandbox = instance.model, rendering.layout, catalog.sandbox
+    files = model_files(model, layout)
     memory_max = memory_max_bytes(
-        placement, weights_bytes=model.weights.size_bytes, prompt_cache_bytes=PROMPT_CACHE_MIB * MIB
+        placement,
+        weights_bytes=files.size_bytes,
+        prompt_cache_bytes=PROMPT_CACHE_MIB * MIB,
+        headroom_bytes=sandbox.memory_headroom_bytes,
     )
     return rendering.text(
         "llama.service.j2",
@@ -39,14 +44,17 @@ def emit_instance(
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=_units(rival for rival in catalog.instances if _is_same_model_elsewhere(instance, rival)),
         after=_units(_predecessors(instance, catalog)),
-        weights_path=layout.absolute(layout.weights_path(model.id, model.version_id)),
-        start_limit_interval_s=start_limit_interval_s(model.weights.size_bytes),
+        weights_paths=tuple(layout.absolute(stored.path) for stored in files.all),
+        start_limit_interval_s=start_limit_interval_s(files.size_bytes),
         start_limit_burst=RESTART_LIMIT,
         user=LLAMA_USER,
         restart_s=RESTART_S,
         env_path=layout.absolute(env_file),
-        exec_start=exec_start(command),
+        exec_start=exec_start((rendering.program(LLAMA_SERVER), *server_words(instance, placement))),
         memory_max=f"{memory_max // MIB}M",
+        cpu_weight=sandbox.cpu_weight,
+        io_weight=sandbox.io_weight,
+        read_only_paths=tuple(unit_value(path) for path in sandbox.read_only_paths),
         has_cards=bool(instance.profile.cards),
     )
 
@@ -73,11 +81,10 @@ def _predecessors(instance: Instance, catalog: Catalog) -> Iterator[Instance]:
     that a profile switch frees VRAM before it fills it. One direction also keeps a stop of all of them free of cycles.
     """
     order = [profile.name for profile in catalog.profiles]
-    place = order.index(instance.profile.name)
+    earlier = frozenset(order[: order.index(instance.profile.name)])
     cards = set(instance.profile.cards)
     for other in catalog.instances:
-        is_earlier = order.index(other.profile.name) < place
-        if is_earlier and (cards & set(other.profile.cards) or other.model.id == instance.model.id):
+        if other.profile.name in earlier and (cards & set(other.profile.cards) or other.model.id == instance.model.id):
             yield other
 
 
@@ -98,7 +105,7 @@ def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
         "profile.target.j2",
         description=unit_value(f"KLoROS language models under profile {profile.name} ({cards})"),
         conflicts=" ".join(sorted(profile_target(name) for name in others)),
-        wants=_units(instance for instance in members if instance.model.preload),
+        wants=_units(instance for instance in members if instance.serving.preload),
     )
 
 
@@ -116,7 +123,7 @@ def _bus(bus: BusAddresses, rendering: Rendering) -> str:
 def _router(catalog: Catalog, rendering: Rendering) -> str:
     """The router notices a new routing table by itself, so it has no ExecReload=."""
     routing = rendering.layout.absolute(rendering.layout.routing)
-    command = (rendering.program(KLOROS_INFRA), "router", "--routing", routing)
+    command = (rendering.program(KLOROS_INFRA), "router", "--routing", routing, "--log-level", catalog.log_level)
     after = BUS_UNIT if catalog.bus.is_managed else ""
     return _server("KLoROS language model router", command, after=after, rendering=rendering)
 

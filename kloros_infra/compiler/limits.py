@@ -16,8 +16,6 @@ LOAD_BASE_S = 10
 SLOWEST_READ_BYTES_PER_S = 50_000_000
 """A hard disk that something else is using as well: the limit must be reached even when each load takes that long."""
 
-PROCESS_BYTES = 1024 * MIB
-"""Code, threads, the vocabulary, HTTP bodies."""
 CARD_BYTES = 512 * MIB
 """Host memory of one CUDA context with its pinned buffers."""
 
@@ -31,13 +29,15 @@ def start_limit_interval_s(weights_bytes: int) -> int:
     return (RESTART_LIMIT + 1) * (RESTART_S + load_s)
 
 
-def memory_max_bytes(placement: Placement, *, weights_bytes: int, prompt_cache_bytes: int) -> int:
+def memory_max_bytes(placement: Placement, *, weights_bytes: int, prompt_cache_bytes: int, headroom_bytes: int) -> int:
     """Choose MemoryMax=: all the host memory that an instance takes when nothing is wrong, in whole MiB.
+
+    The headroom is for code, threads, the vocabulary and HTTP bodies.
 
     Pages of mapped weights count against the unit that reads them (Linux, cgroup-v2.rst, "Memory"), so the whole file
     is in, and below that it would thrash. llama.cpp may hold the CPU's part once more, repacked for its vector units.
     """
     on_cpu = sum(load.total_bytes for load in placement.loads if load.device == CPU)
     cards = sum(load.device != CPU for load in placement.loads)
-    total = weights_bytes + on_cpu + prompt_cache_bytes + PROCESS_BYTES + cards * CARD_BYTES
+    total = weights_bytes + on_cpu + prompt_cache_bytes + headroom_bytes + cards * CARD_BYTES
     return math.ceil(total / MIB) * MIB

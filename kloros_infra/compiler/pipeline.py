@@ -20,7 +20,9 @@ from typing import TypeVar
 from kloros_infra.compiler.emit import emit
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.parse_lock import parse_lock
+from kloros_infra.compiler.placing import located, place_all
 from kloros_infra.compiler.resolve import resolve
+from kloros_infra.compiler.stations import Sources
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import ArtifactTree
@@ -29,24 +31,13 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
-from kloros_infra.placement.place import check_together, place
+from kloros_infra.ir.written import NONCHARACTERS
 
 Value = TypeVar("Value")
 
 # Characters that stand for themselves wherever a prefix is written: in words of Exec*=, after specifiers are expanded,
 # in EnvironmentFile= (which takes globs, systemd.exec(5)) and in the fields of tmpfiles.d(5).
-PREFIX = re.compile(r"""(/[^/\x00-\x20\x7f-\xa0\u2028\u2029"'\\$%*?\[\]]+)*""")
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """A project's files, and the names that messages call them by; `headers` by the names the lock uses."""
-
-    text: str
-    file: str
-    lock_text: str | None
-    lock_file: str
-    headers: Mapping[str, str]
+PREFIX = re.compile(rf"""(/[^/\x00-\x20\x7f-\xa0\u2028\u2029{NONCHARACTERS}"'\\$%*?\[\]]+)*""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +53,11 @@ class Compiled:
 def compile_project(sources: Sources, templates: Mapping[str, str], *, layout: Layout) -> Compiled:
     """Compile a project; raise ProblemsError with all problems up to the joint at which there is an error."""
     stop_at_errors(check_prefix(layout.prefix))
-    parsed, found = checked(parse(sources.text, file=sources.file))
+    parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
     lock, found = checked(read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
-    placements, found = checked(place_all(catalog), found)
+    placed, problems = place_all(catalog)
+    placements, found = checked((placed, located(problems, parsed, catalog)), found)
     return Compiled(catalog, placements, emit(catalog, placements, templates, layout), in_order(found))
 
 
@@ -91,21 +83,6 @@ def read_lock(sources: Sources) -> tuple[Lock | None, Problems]:
     if sources.lock_text is None:
         return Lock(weights={}), ()
     return parse_lock(sources.lock_text, sources.headers, file=sources.lock_file)
-
-
-def place_all(catalog: Catalog) -> tuple[Mapping[InstanceId, Placement] | None, Problems]:
-    """Place every instance, then check that those which a profile preloads fit side by side."""
-    placements: dict[InstanceId, Placement] = {}
-    problems: list[Diagnostic] = []
-    for instance in catalog.instances:
-        placement, found = place(instance)
-        problems += found
-        if placement is not None:
-            placements[instance.id] = placement
-    for profile in catalog.profiles:
-        preloaded = {i.id for i in catalog.instances if i.profile == profile and i.model.preload}
-        problems += check_together({id: one for id, one in placements.items() if id in preloaded})
-    return placements, tuple(problems)
 
 
 def check_prefix(prefix: str) -> Problems:

@@ -1,85 +1,75 @@
 """Pass 2 of 4: Config + Lock → Catalog.
 
 First everything is checked, each rule in a function of its own; then the Catalog is built, where
-every reference is known to be bound. Defaults are applied here and nowhere else.
+every reference is known to be bound. Defaults are applied here and in `compiler.serving`, and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator, Mapping
 
-from kloros_infra.compiler.hardware import (
-    check_gpus,
-    check_hosts,
-    check_percentages,
-    check_profiles,
-    compute_capability,
-    local_hosts,
-    reserve_bytes,
-)
-from kloros_infra.compiler.locked import check_lock
+from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
+from kloros_infra.compiler.hardware import compute_capability, local_hosts, reserve_bytes
 from kloros_infra.compiler.parse import Parsed
-from kloros_infra.compiler.purposes import check_circles, check_default, check_personas, check_reach, default_purpose
-from kloros_infra.compiler.references import check_references, check_use
-from kloros_infra.compiler.unique import check_names, check_ports, check_versions
-from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
+from kloros_infra.compiler.purposes import default_purpose
+from kloros_infra.compiler.serving import serving_of
+from kloros_infra.diagnostics import Problems, has_errors, in_order
 from kloros_infra.ir.catalog import (
     BridgeAddresses,
     BusAddresses,
     Card,
     Catalog,
+    Draft,
     Instance,
     Model,
     Persona,
     Profile,
     Purpose,
+    ResponseType,
+    Sandbox,
 )
-from kloros_infra.ir.config import Config, ModelSpec, PersonaSpec
-from kloros_infra.ir.lock import Lock, weights_key
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
+from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
+from kloros_infra.ir.lock import Lock, mmproj_key, weights_key
 from kloros_infra.ir.names import InstanceId
-
-CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
-    check_hosts,
-    check_gpus,
-    check_profiles,
-    check_references,
-    check_use,
-    check_names,
-    check_versions,
-    check_ports,
-    check_percentages,
-    check_personas,
-    check_default,
-    check_circles,
-    check_reach,
-)
 
 
 def resolve(parsed: Parsed, lock: Lock) -> tuple[Catalog | None, Problems]:
     """Bind every name, and every current version to the weights that the lock pins."""
     found = [problem for check in CHECKS for problem in check(parsed)]
-    problems = in_order((*found, *check_lock(parsed, lock)))
-    return (None if has_errors(problems) else _catalog(parsed.config, lock)), problems
+    found += [problem for check in LOCK_CHECKS for problem in check(parsed, lock)]
+    problems = in_order(found)
+    return (None if has_errors(problems) else build_catalog(parsed.config, lock)), problems
 
 
-def _catalog(config: Config, lock: Lock) -> Catalog:
+def build_catalog(config: Config, lock: Lock) -> Catalog:
+    """Build the catalog of a config in which every reference is bound, also to the lock."""
     host = local_hosts(config)[0]
     cards = _cards(config)
     profiles = {
         name: Profile(name=name, cards=tuple(cards[gpu] for gpu in profile.gpus))
         for name, profile in config.profiles.items()
     }
-    models = {spec.id: _model(spec, config, lock) for spec in config.models}
+    # A model without versions is served by remote hosts alone: nothing of it is compiled.
+    in_use = {spec.id: version for spec in config.models if (version := spec.version_in_use) is not None}
+    specs = {spec.id: spec for spec in config.models if spec.id in in_use}
+    models = {id: _model(spec, in_use, lock) for id, spec in specs.items()}
     return Catalog(
         host=host,
         llama_server=config.hosts[host].llama_server,
         profiles=tuple(profiles.values()),
         models=tuple(models.values()),
-        instances=tuple(instance for spec in config.models for instance in _instances(spec, models[spec.id], profiles)),
-        personas=tuple(_persona(spec) for spec in config.personas),
-        purposes=_purposes(config),
+        instances=tuple(
+            instance for id, spec in specs.items() for instance in _instances(spec, models[id], config, profiles)
+        ),
+        personas=tuple(_persona(spec) for spec in config.personas if spec.base_model in models),
+        purposes=_purposes(config, models),
         bus=BusAddresses(xsub=config.bus.xsub, xpub=config.bus.xpub, is_managed=config.bus.managed),
         bridge=BridgeAddresses(host=config.bridge.host, ports=config.bridge.ports),
+        sandbox=_sandbox(config),
+        log_level=config.observability.log_level,
     )
 
 
@@ -110,8 +100,9 @@ def _cuda_indices(config: Config) -> dict[str, int]:
     return indices
 
 
-def _model(spec: ModelSpec, config: Config, lock: Lock) -> Model:
-    defaults = config.defaults
+def _model(spec: ModelSpec, in_use: Mapping[str, str], lock: Lock) -> Model:
+    version = in_use[spec.id]
+    has_projector = any(one.mmproj_url is not None for one in spec.versions if one.version_id == version)
     return Model(
         id=spec.id,
         name=spec.unit_name,
@@ -122,15 +113,27 @@ def _model(spec: ModelSpec, config: Config, lock: Lock) -> Model:
         languages=spec.languages,
         context_tokens=spec.context_tokens,
         cost_tier=spec.cost_tier,
-        version_id=spec.current_version,
-        weights=lock.weights[weights_key(spec.id, spec.current_version)],
-        parallel=defaults.parallel if spec.parallel is None else spec.parallel,
-        preload=defaults.preload if spec.preload is None else spec.preload,
-        placement=defaults.placement if spec.placement is None else spec.placement,
+        version_id=version,
+        weights=lock.weights[weights_key(spec.id, version)],
+        projector=lock.weights[mmproj_key(spec.id, version)] if has_projector else None,
+        chat_template=spec.chat_template,
+        draft=_draft(spec.draft, in_use, lock) if spec.draft else None,
     )
 
 
-def _instances(spec: ModelSpec, model: Model, profiles: dict[str, Profile]) -> Iterator[Instance]:
+def _draft(draft: DraftSpec, in_use: Mapping[str, str], lock: Lock) -> Draft:
+    version = in_use[draft.model]
+    return Draft(
+        model_id=draft.model,
+        version_id=version,
+        weights=lock.weights[weights_key(draft.model, version)],
+        max_tokens=draft.max_tokens,
+        min_tokens=draft.min_tokens,
+        min_probability=draft.min_probability,
+    )
+
+
+def _instances(spec: ModelSpec, model: Model, config: Config, profiles: Mapping[str, Profile]) -> Iterator[Instance]:
     for name, instance in spec.profiles.items():
         if instance is not None:
             yield Instance(
@@ -138,28 +141,64 @@ def _instances(spec: ModelSpec, model: Model, profiles: dict[str, Profile]) -> I
                 model=model,
                 profile=profiles[name],
                 port=instance.port,
+                serving=serving_of(instance, spec, config.defaults),
                 gpu_percentages=instance.gpu_percentages,
+                layers=_layers(instance, profiles[name]),
             )
+
+
+def _layers(instance: InstanceSpec, profile: Profile) -> tuple[int, ...] | None:
+    """Put the counts into the order of the profile's cards; a card that is not named gets none."""
+    if instance.layers is None:
+        return None
+    return tuple(instance.layers.get(card.name, 0) for card in profile.cards)
 
 
 def _persona(spec: PersonaSpec) -> Persona:
     return Persona(
         id=spec.id,
         model_id=spec.base_model,
+        aliases=spec.aliases,
+        display_name=spec.display_name or spec.id,
         system_prompt=spec.system_prompt,
         sampling=tuple(spec.sampling.model_dump(exclude_none=True).items()),
         stop=spec.stop,
+        response_format=_response_format(spec.id, spec.response_format),
+        tools=json.dumps([_tool(tool) for tool in spec.tools]) if spec.tools else None,
     )
 
 
-def _purposes(config: Config) -> tuple[Purpose, ...]:
+def _response_format(persona: str, spec: ResponseFormatSpec | None) -> str | None:
+    """Say the form of answers as OpenAI's API does; a schema has a name there, and free text is what holds anyway."""
+    if spec is None or spec.type is ResponseType.TEXT:
+        return None
+    if spec.type is ResponseType.JSON_OBJECT:
+        return json.dumps({"type": spec.type.value})
+    schema = {"name": persona, "schema": spec.json_schema}
+    return json.dumps({"type": spec.type.value, "json_schema": schema})
+
+
+def _tool(spec: ToolSpec) -> dict[str, object]:
+    return {"type": "function", "function": spec.model_dump()}
+
+
+def _purposes(config: Config, models: Mapping[str, Model]) -> tuple[Purpose, ...]:
     default = default_purpose(config)
     return tuple(
         Purpose(
             name=name,
-            candidates=purpose.candidates,
+            candidates=tuple(candidate for candidate in purpose.candidates if candidate in models),
             otherwise=purpose.otherwise,
             is_default=name == default,
         )
         for name, purpose in config.purposes.items()
+    )
+
+
+def _sandbox(config: Config) -> Sandbox:
+    return Sandbox(
+        read_only_paths=config.sandbox.read_only_paths,
+        memory_headroom_bytes=config.sandbox.memory_headroom,
+        cpu_weight=config.sandbox.cpu_weight,
+        io_weight=config.sandbox.io_weight,
     )

@@ -1,7 +1,7 @@
 """Quoting for unit and env files: each value is quoted once, here, at the last moment.
 
-No value ever needs a control character, so every function refuses them with ValueError: that one rule keeps a value
-on its line in all of systemd's parsers.
+No value ever needs a control character or a noncharacter, so every function refuses them with ValueError: that one
+rule keeps a value on its line, and the line itself, in all of systemd's parsers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-# Neither a control character nor what str.splitlines takes for the end of a line.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+from kloros_infra.ir.written import NONCHARACTERS
+
+# Neither a control character, nor what str.splitlines takes for the end of a line, nor what systemd takes for no text.
+CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{NONCHARACTERS}]")
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_@:,.=/+-]+")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -71,5 +73,5 @@ def _without_specifiers(text: str) -> str:
 
 def _one_line(text: str) -> str:
     if CONTROL.search(text):
-        raise ValueError(f"control characters cannot be written into unit files: {text!r}")
+        raise ValueError(f"control characters and noncharacters cannot be written into unit files: {text!r}")
     return text

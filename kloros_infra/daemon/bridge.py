@@ -29,11 +29,13 @@ PROPERTIES_TIMEOUT_S = 2.0
 _REFUSAL_STATUS = {"KI801": 404, "KI802": 404, "KI803": 404, "KI806": 503, "KI809": 503}
 
 
-# OpenAI's paths, which are llama-server's too.
+# OpenAI's paths, and Jina's for reranking, which are llama-server's too.
 FORWARDED = {
     "/v1/chat/completions": ModelKind.CHAT,
     "/v1/completions": ModelKind.CHAT,
     "/v1/embeddings": ModelKind.EMBEDDING,
+    "/v1/rerank": ModelKind.RERANK,
+    "/rerank": ModelKind.RERANK,
 }
 CORS_HEADERS = "Access-Control-Allow-Headers: Authorization, Content-Type, X-Kloros-Purpose\r\n"
 
@@ -95,7 +97,8 @@ class Bridge:
             if problems or isinstance(body, Diagnostic):
                 client.reply(400, openai.error_body(400, problems))
                 return
-            asked = Query(kind, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
+            needed = ModelKind.VISION if kind is ModelKind.CHAT and openai.has_images(body) else kind
+            asked = Query(needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
             decision = self._directory.choose(asked)
             if isinstance(decision, Refused):
                 _reply_refused(decision, client, openai.error_body)
@@ -106,11 +109,11 @@ class Bridge:
         return forward
 
     def _get_models(self, _: Request, client: Client) -> None:
-        client.reply(200, dump(openai.models_body(self._directory.table)))
+        client.reply(200, dump(openai.models_body(self._directory.table, self._directory.profile)))
 
     def _get_model(self, request: Request, client: Client) -> None:
         name = unquote_to_bytes(request.path.removeprefix(MODEL_PREFIX)).decode("utf-8", "replace")
-        entry = openai.model_entry(self._directory.table, name)
+        entry = openai.model_entry(self._directory.table, self._directory.profile, name)
         if entry is not None:
             client.reply(200, dump(entry))
             return
@@ -132,7 +135,8 @@ class Bridge:
 
     def _relay_ollama(self, asked: OllamaChat | OllamaGenerate, request: Request, client: Client) -> None:
         now = self._means.now()
-        query = Query(purpose=openai.purpose_asked({}, request.purpose), model=asked.model_asked)
+        kind = ModelKind.VISION if asked.has_images else ModelKind.CHAT
+        query = Query(kind, purpose=openai.purpose_asked({}, request.purpose), model=asked.model_asked)
         decision = self._directory.choose(query)
         if isinstance(decision, Refused):
             _reply_refused(decision, client, ollama.not_found_writer(asked.model_asked))
@@ -151,7 +155,7 @@ class Bridge:
         asked = _read(OllamaShow, request, client)
         if asked is None:
             return
-        decision = self._directory.choose(Query(model=asked.model_asked))
+        decision = self._directory.choose(Query(None, model=asked.model_asked))
         if isinstance(decision, Refused):
             _reply_refused(decision, client, ollama.not_found_writer(asked.model_asked))
             return
@@ -162,7 +166,7 @@ class Bridge:
 
     async def _show(self, chosen: Selected, client: Client) -> None:
         properties = await self._means.upstreams.properties(chosen.upstream, timeout_s=PROPERTIES_TIMEOUT_S)
-        client.reply(200, dump(ollama_listing.show_body(chosen.model, chosen.persona, properties)))
+        client.reply(200, dump(ollama_listing.show_body(chosen, properties)))
 
     def _get_tags(self, _: Request, client: Client) -> None:
         client.reply(200, dump(ollama_listing.tags_body(self._directory.table)))

@@ -170,6 +170,8 @@ class BusFace:
         upstream, body = selected.upstream, _body(request)
         if selected.persona:
             body = merge_persona(body, selected.persona)
+            # A reply carries text alone: the call of a tool would be lost on the way.
+            body.pop("tools", None)
         self._directory.started(upstream)
         reached = True
         try:

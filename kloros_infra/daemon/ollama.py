@@ -133,6 +133,11 @@ class OllamaChat(OllamaRequest):
         """Say whether there is something to answer."""
         return bool(self.messages)
 
+    @property
+    def has_images(self) -> bool:
+        """Say whether it carries pictures."""
+        return any(turn.images for turn in self.messages or ())
+
 
 class OllamaGenerate(OllamaRequest):
     """POST /api/generate; `context`, `template` and `keep_alive` are ignored."""
@@ -151,6 +156,11 @@ class OllamaGenerate(OllamaRequest):
     def has_prompt(self) -> bool:
         """Say whether there is something to answer."""
         return bool(self.prompt or self.images)
+
+    @property
+    def has_images(self) -> bool:
+        """Say whether it carries pictures."""
+        return bool(self.images)
 
 
 class OllamaShow(OllamaPart):

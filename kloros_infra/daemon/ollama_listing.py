@@ -9,9 +9,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from kloros_infra.daemon.openai import model_names, models_in_order
+from kloros_infra.daemon.openai import model_names, models_in_order, persona_names
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutingTable
+from kloros_infra.router.select import Selected
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 # Ollama's clients look for these words to learn what a model can do; llama-server applies the
@@ -31,14 +32,15 @@ def ps_body(table: RoutingTable, profile: str, ready_ids: Collection[str]) -> di
     return {"models": [_tag(model.name, model) for model in loaded]}
 
 
-def show_body(model: RoutedModel, persona: RoutedPersona | None, properties: Mapping[str, Any]) -> dict[str, Any]:
+def show_body(chosen: Selected, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a model (`POST /api/show`); `properties` is llama-server's `/props`, or empty."""
+    model, persona = chosen.model, chosen.persona
     capabilities = _capabilities(model, properties)
     template = _TOOLS_TEMPLATE if "tools" in capabilities else _PLAIN_TEMPLATE
     facts: dict[str, Any] = {
         "general.architecture": model.architecture,
         "general.basename": model.display_name,
-        f"{model.architecture}.context_length": model.context_tokens,
+        f"{model.architecture}.context_length": chosen.upstream.context_tokens,
     }
     if properties.get("chat_template"):
         facts["tokenizer.chat_template"] = properties["chat_template"]
@@ -49,8 +51,9 @@ def show_body(model: RoutedModel, persona: RoutedPersona | None, properties: Map
 
 
 def _capabilities(model: RoutedModel, properties: Mapping[str, Any]) -> list[str]:
-    if model.kind is ModelKind.EMBEDDING:
-        return ["embedding"]
+    if not model.kind.can_chat:
+        # Ollama has no word for reranking.
+        return ["embedding"] if model.kind is ModelKind.EMBEDDING else []
     caps, senses = properties.get("chat_template_caps") or {}, properties.get("modalities") or {}
     has_tools = bool(caps.get("supports_tools") or caps.get("supports_tool_calls"))
     return ["completion", *(["tools"] if has_tools else []), *(["vision"] if senses.get("vision") else [])]
@@ -64,7 +67,8 @@ def _named(table: RoutingTable) -> Iterator[tuple[str, RoutedModel]]:
     by_id = {model.id: model for model in models}
     for persona in table.personas:
         if persona.model_id in by_id:
-            yield persona.id, by_id[persona.model_id]
+            for name in persona_names(persona):
+                yield name, by_id[persona.model_id]
 
 
 def _tag(name: str, model: RoutedModel) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.json_body import dump
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.routing import RoutedModel, RoutingTable
+from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutingTable
 from kloros_infra.router.select import is_same_name
 
 REFUSED_FIELDS = {
@@ -109,6 +109,15 @@ class CompletionRequest(Sampled, total=False):
     prompt: Required[str | Annotated[list[Any], Field(min_length=1)]]
 
 
+class RerankRequest(Asked, total=False):
+    """POST /v1/rerank; Jina's shape, whose `documents` the text-embeddings-inference server calls `texts`."""
+
+    query: Required[Annotated[str, Field(min_length=1)]]
+    documents: Annotated[list[str], Field(min_length=1)]
+    texts: Annotated[list[str], Field(min_length=1)]
+    top_n: Annotated[int, Field(ge=1)] | None
+
+
 class EmbeddingRequest(Asked, total=False):
     """POST /v1/embeddings."""
 
@@ -120,6 +129,8 @@ _SHAPES = {
     "/v1/chat/completions": TypeAdapter(ChatRequest).validator,
     "/v1/completions": TypeAdapter(CompletionRequest).validator,
     "/v1/embeddings": TypeAdapter(EmbeddingRequest).validator,
+    "/v1/rerank": TypeAdapter(RerankRequest).validator,
+    "/rerank": TypeAdapter(RerankRequest).validator,
 }
 _REFUSED = frozenset(REFUSED_FIELDS)
 _ERROR_TYPES = {
@@ -198,6 +209,11 @@ def model_names(model: RoutedModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys((model.name, model.id, *model.aliases)))
 
 
+def persona_names(persona: RoutedPersona) -> tuple[str, ...]:
+    """Give every spelling under which a persona answers."""
+    return tuple(dict.fromkeys((persona.id, *persona.aliases)))
+
+
 def models_in_order(table: RoutingTable) -> tuple[RoutedModel, ...]:
     """Order models as a client should offer them: the default purpose's candidates first."""
     by_id = {model.id: model for model in table.models}
@@ -205,22 +221,32 @@ def models_in_order(table: RoutingTable) -> tuple[RoutedModel, ...]:
     return tuple({id: by_id[id] for id in (*first, *by_id) if id in by_id}.values())
 
 
-def models_body(table: RoutingTable) -> dict[str, Any]:
-    """List models, aliases and personas for `GET /v1/models`."""
-    return {"object": "list", "data": list(_entries(table))}
+def has_images(body: Mapping[str, Any]) -> bool:
+    """Say whether a checked chat carries pictures, which only some models can see."""
+    contents = (turn.get("content") for turn in body.get("messages", ()))
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(part["type"] == "image_url" for part in parts)
 
 
-def model_entry(table: RoutingTable, name: str) -> dict[str, Any] | None:
+def models_body(table: RoutingTable, profile: str) -> dict[str, Any]:
+    """List models, aliases and personas for `GET /v1/models`, with what they are under a profile."""
+    return {"object": "list", "data": list(_entries(table, profile))}
+
+
+def model_entry(table: RoutingTable, profile: str, name: str) -> dict[str, Any] | None:
     """Find one entry for `GET /v1/models/{id}`."""
-    return next((entry for entry in _entries(table) if is_same_name(name, entry["id"])), None)
+    return next((entry for entry in _entries(table, profile) if is_same_name(name, entry["id"])), None)
 
 
-def _entries(table: RoutingTable) -> Iterable[dict[str, Any]]:
+def _entries(table: RoutingTable, profile: str) -> Iterable[dict[str, Any]]:
     for model in models_in_order(table):
+        facts = {"kind": model.kind.value, "context_tokens": model.context_under(profile)}
         for name in model_names(model):
-            yield _entry(name, model.id, {"kind": model.kind.value, "context_tokens": model.context_tokens})
+            yield _entry(name, model.id, facts)
     for persona in table.personas:
-        yield _entry(persona.id, persona.model_id, {"kind": ModelKind.CHAT.value, "persona": True})
+        about = {"kind": ModelKind.CHAT.value, "persona": True, "display_name": persona.display_name}
+        for name in persona_names(persona):
+            yield _entry(name, persona.model_id, about)
 
 
 def _entry(name: str, model_id: str, facts: dict[str, Any]) -> dict[str, Any]:

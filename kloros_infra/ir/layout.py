@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kloros_infra.ir.split_gguf import SplitName
+
+MMPROJ_FILE = "mmproj.gguf"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -40,9 +44,14 @@ class Layout:
         folder, _, name = path.rpartition("/")
         return name if folder == self.units else None
 
-    def weights_path(self, model_id: str, version_id: str) -> str:
-        """Say where a version's single weights file is kept (design document, section 5.2)."""
-        return f"{self.weights}/{model_id}/{version_id}/model.gguf"
+    def weights_path(self, model_id: str, version_id: str, *, parts: int = 1) -> str:
+        """Say where a version's weights file, or the first of several, is kept (design document, section 5.2)."""
+        stem = f"{self.weights}/{model_id}/{version_id}/model"
+        return f"{stem}.gguf" if parts == 1 else str(SplitName(stem, 1, parts))
+
+    def mmproj_path(self, model_id: str, version_id: str) -> str:
+        """Say where the projector of a version is kept: beside its weights."""
+        return f"{self.weights}/{model_id}/{version_id}/{MMPROJ_FILE}"
 
     def program_path(self, program: str) -> str:
         return f"{self.programs}/{program}"

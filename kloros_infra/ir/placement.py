@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kloros_infra.ir.catalog import KvType
+
 CPU = "CPU"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceLoad:
-    """Predicted bytes on one device; `device` is llama.cpp's name, `card` the name in models.yaml."""
+    """Predicted bytes on one device; `device` is llama.cpp's name, `card` the name in models.yaml.
+
+    `extra_bytes` is what a draft model and a projector take there, all in all.
+    """
 
     device: str
     card: str | None
@@ -18,10 +23,11 @@ class DeviceLoad:
     kv_bytes: int
     compute_bytes: int
     capacity_bytes: int | None
+    extra_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.extra_bytes
 
     @property
     def fits(self) -> bool:
@@ -41,7 +47,8 @@ class Placement:
     """The decision for one instance.
 
     `layer_devices` has one entry per repeating layer and a last one for the output head; KV follows
-    its layer. `loads` lists the GPUs in llama.cpp's order and the CPU last.
+    its layer. `loads` lists the GPUs in llama.cpp's order and the CPU last. A draft model and a
+    projector are wholly on the head's device.
     """
 
     engine: str
@@ -51,7 +58,12 @@ class Placement:
     context_tokens: int
     parallel: int
     micro_batch: int
-    kv_type: str = "f16"
+    cache_type_k: KvType = KvType.F16
+    cache_type_v: KvType = KvType.F16
+
+    @property
+    def head_device(self) -> str:
+        return self.layer_devices[-1]
 
     @property
     def is_cpu_only(self) -> bool:

@@ -48,15 +48,39 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceWeights:
-    """Bring verified weights into the store: parts joined in order, sha256 checked on the way."""
+class StoredFile:
+    """One file in the store: its sources joined in order."""
 
-    key: str
+    path: str
     sources: tuple[str, ...]
-    revision: str | None
-    destination: str
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceWeights:
+    """Bring verified weights into the store, sha256 checked on the way: one file, or all of a split GGUF.
+
+    `sha256` is that of the lock's entry: of the one file, or of the set (`ir.split_gguf`).
+    """
+
+    key: str
+    revision: str | None
+    files: tuple[StoredFile, ...]
+    sha256: str
+
+    @property
+    def destination(self) -> str:
+        """Give the path that a server is given, and by which the store knows the weights."""
+        return self.files[0].path
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(source for file in self.files for source in file.sources)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +146,7 @@ class RecordInstalled:
 
 @dataclass(frozen=True, slots=True)
 class RemoveWeights:
-    """Take weights out of the store: the one step that cannot be undone, so it comes last."""
+    """Take weights, all of their files, out of the store: the one step that cannot be undone, so it comes last."""
 
     destination: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,8 @@ class Upstream(RoutingPart):
     host: str
     port: int
     preload: bool
+    context_tokens: int
+    parallel: int
 
 
 class RoutedModel(RoutingPart):
@@ -44,22 +46,30 @@ class RoutedModel(RoutingPart):
     size_bytes: int
     sha256: str | None
     architecture: str
-    parallel: int
     upstreams: tuple[Upstream, ...]
 
     def upstream(self, profile: str) -> Upstream | None:
         """Find the instance that serves under a profile."""
         return next((u for u in self.upstreams if u.profile == profile), None)
 
+    def context_under(self, profile: str) -> int:
+        """Say how many tokens a request gets under a profile; the model's own figure where it has no instance."""
+        upstream = self.upstream(profile)
+        return self.context_tokens if upstream is None else upstream.context_tokens
+
 
 class RoutedPersona(RoutingPart):
-    """A persona's prompt and sampling, merged into each request that names it."""
+    """A persona's prompt, sampling and form of answer, merged into each request that names it."""
 
     id: str
     model_id: str
+    aliases: tuple[str, ...]
+    display_name: str
     system_prompt: str
     sampling: dict[str, float | int]
     stop: tuple[str, ...]
+    response_format: dict[str, Any] | None
+    tools: tuple[dict[str, Any], ...]
 
 
 class RoutedPurpose(RoutingPart):

@@ -19,8 +19,8 @@ _DEFAULT_BATCH = 2048
 def arguments(placement: Placement) -> tuple[tuple[str, str], ...]:
     """Give the settings by name, sorted; which file to load and where to listen is not among them."""
     settings = {
-        "CACHE_TYPE_K": placement.kv_type,
-        "CACHE_TYPE_V": placement.kv_type,
+        "CACHE_TYPE_K": placement.cache_type_k.value,
+        "CACHE_TYPE_V": placement.cache_type_v.value,
         "CTX_SIZE": str(placement.context_tokens * placement.parallel),
         # Without flash attention the compute buffer grows with heads times context (placement.memory assumes it).
         "FLASH_ATTN": "on",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kloros_infra.ir.catalog import Model
+from kloros_infra.ir.catalog import Instance, KvType, Model, ModelKind
 from kloros_infra.ir.gguf import GgufHeader, Tensor
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.block_sizes import tensor_bytes
@@ -35,7 +35,8 @@ class Workload:
     context_tokens: int
     parallel: int
     micro_batch: int
-    kv_type: str = "f16"
+    cache_type_k: KvType = KvType.F16
+    cache_type_v: KvType = KvType.F16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,23 @@ class Role:
     is_pipelined: bool
 
 
-def workload(model: Model) -> Workload:
-    """Say what a model's server is started with; an encoder takes a whole text as one micro-batch."""
-    is_encoder = model.weights.header.architecture in ENCODERS
-    micro_batch = max(DEFAULT_MICRO_BATCH, model.context_tokens) if is_encoder else DEFAULT_MICRO_BATCH
-    return Workload(model.context_tokens, model.parallel, micro_batch)
+def workload(instance: Instance) -> Workload:
+    """Say what an instance's server is started with."""
+    serving = instance.serving
+    is_whole = _takes_whole_texts(instance.model)
+    micro_batch = max(DEFAULT_MICRO_BATCH, serving.context_tokens) if is_whole else DEFAULT_MICRO_BATCH
+    return Workload(serving.context_tokens, serving.parallel, micro_batch, serving.cache_type_k, serving.cache_type_v)
+
+
+def _takes_whole_texts(model: Model) -> bool:
+    """Say whether a text must be one micro-batch (tools/server/server-context.cpp, can_split).
+
+    An encoder sees all of a text at once; a model that gives embeddings can take a text in pieces only where the
+    last token stands for all of it.
+    """
+    header = model.weights.header
+    pools_all = model.kind in (ModelKind.EMBEDDING, ModelKind.RERANK) and header.pooling_type != "last"
+    return header.architecture in ENCODERS or pools_all
 
 
 def weights_by_device(header: GgufHeader, layer_devices: tuple[str, ...]) -> Mapping[str, int]:
@@ -67,8 +80,9 @@ def weights_by_device(header: GgufHeader, layer_devices: tuple[str, ...]) -> Map
 
 
 def _device(tensor: Tensor, layer_devices: tuple[str, ...]) -> str:
-    if tensor.layer is not None:
-        return layer_devices[tensor.layer]
+    layer = tensor.layer
+    if layer is not None:
+        return layer_devices[layer]
     if tensor.name.startswith(_INPUT_TENSORS):
         return CPU
     return layer_devices[-1]
@@ -79,7 +93,7 @@ def kv_by_layer(header: GgufHeader, work: Workload) -> tuple[int, ...]:
     if header.architecture in ENCODERS:
         return (0,) * header.layer_count
     return tuple(
-        work.parallel * _cells(header, layer, work) * _cell_bytes(header, heads, work.kv_type)
+        work.parallel * _cells(header, layer, work) * _cell_bytes(header, heads, work)
         for layer, heads in enumerate(header.head_count_kv)
     )
 
@@ -97,9 +111,37 @@ def slides(header: GgufHeader, layer: int) -> bool:
     return header.sliding_window > 0 and period > 0 and layer % period < period - 1
 
 
-def _cell_bytes(header: GgufHeader, heads: int, kv_type: str) -> int:
+def _cell_bytes(header: GgufHeader, heads: int, work: Workload) -> int:
     keys, values = header.key_length * heads, header.value_length * heads
-    return tensor_bytes(kv_type.upper(), (keys,)) + tensor_bytes(kv_type.upper(), (values,))
+    of_keys = tensor_bytes(work.cache_type_k.name, (keys,))
+    return of_keys + tensor_bytes(work.cache_type_v.name, (values,))
+
+
+def role_of(device: str, layer_devices: tuple[str, ...]) -> Role:
+    """Say what a device does where each layer, and last the head, is on one of these.
+
+    Cards work as a pipeline only where all layers are on cards (llama-context.cpp, pipeline_parallel).
+    """
+    is_split = len(set(layer_devices)) > 1 and CPU not in layer_devices
+    cards = (CPU, *(other for other in layer_devices if other != CPU))
+    return Role(
+        is_first=device in cards[:2],
+        holds_layers=device in layer_devices[:-1],
+        holds_head=device == layer_devices[-1],
+        is_pipelined=is_split and device != CPU,
+    )
+
+
+def lent_weights_bytes(header: GgufHeader, device: str, layer_devices: tuple[str, ...]) -> int:
+    """Say what the first card keeps free for weights of the CPU's layers.
+
+    For a long prompt their matrices are copied to it and multiplied there, one at a time (ggml-backend.cpp,
+    ggml_backend_sched_split_graph).
+    """
+    if device == CPU or CPU not in layer_devices or device != next(one for one in layer_devices if one != CPU):
+        return 0
+    layers = layer_devices.count(CPU)
+    return max(tensor.size_bytes for tensor in header.tensors if tensor.layer is not None and tensor.layer < layers)
 
 
 def compute_bytes(header: GgufHeader, work: Workload, role: Role) -> int:

@@ -8,31 +8,63 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import Card, Instance, PlacementMode
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.placement import problems
-from kloros_infra.placement.memory import Role, compute_bytes, kv_by_layer, weights_by_device, workload
+from kloros_infra.placement.cache_types import cache_type_problems
+from kloros_infra.placement.companions import draft_by_device, projector_bytes
+from kloros_infra.placement.memory import (
+    compute_bytes,
+    kv_by_layer,
+    lent_weights_bytes,
+    role_of,
+    weights_by_device,
+    workload,
+)
 from kloros_infra.placement.split import by_share, moved
 
-CPU_ENGINE, SINGLE, SHARE, FIT = "cpu", "single", "share", "fit"
-"""What decided a placement: no card, one card, layers by share, or llama-server's own --fit at start."""
+CPU_ENGINE, SINGLE, SHARE, LAYERS, FIT = "cpu", "single", "share", "layers", "fit"
+"""What decided a placement: no card, one card, layers by share or as written, or llama-server's own --fit at start."""
 
 
 def place(instance: Instance) -> tuple[Placement | None, Problems]:
-    """Give an instance's layers to devices; None when they do not fit, with what is missing."""
-    cards, mode, shares = instance.profile.cards, instance.model.placement, instance.gpu_percentages
-    if not cards:
+    """Give an instance's layers to devices; None when that cannot be done, with the reason."""
+    found = tuple(cache_type_problems(instance))
+    placement, more = _place(instance)
+    return placement, (*found, *more)
+
+
+def _place(instance: Instance) -> tuple[Placement | None, Problems]:
+    if not instance.profile.cards:
         return _placement(instance, (), CPU_ENGINE), ()
-    if mode is PlacementMode.FIT:
-        # What --fit will find cannot be known here; by capacity is its own first guess.
-        return _placement(instance, _by_capacity(instance), FIT), ()
-    if mode is PlacementMode.SHARE:
-        counts = by_share(_slots(instance), shares) if shares is not None else _by_capacity(instance)
-        return _if_it_fits(instance, _placement(instance, counts, SHARE))
-    return _if_it_fits(instance, _automatic(instance))
+    match instance.serving.placement:
+        case PlacementMode.AUTO | PlacementMode.SOLVER:
+            return _if_it_fits(instance, _automatic(instance))
+        case PlacementMode.MANUAL:
+            return _as_written(instance)
+        case PlacementMode.FIT:
+            # What --fit will find cannot be known here; by capacity is its own first guess.
+            return _placement(instance, _by_capacity(instance), FIT), ()
+        case PlacementMode.OVERRIDER:
+            return None, (problems.engine_not_available(instance),)
+        case _ as never:
+            assert_never(never)
+
+
+def _as_written(instance: Instance) -> tuple[Placement | None, Problems]:
+    """Follow `layers` or `gpu_percentages`; where neither is given, divide by capacity."""
+    if instance.layers is not None:
+        if sum(instance.layers) > _slots(instance):
+            return None, (problems.too_many_layers(instance, _slots(instance)),)
+        engine = LAYERS if any(instance.layers) else CPU_ENGINE
+        return _if_it_fits(instance, _placement(instance, instance.layers, engine))
+    shares = instance.gpu_percentages
+    counts = _by_capacity(instance) if shares is None else by_share(_slots(instance), shares)
+    return _if_it_fits(instance, _placement(instance, counts, SHARE))
 
 
 def check_together(placements: Mapping[InstanceId, Placement]) -> Problems:
@@ -104,47 +136,59 @@ def _if_it_fits(instance: Instance, placement: Placement) -> tuple[Placement | N
 
 
 def _placement(instance: Instance, counts: Sequence[int], engine: str) -> Placement:
-    """Work out what each device takes when each card of the profile gets so many layers."""
-    work = workload(instance.model)
-    devices = [f"CUDA{index}" for index in range(len(counts))]
-    layers = [device for device, count in zip(devices, counts, strict=True) for _ in range(count)]
+    """Work out what each device takes when each card of the profile gets so many layers.
+
+    What no card gets are the first layers, which stay with the CPU (llama-model.cpp, load_tensors).
+    """
+    work = workload(instance)
+    on_cards = tuple(f"CUDA{index}" for index, count in enumerate(counts) for _ in range(count))
+    layer_devices = (CPU,) * (_slots(instance) - len(on_cards)) + on_cards
     return Placement(
         engine=engine,
-        layer_devices=tuple(layers) or (CPU,) * _slots(instance),
+        layer_devices=layer_devices,
         exceptions=(),
-        loads=_loads(instance, tuple(layers)),
+        loads=_loads(instance, layer_devices),
         context_tokens=work.context_tokens,
         parallel=work.parallel,
         micro_batch=work.micro_batch,
-        kv_type=work.kv_type,
+        cache_type_k=work.cache_type_k,
+        cache_type_v=work.cache_type_v,
     )
 
 
-def _loads(instance: Instance, layers: tuple[str, ...]) -> tuple[DeviceLoad, ...]:
-    used = {f"CUDA{index}": card for index, card in enumerate(instance.profile.cards) if f"CUDA{index}" in layers}
-    header, work = instance.model.weights.header, workload(instance.model)
-    layer_devices = layers or (CPU,) * _slots(instance)
+def _loads(instance: Instance, layer_devices: tuple[str, ...]) -> tuple[DeviceLoad, ...]:
+    cards = {f"CUDA{index}": card for index, card in enumerate(instance.profile.cards)}
+    used = {device: card for device, card in cards.items() if device in layer_devices}
+    header, work = instance.model.weights.header, workload(instance)
     weights = weights_by_device(header, layer_devices)
+    extra = _extra(instance, layer_devices[-1])
     counts = Counter(layer_devices[:-1])
     kv: Counter[str] = Counter()
     for device, size_bytes in zip(layer_devices, kv_by_layer(header, work), strict=False):
         kv[device] += size_bytes
 
     def load(device: str, card: Card | None) -> DeviceLoad:
-        role = Role(
-            is_first=device in (layer_devices[0], CPU),
-            holds_layers=counts[device] > 0,
-            holds_head=device == layer_devices[-1],
-            is_pipelined=len(used) > 1 and device != CPU,
-        )
         return DeviceLoad(
             device=device,
             card=card.name if card else None,
             layers=counts[device],
             weights_bytes=weights.get(device, 0),
             kv_bytes=kv[device],
-            compute_bytes=compute_bytes(header, work, role),
+            compute_bytes=compute_bytes(header, work, role_of(device, layer_devices))
+            + lent_weights_bytes(header, device, layer_devices),
             capacity_bytes=card.usable_bytes if card else None,
+            extra_bytes=extra[device],
         )
 
     return (*(load(device, card) for device, card in used.items()), load(CPU, None))
+
+
+def _extra(instance: Instance, head_device: str) -> Counter[str]:
+    """Add up what is loaded beside the model."""
+    model = instance.model
+    found: Counter[str] = Counter()
+    if model.draft is not None:
+        found.update(draft_by_device(model.draft.weights.header, workload(instance), head_device))
+    if model.projector is not None:
+        found[head_device] += projector_bytes(model.projector.header)
+    return found

@@ -1,10 +1,10 @@
-"""What placement can complain of (KI401, KI402)."""
+"""What placement can complain of (KI401 to KI406)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import DeviceLoad
@@ -25,13 +25,14 @@ def address_of(instance: Instance) -> str:
 def does_not_fit(instance: Instance, load: DeviceLoad) -> Diagnostic:
     """Say that a model needs more of a card than it has; `load` is that of the busiest card."""
     have = load.capacity_bytes or 0
+    extra = f", draft model and projector {in_mib(load.extra_bytes)}" if load.extra_bytes else ""
     return Diagnostic(
         code="KI401",
         summary="Model does not fit",
         detail=f"{instance.id.unit} needs {in_mib(load.total_bytes)} on {load.card} and has {in_mib(have)} there: "
         f"{in_mib(load.total_bytes - have)} too much (weights {in_mib(load.weights_bytes)}, keys and values "
-        f"{in_mib(load.kv_bytes)} for {instance.model.parallel} x {instance.model.context_tokens} tokens, compute "
-        f"{in_mib(load.compute_bytes)}).",
+        f"{in_mib(load.kv_bytes)} for {instance.serving.parallel} x {instance.serving.context_tokens} tokens, compute "
+        f"{in_mib(load.compute_bytes)}{extra}).",
         hint="Choose a smaller quantization, fewer context_tokens or less parallel, give the profile more GPUs, "
         "or leave the model out of this profile (null).",
         address=address_of(instance),
@@ -51,4 +52,56 @@ def do_not_fit_together(
         f"{in_mib(need_bytes)}: {in_mib(need_bytes - have_bytes)} too much.\n{table}",
         hint="Set preload: false on a model that may wait until it is asked for, or make one of them smaller.",
         address=f"profiles.{profile}",
+    )
+
+
+def engine_not_available(instance: Instance) -> Diagnostic:
+    """Say that the external overrider cannot be asked."""
+    return Diagnostic(
+        code="KI403",
+        summary="Engine not available",
+        detail=f"{instance.id.unit} is to be placed by the external gguf-tensor-overrider, which this version cannot "
+        "run.",
+        hint="Write `placement: auto`, which places by itself, or `placement: fit`, which leaves it to llama-server.",
+        address=address_of(instance),
+    )
+
+
+def too_many_layers(instance: Instance, slots: int) -> Diagnostic:
+    """Say that `layers` gives away more than there are; `slots` counts the head."""
+    given = sum(instance.layers or ())
+    return Diagnostic(
+        code="KI404",
+        summary="More layers than the model has",
+        detail=f"{instance.id.unit} gives {given} layers to its cards; {instance.model.id} has {slots}, the output "
+        "head counting as one.",
+        hint=f"Make `layers` add up to {slots} or less; what is left stays with the CPU.",
+        address=address_of(instance),
+    )
+
+
+def cache_type_does_not_fit(instance: Instance, key: str, type_: str, length: int) -> Diagnostic:
+    """Say that a type's blocks do not divide the model's heads."""
+    return Diagnostic(
+        code="KI405",
+        summary="Cache type does not fit the model",
+        detail=f"`{key}: {type_}` keeps values in blocks, and the heads of {instance.model.id} are {length} values "
+        "long, which is no whole number of blocks; llama-server would not start.",
+        hint=f"Write `{key}: f16` for this model.",
+        address=address_of(instance),
+    )
+
+
+def cache_types_need_a_build(instance: Instance) -> Diagnostic:
+    """Say that most CUDA builds compute attention over these types on the CPU."""
+    serving = instance.serving
+    return Diagnostic(
+        code="KI406",
+        summary="Cache types that most builds leave to the CPU",
+        detail=f"{instance.id.unit} keeps keys as {serving.cache_type_k} and values as {serving.cache_type_v}. "
+        "llama.cpp's CUDA kernels are built for f32, f16, bf16, q8_0 and q4_0, one type for both; for anything else "
+        "attention runs on the CPU, unless it was built with -DGGML_CUDA_FA_ALL_QUANTS=ON.",
+        hint="Give `cache_type_k` and `cache_type_v` one of those types, the same for both.",
+        severity=Severity.WARNING,
+        address=address_of(instance),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.layout import MMPROJ_FILE, Layout
+from kloros_infra.ir.lock import mmproj_key, weights_key
 from kloros_infra.planner.desired import Desired
 
 # Plans list kinds in this order: what others need comes first.
@@ -25,9 +26,10 @@ def weights_address(key: str) -> str:
 
 
 def store_address(path: str, layout: Layout) -> str:
-    """Name weights by where the store keeps them: <model>/<version>/model.gguf."""
+    """Name weights by where the store keeps them: <model>/<version>/model.gguf, and mmproj.gguf beside it."""
     model, _, rest = path.removeprefix(f"{layout.weights}/").partition("/")
-    return weights_address(f"{model}@{rest.rpartition('/')[0]}")
+    version, _, file = rest.rpartition("/")
+    return weights_address(mmproj_key(model, version) if file == MMPROJ_FILE else weights_key(model, version))
 
 
 def path_address(path: str, layout: Layout) -> str:

@@ -7,16 +7,18 @@ waits for each unit and can undo it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
-from kloros_infra.ir.catalog import BridgeAddresses, Catalog, Instance, Model
+from kloros_infra.ir.catalog import BridgeAddresses, Catalog, Instance
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
-from kloros_infra.ir.plan import PlaceWeights
+from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.split_gguf import stored_names
+from kloros_infra.ir.stored_weights import StoredWeights, model_files
 from kloros_infra.planner.cost import start_timeout_s
 
 SERVICE_TIMEOUT_S = 30.0
@@ -33,14 +35,14 @@ class Run(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DesiredUnit:
-    """A unit, how to tell that it is ready, and what it needs: ports, weights (a store path), bytes to load."""
+    """A unit, how to tell that it is ready, and what it needs: ports, weights (store paths), bytes to load."""
 
     unit: str
     run: Run
     ready_url: str | None = None
     timeout_s: float = SERVICE_TIMEOUT_S
     ports: tuple[int, ...] = ()
-    weights: str | None = None
+    weights: tuple[str, ...] = ()
     load_bytes: int = 0
 
 
@@ -82,7 +84,7 @@ def nothing_desired(layout: Layout, *, with_weights: bool = False) -> Desired:
 def desired_state(catalog: Catalog, tree: ArtifactTree, *, layout: Layout, profile: str) -> Desired:
     """Say what `tree` (generated files and launchers) needs of a machine while `profile` is active."""
     instances = tuple(instance for instance in catalog.instances if layout.unit_path(instance.id.unit) in tree)
-    models = tuple({instance.model.id: instance.model for instance in instances}.values())
+    weights = _weights(instances, layout)
     units = (
         *_bus_units(catalog),
         *(_instance_unit(instance, layout, profile) for instance in instances),
@@ -97,8 +99,8 @@ def desired_state(catalog: Catalog, tree: ArtifactTree, *, layout: Layout, profi
         layout=layout,
         profile=profile,
         units=(*present, *_other_units(tree, layout, frozenset(unit.unit for unit in present))),
-        weights=tuple(_weights_step(model, layout) for model in models if not model.weights.is_derived),
-        derived=tuple(_derived(model, instances) for model in models if model.weights.is_derived),
+        weights=tuple(weights_step(stored) for stored in weights if not stored.weights.is_derived),
+        derived=tuple(_derived(stored, instances, layout) for stored in weights if stored.weights.is_derived),
     )
 
 
@@ -110,18 +112,18 @@ def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
 
 
 def _instance_unit(instance: Instance, layout: Layout, profile: str) -> DesiredUnit:
-    model = instance.model
+    files = model_files(instance.model, layout)
     is_active = instance.profile.name == profile
-    run = Run.NEVER if not is_active else Run.ALWAYS if model.preload else Run.ON_DEMAND
+    run = Run.NEVER if not is_active else Run.ALWAYS if instance.serving.preload else Run.ON_DEMAND
     return DesiredUnit(
         instance.id.unit,
         run,
         # Answers 503 while the weights load and 200 after; needs no API key (llama.cpp, tools/server).
         ready_url=f"http://127.0.0.1:{instance.port}/health",
-        timeout_s=start_timeout_s(model.weights.size_bytes),
+        timeout_s=start_timeout_s(files.size_bytes),
         ports=(instance.port,),
-        weights=layout.weights_path(model.id, model.version_id),
-        load_bytes=model.weights.size_bytes,
+        weights=tuple(stored.path for stored in files.all),
+        load_bytes=files.size_bytes,
     )
 
 
@@ -144,19 +146,36 @@ def _other_units(tree: ArtifactTree, layout: Layout, named: frozenset[str]) -> I
             yield DesiredUnit(unit, Run.ON_DEMAND)
 
 
-def _weights_step(model: Model, layout: Layout) -> PlaceWeights:
-    weights = model.weights
+def _weights(instances: Iterable[Instance], layout: Layout) -> tuple[StoredWeights, ...]:
+    """List what the instances load, each once: a draft model may be a model of its own as well."""
+    loaded = (stored for instance in instances for stored in model_files(instance.model, layout).all)
+    return tuple({stored.path: stored for stored in loaded}.values())
+
+
+def weights_step(stored: StoredWeights) -> PlaceWeights:
+    """Say how pinned weights come into the store."""
+    weights = stored.weights
     return PlaceWeights(
         key=weights.key,
-        sources=tuple(file.source for file in weights.files),
         revision=weights.revision,
-        destination=layout.weights_path(model.id, model.version_id),
-        size_bytes=weights.size_bytes,
+        files=tuple(_files(stored)),
         # Only derived weights have none.
         sha256=weights.sha256 or "",
     )
 
 
-def _derived(model: Model, instances: tuple[Instance, ...]) -> DerivedWeights:
-    units = tuple(instance.id.unit for instance in instances if instance.model.id == model.id)
-    return DerivedWeights(model.weights.key, units)
+def _files(stored: StoredWeights) -> Iterator[StoredFile]:
+    """Give the files in the store: the parts of a split GGUF one by one, any other parts joined."""
+    weights = stored.weights
+    paths = stored_names(stored.path)
+    if len(paths) == 1:
+        sources = tuple(file.source for file in weights.files)
+        yield StoredFile(stored.path, sources, weights.size_bytes, weights.sha256 or "")
+        return
+    for path, file in zip(paths, weights.files, strict=True):
+        yield StoredFile(path, (file.source,), file.size_bytes, file.sha256)
+
+
+def _derived(stored: StoredWeights, instances: Iterable[Instance], layout: Layout) -> DerivedWeights:
+    needing = (one for one in instances if stored in model_files(one.model, layout).all)
+    return DerivedWeights(stored.weights.key, tuple(instance.id.unit for instance in needing))

@@ -161,7 +161,7 @@ def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
         yield "its environment differs"
     if _relative(program(after), desired) in both.files:
         yield "its program differs"
-    if unit.weights in both.replaced_weights:
+    if not both.replaced_weights.isdisjoint(unit.weights):
         yield "its weights differ"
     if _moves_router(unit.unit, both):
         yield "its addresses differ"

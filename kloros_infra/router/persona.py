@@ -8,17 +8,34 @@ from typing import Any
 from kloros_infra.ir.routing import RoutedPersona
 
 SYSTEM_ROLES = ("system", "developer")
+FORMS = ("response_format", "json_schema", "grammar")
+"""Ways to ask llama-server for a form of answer; it takes one of them at a time."""
 
 
 def merge_persona(body: Mapping[str, Any], persona: RoutedPersona) -> dict[str, Any]:
-    """Put the persona's system prompt first and fill in sampling that the request leaves open."""
+    """Put the persona's system prompt first, and fill in what the request leaves open: sampling, form, tools."""
     left_open = {key: value for key, value in persona.sampling.items() if body.get(key) is None}
     if body.get("max_completion_tokens") is not None:
         # OpenAI's newer spelling of the same limit.
         left_open.pop("max_tokens", None)
-    merged = {**body, **left_open, "messages": _with_system(body.get("messages", ()), persona.system_prompt)}
+    merged = {
+        **body,
+        **left_open,
+        **_form(body, persona),
+        "messages": _with_system(body.get("messages", ()), persona.system_prompt),
+    }
     stop = [*persona.stop, *_as_list(body.get("stop"))]
     return {**merged, "stop": list(dict.fromkeys(stop))} if stop else merged
+
+
+def _form(body: Mapping[str, Any], persona: RoutedPersona) -> dict[str, Any]:
+    """Give the persona's form of answer and its tools; a request that has a form or tools knows what it wants."""
+    form: dict[str, Any] = {}
+    if persona.response_format is not None and not any(body.get(key) for key in FORMS):
+        form["response_format"] = persona.response_format
+    if persona.tools and not body.get("tools"):
+        form["tools"] = list(persona.tools)
+    return form
 
 
 def _with_system(messages: Sequence[Any], prompt: str) -> list[Any]:

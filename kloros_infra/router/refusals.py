@@ -50,8 +50,8 @@ def nothing_asked(known: Iterable[str]) -> Diagnostic:
     )
 
 
-def wrong_kind(models: Sequence[RoutedModel], wanted: ModelKind) -> Diagnostic:
-    """Refuse a chat of an embedding model, and the other way round."""
+def wrong_kind(models: Sequence[RoutedModel], wanted: ModelKind | None) -> Diagnostic:
+    """Refuse a chat of an embedding model, pictures for a model that does not see, and so on."""
     return Diagnostic(
         code="KI805",
         summary="Wrong kind of model",
@@ -71,15 +71,25 @@ def not_in_profile(models: Sequence[RoutedModel], profile: str) -> Diagnostic:
     )
 
 
-def context_too_small(models: Sequence[RoutedModel], wanted: int | None) -> Diagnostic:
+def purpose_not_here(purpose: str, profile: str) -> Diagnostic:
+    """Refuse a purpose whose candidates are all on other hosts."""
+    return Diagnostic(
+        code="KI806",
+        summary="Not in this profile",
+        detail=f"No model on this machine serves the purpose '{purpose}' under the active profile '{profile}'.",
+        hint=f"Ask for another purpose, or give one of its candidates an instance in '{profile}'.",
+    )
+
+
+def context_too_small(models: Sequence[RoutedModel], wanted: int | None, profile: str) -> Diagnostic:
     """Refuse models whose context is smaller than the request needs; name the largest there is."""
-    best = max(models, key=lambda model: model.context_tokens)
-    largest = f"{best.context_tokens} ('{best.id}')"
+    best = max(models, key=lambda model: model.context_under(profile))
+    tokens = best.context_under(profile)
     return Diagnostic(
         code="KI807",
         summary="Context too small",
-        detail=f"The request needs {wanted} tokens of context; the best available is {largest}.",
-        hint=f"Ask for min_context_tokens of {best.context_tokens} or less.",
+        detail=f"The request needs {wanted} tokens of context; the best available is {tokens} ('{best.id}').",
+        hint=f"Ask for min_context_tokens of {tokens} or less.",
     )
 
 

@@ -6,7 +6,7 @@ choice without an obstacle serves. Nothing here is random and nothing is remembe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, assert_never
@@ -20,10 +20,10 @@ from kloros_infra.router import refusals
 class Query(NamedTuple):
     """What a request says about the model it wants; a named model or persona outranks the purpose.
 
-    A tuple, because one is made and looked up for every request.
+    No kind stands for any. A tuple, because one is made and looked up for every request.
     """
 
-    kind: ModelKind = ModelKind.CHAT
+    kind: ModelKind | None = ModelKind.CHAT
     purpose: str | None = None
     model: str | None = None
     persona: str | None = None
@@ -82,7 +82,7 @@ OBSTACLE_WORDS = {
 
 def select(table: RoutingTable, query: Query, *, profile: str, ready: Set[str]) -> Decision:
     """Choose among the ready instances (by instance name) of the active profile."""
-    choices = _choices(table, query)
+    choices = _choices(table, query, profile)
     if isinstance(choices, Diagnostic):
         return Refused(choices, is_temporary=False)
     passed_over: list[tuple[RoutedModel, Obstacle]] = []
@@ -99,7 +99,7 @@ def is_same_name(asked: str, known: str) -> bool:
     return asked.removesuffix(":latest") == known.removesuffix(":latest")
 
 
-def _choices(table: RoutingTable, query: Query) -> Choices | Diagnostic:
+def _choices(table: RoutingTable, query: Query, profile: str) -> Choices | Diagnostic:
     if query.persona is not None:
         return _persona_choices(table, query.persona, query.model)
     if query.model is not None:
@@ -107,7 +107,9 @@ def _choices(table: RoutingTable, query: Query) -> Choices | Diagnostic:
     purpose = query.purpose or next((purpose.name for purpose in table.purposes if purpose.is_default), None)
     if purpose is None:
         return refusals.nothing_asked(model.id for model in table.models)
-    models = _purpose_models(table, purpose)
+    models = _purpose_models(table, purpose, profile)
+    if not models and any(declared.name == purpose for declared in table.purposes):
+        return refusals.purpose_not_here(purpose, profile)
     if not models:
         tags = (tag for model in table.models for tag in model.purpose_tags)
         return refusals.unknown_purpose(purpose, [*(declared.name for declared in table.purposes), *tags])
@@ -116,9 +118,9 @@ def _choices(table: RoutingTable, query: Query) -> Choices | Diagnostic:
 
 
 def _persona_choices(table: RoutingTable, asked: str, model_name: str | None) -> Choices | Diagnostic:
-    persona = next((persona for persona in table.personas if is_same_name(asked, persona.id)), None)
+    persona = _find_persona(table.personas, asked)
     if persona is None:
-        return refusals.unknown_persona(asked, (known.id for known in table.personas))
+        return refusals.unknown_persona(asked, _persona_names(table))
     # A request may try a persona on another model than its own.
     choices = _model_choices(table, model_name if model_name is not None else persona.model_id)
     if isinstance(choices, Diagnostic):
@@ -130,10 +132,21 @@ def _model_choices(table: RoutingTable, asked: str) -> Choices | Diagnostic:
     model = _find_model(table.models, asked)
     if model is not None:
         return Choices((model,), None, f"the name '{asked}'")
-    if any(is_same_name(asked, persona.id) for persona in table.personas):
+    if _find_persona(table.personas, asked) is not None:
         return _persona_choices(table, asked, None)
     names = (name for known in table.models for name in (known.id, known.name, *known.aliases))
-    return refusals.unknown_model(asked, [*names, *(persona.id for persona in table.personas)])
+    return refusals.unknown_model(asked, [*names, *_persona_names(table)])
+
+
+def _find_persona(personas: Sequence[RoutedPersona], asked: str) -> RoutedPersona | None:
+    """Find a persona by id, then by alias."""
+    by_id = (persona for persona in personas if is_same_name(asked, persona.id))
+    by_alias = (persona for persona in personas if any(is_same_name(asked, alias) for alias in persona.aliases))
+    return next(by_id, None) or next(by_alias, None)
+
+
+def _persona_names(table: RoutingTable) -> Iterator[str]:
+    return (name for persona in table.personas for name in (persona.id, *persona.aliases))
 
 
 def _find_model(models: Sequence[RoutedModel], asked: str) -> RoutedModel | None:
@@ -144,7 +157,7 @@ def _find_model(models: Sequence[RoutedModel], asked: str) -> RoutedModel | None
     return next(by_id, None) or next(by_name, None) or next(by_alias, None)
 
 
-def _purpose_models(table: RoutingTable, purpose: str) -> tuple[RoutedModel, ...]:
+def _purpose_models(table: RoutingTable, purpose: str, profile: str) -> tuple[RoutedModel, ...]:
     """List a purpose's models best first: candidates, then those of each `otherwise`; else by tag."""
     by_id = {model.id: model for model in table.models}
     declared = {known.name: known for known in table.purposes}
@@ -155,7 +168,7 @@ def _purpose_models(table: RoutingTable, purpose: str) -> tuple[RoutedModel, ...
         visited.add(name)
         known = declared.get(name)
         if known is None:
-            models = _tagged(table.models, name)
+            models = _tagged(table.models, name, profile)
         else:
             models = [by_id[candidate] for candidate in known.candidates if candidate in by_id]
         for model in models:
@@ -164,28 +177,33 @@ def _purpose_models(table: RoutingTable, purpose: str) -> tuple[RoutedModel, ...
     return tuple(found.values())
 
 
-def _tagged(models: Iterable[RoutedModel], tag: str) -> list[RoutedModel]:
+def _tagged(models: Iterable[RoutedModel], tag: str, profile: str) -> list[RoutedModel]:
     """Order models that have a tag by the design document's score, then as in models.yaml."""
     tagged = (model for model in models if tag in model.purpose_tags)
-    return sorted(tagged, key=lambda model: -_score(model, tag))
+    return sorted(tagged, key=lambda model: -_score(model, tag, profile))
 
 
-def _score(model: RoutedModel, tag: str) -> float:
+def _score(model: RoutedModel, tag: str, profile: str) -> float:
     specialist = 10 if model.purpose_tags[0] == tag else 5
-    return specialist + model.context_tokens / 10_000 - 2 * model.cost_tier.rank
+    return specialist + model.context_under(profile) / 10_000 - 2 * model.cost_tier.rank
 
 
 def _upstream(model: RoutedModel, query: Query, profile: str, ready: Set[str]) -> Upstream | Obstacle:
-    if model.kind is not query.kind:
+    if not _can(model, query.kind):
         return Obstacle.KIND
     upstream = model.upstream(profile)
     if upstream is None:
         return Obstacle.PROFILE
-    if query.min_context_tokens is not None and model.context_tokens < query.min_context_tokens:
+    if query.min_context_tokens is not None and upstream.context_tokens < query.min_context_tokens:
         return Obstacle.CONTEXT
     if query.cost_tier is not None and model.cost_tier.rank > query.cost_tier.rank:
         return Obstacle.COST
     return upstream if upstream.instance in ready else Obstacle.READINESS
+
+
+def _can(model: RoutedModel, kind: ModelKind | None) -> bool:
+    """Say whether a model does what is asked for; one that sees chats as well."""
+    return model.kind.can_chat if kind is ModelKind.CHAT else kind in (None, model.kind)
 
 
 def _refused(passed_over: Sequence[tuple[RoutedModel, Obstacle]], query: Query, profile: str) -> Refused:
@@ -198,7 +216,7 @@ def _refused(passed_over: Sequence[tuple[RoutedModel, Obstacle]], query: Query, 
         case Obstacle.PROFILE:
             problem = refusals.not_in_profile(models, profile)
         case Obstacle.CONTEXT:
-            problem = refusals.context_too_small(models, query.min_context_tokens)
+            problem = refusals.context_too_small(models, query.min_context_tokens, profile)
         case Obstacle.COST:
             problem = refusals.too_costly(models, query.cost_tier)
         case Obstacle.READINESS:
