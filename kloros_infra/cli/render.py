@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import click
 
+from kloros_infra.cli.excerpt import excerpt, line_at
 from kloros_infra.diagnostics import Diagnostic, Severity
 
 COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
+MANY = 10
+"""More problems than fit on a screen: a table says how many there are of each code."""
 
 
 def diagnostic_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[str, ...]:
@@ -24,12 +29,13 @@ def diagnostic_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[s
 def excerpt_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[str, ...]:
     """Show the line a problem is on and a caret under its column, where the text is at hand."""
     span = problem.span
-    lines = sources.get(span.file, "").splitlines() if span else []
-    if span is None or not 1 <= span.line <= len(lines):
+    line = line_at(sources[span.file], span.line) if span and span.file in sources else None
+    if span is None or line is None:
         return ()
+    shown = excerpt(line, span.column)
     gutter = f"{span.line:>5} | "
-    caret = " " * (len(gutter) - 2) + "| " + " " * (span.column - 1) + click.style("^", fg="green", bold=True)
-    return (gutter + lines[span.line - 1], caret)
+    caret = " " * (len(gutter) - 2) + "| " + " " * shown.caret + click.style("^", fg="green", bold=True)
+    return (gutter + shown.text, caret)
 
 
 def show_problems(problems: Iterable[Diagnostic], sources: Mapping[str, str]) -> None:
@@ -38,8 +44,24 @@ def show_problems(problems: Iterable[Diagnostic], sources: Mapping[str, str]) ->
     for problem in shown:
         click.echo("\n".join(diagnostic_lines(problem, sources)), err=True)
         click.echo(err=True)
-    errors = sum(problem.is_error for problem in shown)
-    warnings = len(shown) - errors
+    for line in count_lines(shown):
+        click.echo(line, err=True)
+
+
+def count_lines(problems: Sequence[Diagnostic]) -> tuple[str, ...]:
+    """Say how many problems there are; where they are many, also of which code, the most frequent first."""
+    errors = sum(problem.is_error for problem in problems)
+    warnings = len(problems) - errors
     counts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
-    if counts:
-        click.echo(" and ".join(counts), err=True)
+    if not counts:
+        return ()
+    of_code = Counter((problem.code, problem.summary) for problem in problems)
+    rows = sorted(of_code.items(), key=lambda row: (-row[1], row[0]))
+    table = [f"{count:>5}  {code} {summary}" for (code, summary), count in rows] if len(problems) > MANY else []
+    return (" and ".join(counts), *table)
+
+
+def texts_at(problems: Iterable[Diagnostic]) -> dict[str, str]:
+    """Read the files that problems point into, for excerpts; those that are gone have none."""
+    files = {problem.span.file for problem in problems if problem.span}
+    return {name: Path(name).read_text(errors="replace") for name in sorted(files) if Path(name).is_file()}

@@ -1,0 +1,1 @@
+"""What `validate` found, in the forms that programs read: each a function from a report to text."""
