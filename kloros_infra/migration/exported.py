@@ -1,0 +1,142 @@
+"""A compiled catalog under one profile → what an export needs of it, whichever program it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kloros_infra.compiler.emit_command import server_words
+from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.ir.catalog import Instance, ModelKind, Persona
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+from kloros_infra.ir.layout import Layout
+from kloros_infra.migration.settings import Setting, settings_of_variables, settings_of_words
+from kloros_infra.placement.place import check_together
+
+Value = TypeVar("Value")
+
+IDLE_TIMEOUT_S = 300
+DRAIN_S = 30
+"""What is standard; the declarations in `ir.config_models` say the same in words."""
+
+LLAMA_SERVER = "llama-server"
+# What each program gives its llama-servers itself, or what only our router asks for.
+_OURS_ALONE = frozenset({"alias", "host", "metrics", "port", "ui"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedInstance:
+    """A model under the profile, and how its llama-server is started; `environment` has what is no option of it."""
+
+    model_id: str
+    display_name: str
+    kind: ModelKind
+    names: tuple[str, ...]
+    tags: tuple[str, ...]
+    context_tokens: int
+    settings: tuple[Setting, ...]
+    environment: Mapping[str, str]
+    preload: bool
+    pin: bool
+    idle_timeout_s: int
+    drain_s: int
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """All that runs under a profile, and what is asked for beside models."""
+
+    profile: str
+    program: str
+    instances: tuple[ExportedInstance, ...]
+    fits_together: bool
+    personas: tuple[Persona, ...]
+    purposes: Mapping[str, tuple[str, ...]]
+    bridge_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file for another program, and what it cannot say."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def exported(
+    compiled: Compiled, config: Config, variables: Mapping[str, Mapping[str, str]], *, profile: str, layout: Layout
+) -> Exported:
+    """Collect what runs under a profile; `variables` has each instance's env file, by the instance's name."""
+    catalog = compiled.catalog
+    specs = {spec.id: spec for spec in config.models}
+    running = [instance for instance in catalog.instances if instance.profile.name == profile]
+    placements = {instance.id: compiled.placements[instance.id] for instance in running}
+    ids = {instance.model.id for instance in running}
+    is_path = catalog.llama_server.startswith("/")
+    return Exported(
+        profile=profile,
+        program=catalog.llama_server if is_path else layout.absolute(layout.program_path(LLAMA_SERVER)),
+        instances=tuple(
+            _instance(
+                instance,
+                (specs[instance.model.id], config.defaults),
+                variables[str(instance.id)],
+                server_words(instance, placements[instance.id]),
+            )
+            for instance in running
+        ),
+        fits_together=not check_together(placements),
+        personas=tuple(persona for persona in catalog.personas if persona.model_id in ids),
+        purposes={
+            purpose.name: tuple(candidate for candidate in purpose.candidates if candidate in ids)
+            for purpose in catalog.purposes
+        },
+        bridge_url=f"http://{_host(catalog.bridge.host)}:{catalog.bridge.ports[0]}/v1",
+    )
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _instance(
+    instance: Instance, specs: tuple[ModelSpec, DefaultsSpec], variables: Mapping[str, str], words: Sequence[str]
+) -> ExportedInstance:
+    model, (spec, defaults) = instance.model, specs
+    written = spec.profiles.get(instance.profile.name) or InstanceSpec(port=instance.port)
+    places: tuple[ServingSpec, ...] = (written, spec, defaults)
+    found = tuple(settings_of_variables([f"{name}={value}" for name, value in sorted(variables.items())]))
+    others = {one for one in found if isinstance(one, str)}
+    further, _ = settings_of_words(words)
+    # Words outrank variables.
+    outranked = {word.name for word in further}
+    options = [one for one in found if isinstance(one, Setting) and one.name not in outranked]
+    settings = (one for one in (*options, *further) if one.name not in _OURS_ALONE)
+    return ExportedInstance(
+        model_id=model.id,
+        display_name=model.display_name,
+        kind=model.kind,
+        names=tuple(name for name in dict.fromkeys((model.name, *model.aliases)) if name != model.id),
+        tags=model.purpose_tags,
+        context_tokens=instance.serving.context_tokens,
+        settings=tuple(settings),
+        environment={name: value for name, value in sorted(variables.items()) if name in others},
+        preload=instance.serving.preload,
+        pin=_nearest(False, *(place.pin for place in places)),
+        idle_timeout_s=round(_nearest(float(IDLE_TIMEOUT_S), *(place.idle_timeout for place in places))),
+        drain_s=round(_nearest(float(DRAIN_S), *(place.drain for place in places))),
+        group=spec.group,
+    )
+
+
+def _nearest(standard: Value, *settings: Value | None) -> Value:
+    return next((setting for setting in settings if setting is not None), standard)
+
+
+def unsaid_purposes(exported: Exported) -> tuple[str, ...]:
+    """Say that purposes are lost."""
+    names = ", ".join(exported.purposes)
+    return (f"purposes ({names}): clients name a model there",) if names else ()
