@@ -5,7 +5,7 @@ NVML would open the devices and keep them busy; these files do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kloros_infra.ir.catalog import Card
@@ -40,17 +40,21 @@ def _is_at(sysfs: Path, address: str) -> bool:
     return vendor == NVIDIA_VENDOR and (device / "driver").resolve().name != PASSED_THROUGH
 
 
-def _driver_uuids(procfs: Path) -> frozenset[str]:
-    """Read each card's `information` file; a card that the driver was told to exclude does not count."""
-    found = set()
+def driver_facts(procfs: Path = PROCFS) -> Mapping[str, Mapping[str, str]]:
+    """Read what NVIDIA's driver says of each of its cards, by PCI address: the lines of its `information` files."""
+    found = {}
     for file in sorted(procfs.glob("driver/nvidia/gpus/*/information")):
         try:
-            facts = dict(_fact(line) for line in file.read_text(errors="replace").splitlines())
+            found[file.parent.name] = dict(_fact(line) for line in file.read_text(errors="replace").splitlines())
         except OSError:
             continue  # unplugged between listing and reading
-        if facts.get("GPU Excluded") != "Yes" and facts.get("GPU UUID"):
-            found.add(facts["GPU UUID"])
-    return frozenset(found)
+    return found
+
+
+def _driver_uuids(procfs: Path) -> frozenset[str]:
+    """Name the cards that the driver knows; one that it was told to exclude does not count."""
+    cards = driver_facts(procfs).values()
+    return frozenset(facts["GPU UUID"] for facts in cards if facts.get("GPU Excluded") != "Yes" and "GPU UUID" in facts)
 
 
 def _fact(line: str) -> tuple[str, str]:

@@ -36,15 +36,17 @@ def show_lines(compiled: Compiled, asked: str) -> Iterator[str]:
     yield f"{model.display_name} ({model.id})"
     facts = {
         "name": model.name,
+        "kind": model.kind.value,
         "aliases": ", ".join(model.aliases) or "-",
         "purposes": ", ".join(model.purpose_tags),
         "languages": ", ".join(model.languages) or "-",
-        "context": f"{model.context_tokens} tokens, {model.parallel} at a time (trained: {header.context_length})",
+        "context": f"{model.context_tokens} tokens (trained: {header.context_length})",
         "cost": model.cost_tier.value,
         "version": model.version_id,
         "weights": f"{size_text(model.weights.size_bytes)} from {', '.join(model.weights.source)}",
         "pinned": f"{model.weights.revision or '-'}, sha256 {model.weights.sha256 or 'unknown (derived header)'}",
         "architecture": f"{header.architecture}, {header.layer_count} layers",
+        **dict(_companions(model)),
     }
     for key, value in facts.items():
         yield f"  {key:<13} {value}"
@@ -53,9 +55,19 @@ def show_lines(compiled: Compiled, asked: str) -> Iterator[str]:
             yield from instance_lines(instance, compiled.placements[instance.id])
 
 
+def _companions(model: Model) -> Iterator[tuple[str, str]]:
+    """Say what is loaded beside the model."""
+    if model.projector is not None:
+        yield "projector", f"{size_text(model.projector.size_bytes)} from {', '.join(model.projector.source)}"
+    if model.draft is not None:
+        yield "draft", f"{model.draft.model_id}, {size_text(model.draft.weights.size_bytes)}"
+
+
 def instance_lines(instance: Instance, placement: Placement) -> Iterator[str]:
     """Describe where a profile places a model."""
-    yield f"  {instance.profile.name}: port {instance.port}, placed by {placement.engine}"
+    serving = instance.serving
+    slots = f"{serving.parallel} at a time with {serving.context_tokens} tokens each"
+    yield f"  {instance.profile.name}: port {instance.port}, placed by {placement.engine}, {slots}"
     for load in placement.loads:
         room = f" of {size_text(load.capacity_bytes)}" if load.capacity_bytes is not None else ""
         name = f"{load.device} ({load.card})" if load.card else load.device

@@ -8,18 +8,23 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from pathlib import Path
 
 import click
 
 from kloros_infra import __version__
-from kloros_infra.cli.render import show_problems
+from kloros_infra.cli.render import show_problems, texts_at
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError
 
 COMMANDS = {
+    "init": "Write a commented models.yaml for this machine.",
     "validate": "Check models.yaml and its lock; say everything that is wrong.",
+    "show": "Show what models.yaml says, and where each value comes from.",
+    "explain": "Explain the settings of models.yaml.",
+    "schema": "Print the JSON Schema of models.yaml, for editors.",
     "lock": "Pin each model's weights and header facts into models.lock.yaml.",
+    "import": "Take models over from Ollama, llama-swap or llama-server's presets.",
+    "export": "Write what runs here for llama-swap, llama-server's presets or LiteLLM.",
     "compile": "Write the generated units, env files and routing table.",
     "plan": "Show what apply would change.",
     "apply": "Make the machine match models.yaml.",
@@ -67,7 +72,7 @@ def run(command: click.Command, prog_name: str) -> None:
     try:
         command.main(prog_name=prog_name)
     except KlorosError as error:
-        show_problems(error.problems, sources_of(error))
+        show_problems(error.problems, texts_at(error.problems))
         sys.exit(error.exit_code)
     except OSError as error:
         show_problems([refused_by_system(error)], {})
@@ -99,12 +104,6 @@ def refused_by_system(error: OSError) -> Diagnostic:
         detail=f"{what}.",
         hint="Check the path and its permissions; changing a machine's own root needs sudo.",
     )
-
-
-def sources_of(error: KlorosError) -> dict[str, str]:
-    """Read the files that an error points into, for the excerpts."""
-    files = {problem.span.file for problem in error.problems if problem.span}
-    return {name: Path(name).read_text(errors="replace") for name in sorted(files) if Path(name).is_file()}
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kloros_infra.adapters.packages import PackageFiles
     from kloros_infra.cli.project import Project
     from kloros_infra.compiler.pipeline import Compiled
+    from kloros_infra.compiler.stations import Sources
     from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.machine import Machine
     from kloros_infra.executor.ports import Display, ServiceManager, WeightsStore
@@ -66,16 +67,23 @@ def target(root: Path, manager: str) -> Target:
 def compile_project(project: Project, layout: Layout | None = None) -> Compiled:
     """Compile a project; raise ProblemsError with every problem found."""
     from kloros_infra.adapters.templates import read_templates
-    from kloros_infra.compiler.pipeline import Sources, compile_project
+    from kloros_infra.compiler.pipeline import compile_project
 
-    sources = Sources(
+    return compile_project(compiler_sources(project), read_templates(), layout=layout or Layout())
+
+
+def compiler_sources(project: Project) -> Sources:
+    """Give a project's texts as the compiler takes them."""
+    from kloros_infra.compiler.stations import Sources
+
+    return Sources(
         text=project.text,
         file=str(project.file),
         lock_text=project.lock_text,
         lock_file=str(project.lock_file),
         headers=project.headers,
+        parts=project.parts,
     )
-    return compile_project(sources, read_templates(), layout=layout or Layout())
 
 
 def launchers_of(catalog: Catalog, where: Target) -> tuple[ArtifactTree, Problems]:

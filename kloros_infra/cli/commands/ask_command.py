@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from kloros_infra.cli.options import file_option
-from kloros_infra.ir.config import parse_duration
+from kloros_infra.ir.written import parse_duration
 
 
 class DurationType(click.ParamType[float]):

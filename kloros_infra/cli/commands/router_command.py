@@ -16,7 +16,14 @@ import click
     show_default=True,
     help="The routing table that compile wrote; followed when it is replaced.",
 )
-def command(routing: Path) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is written to the log: this and anything graver.",
+)
+def command(routing: Path, log_level: str) -> None:
     """Run the router until SIGTERM or SIGINT: ChemBus `llm.request`, OpenAI and Ollama over HTTP.
 
     The first signal finishes what is in flight, for 30 s at the most; a second one ends at once.
@@ -27,7 +34,7 @@ def command(routing: Path) -> None:
     from kloros_infra.cli.wiring import router_outside
     from kloros_infra.daemon.run import Stop, run_router
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(message)s")
 
     async def serve() -> None:
         stop = Stop()
