@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import httpx
@@ -14,8 +14,8 @@ from kloros_infra.daemon.http_framing import HttpLimits
 from kloros_infra.daemon.http_server import HttpServer, serve
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.routing import RoutedPersona, RoutedPurpose
-from tests.factories import a_routed_model, a_routing_table, an_upstream
+from kloros_infra.ir.routing import RoutedPurpose
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import Play, ScriptedUpstream
 
@@ -28,7 +28,7 @@ CHAT, STREAM = (
     {"messages": [{"role": "user", "content": "hi"}]},
     {"messages": [{"role": "user", "content": "hi"}], "stream": True},
 )
-PERSONA = RoutedPersona(
+PERSONA = a_routed_persona(
     id="doctor", model_id="small", system_prompt="Be brief.", sampling={"temperature": 0.1}, stop=()
 )
 
@@ -48,9 +48,13 @@ class House:
 
 @asynccontextmanager
 async def a_house(
-    port: int, *others: int, limits: HttpLimits | None = None, patience: UpstreamLimits = QUICK
+    port: int,
+    *others: int,
+    limits: HttpLimits | None = None,
+    patience: UpstreamLimits = QUICK,
+    more: Mapping[str, ModelKind] | None = None,
 ) -> AsyncIterator[House]:
-    """Open a bridge before upstreams on these ports: `small` on the first, then `spare`, …"""
+    """Open a bridge before upstreams on these ports: `small` on the first, then `spare`, …; `more` on the first."""
     names = ("small", "spare", "third")
     chats = [
         a_routed_model(name, an_upstream(f"{name}-cpu_only", port=each), aliases=(f"{name}:1b",))
@@ -59,7 +63,11 @@ async def a_house(
     vectors = a_routed_model("vectors", an_upstream("vectors-cpu_only", port=port), kind=ModelKind.EMBEDDING)
     purpose = RoutedPurpose(name="fast", candidates=names[: len(chats)], otherwise=None, is_default=True)
     embed = RoutedPurpose(name="embed", candidates=("vectors",), otherwise=None, is_default=False)
-    table = a_routing_table(*chats, vectors, purposes=(purpose, embed), personas=(PERSONA,))
+    further = (
+        a_routed_model(name, an_upstream(f"{name}-cpu_only", port=port), kind=kind)
+        for name, kind in (more or {}).items()
+    )
+    table = a_routing_table(*chats, vectors, *further, purposes=(purpose, embed), personas=(PERSONA,))
     directory = RoutingDirectory(table, profile="cpu_only", clock=SystemClock())
     for model in table.models:
         directory.polled(model.upstreams[0], is_healthy=True)
@@ -74,12 +82,15 @@ async def a_house(
 
 
 def scripted(
-    test: Callable[[House, ScriptedUpstream], Awaitable[None]], *plays: Play, limits: HttpLimits | None = None
+    test: Callable[[House, ScriptedUpstream], Awaitable[None]],
+    *plays: Play,
+    limits: HttpLimits | None = None,
+    more: Mapping[str, ModelKind] | None = None,
 ) -> None:
     """Run a test between a bridge and an upstream that plays."""
 
     async def within() -> None:
-        async with ScriptedUpstream(*plays) as upstream, a_house(upstream.port, limits=limits) as house:
+        async with ScriptedUpstream(*plays) as upstream, a_house(upstream.port, limits=limits, more=more) as house:
             await test(house, upstream)
 
     asyncio.run(within())

@@ -11,7 +11,8 @@ from kloros_infra.adapters.generated_folder import update_folder
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.compiler.emit import emit
 from kloros_infra.compiler.parse import parse
-from kloros_infra.compiler.pipeline import checked, place_all
+from kloros_infra.compiler.pipeline import checked
+from kloros_infra.compiler.placing import place_all
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import Catalog

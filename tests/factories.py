@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from kloros_infra.compiler.locked import lockables
 from kloros_infra.ir.catalog import (
+    ArgumentValue,
     BridgeAddresses,
     BusAddresses,
     Card,
     Catalog,
     CostTier,
+    Draft,
     Instance,
+    KvType,
     Model,
     ModelKind,
     Persona,
     PlacementMode,
     Profile,
     Purpose,
+    Sandbox,
+    Serving,
 )
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, Tensor
 from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weights_key
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.routing import (
@@ -98,6 +105,13 @@ def a_7b_header() -> GgufHeader:
     return a_gguf_header(
         layers=28, embedding=3584, feed_forward=18944, heads=28, kv_heads=4, context=32768, vocabulary=152064
     )
+
+
+def a_projector_header() -> GgufHeader:
+    """Build the header of a vision model's second file: a tensor table, and zeros."""
+    feed_forward = a_tensor("v.blk.0.ffn_up.weight", 1152, 4304)
+    positions = a_tensor("v.position_embd.weight", 1152, 4096, type="F32")
+    return GgufHeader(PROJECTOR_ARCHITECTURE, 0, 0, 0, 0, (), 0, 0, 0, 0, tensors=(feed_forward, positions))
 
 
 def some_weights(
@@ -195,9 +209,9 @@ def a_model(
     cost_tier: CostTier = CostTier.LOW,
     version_id: str = "1",
     weights: LockedWeights | None = None,
-    parallel: int = 1,
-    preload: bool = True,
-    placement: PlacementMode = PlacementMode.AUTO,
+    projector: LockedWeights | None = None,
+    chat_template: str | None = None,
+    draft: Draft | None = None,
 ) -> Model:
     """Build a model; its weights are named after it."""
     return Model(
@@ -212,9 +226,51 @@ def a_model(
         cost_tier=cost_tier,
         version_id=version_id,
         weights=weights or some_weights(weights_key(id, version_id)),
+        projector=projector,
+        chat_template=chat_template,
+        draft=draft,
+    )
+
+
+def a_draft(
+    model_id: str = "tiny",
+    *,
+    version_id: str = "1",
+    weights: LockedWeights | None = None,
+    max_tokens: int = 3,
+    min_tokens: int = 0,
+    min_probability: float = 0.0,
+) -> Draft:
+    """Build the small model of another one."""
+    return Draft(
+        model_id=model_id,
+        version_id=version_id,
+        weights=weights or some_weights(weights_key(model_id, version_id)),
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        min_probability=min_probability,
+    )
+
+
+def a_serving(
+    *,
+    context_tokens: int = 2048,
+    parallel: int = 1,
+    cache_type_k: KvType = KvType.F16,
+    cache_type_v: KvType = KvType.F16,
+    placement: PlacementMode = PlacementMode.AUTO,
+    preload: bool = True,
+    arguments: Mapping[str, ArgumentValue] | None = None,
+) -> Serving:
+    """Build the settings that an instance is served with."""
+    return Serving(
+        context_tokens=context_tokens,
         parallel=parallel,
-        preload=preload,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
         placement=placement,
+        preload=preload,
+        arguments=tuple(sorted((arguments or {}).items())),
     )
 
 
@@ -223,9 +279,11 @@ def an_instance(
     profile: Profile | None = None,
     *,
     port: int = 8601,
+    serving: Serving | None = None,
     gpu_percentages: tuple[float, ...] | None = None,
+    layers: tuple[int, ...] | None = None,
 ) -> Instance:
-    """Build an instance of a model under a profile."""
+    """Build an instance of a model under a profile; it gets the model's context unless said otherwise."""
     model = model or a_model()
     profile = profile or a_profile()
     return Instance(
@@ -233,7 +291,9 @@ def an_instance(
         model=model,
         profile=profile,
         port=port,
+        serving=serving or a_serving(context_tokens=model.context_tokens),
         gpu_percentages=gpu_percentages,
+        layers=layers,
     )
 
 
@@ -241,12 +301,26 @@ def a_persona(
     id: str = "pirate",
     *,
     model_id: str = "small",
+    aliases: tuple[str, ...] = (),
+    display_name: str = "Pirate",
     system_prompt: str = "You are a friendly pirate.",
     sampling: tuple[tuple[str, float | int], ...] = (("temperature", 0.7),),
     stop: tuple[str, ...] = (),
+    response_format: str | None = None,
+    tools: str | None = None,
 ) -> Persona:
     """Build a persona."""
-    return Persona(id=id, model_id=model_id, system_prompt=system_prompt, sampling=sampling, stop=stop)
+    return Persona(
+        id=id,
+        model_id=model_id,
+        aliases=aliases,
+        display_name=display_name,
+        system_prompt=system_prompt,
+        sampling=sampling,
+        stop=stop,
+        response_format=response_format,
+        tools=tools,
+    )
 
 
 def a_purpose(name: str = "fast", *candidates: str, otherwise: str | None = None, is_default: bool = False) -> Purpose:
@@ -257,6 +331,22 @@ def a_purpose(name: str = "fast", *candidates: str, otherwise: str | None = None
 def a_bus(*, xsub_port: int = 5556, xpub_port: int = 5557, is_managed: bool = True) -> BusAddresses:
     """Build the two sides of a ChemBus proxy on loopback."""
     return BusAddresses(xsub=f"tcp://127.0.0.1:{xsub_port}", xpub=f"tcp://127.0.0.1:{xpub_port}", is_managed=is_managed)
+
+
+def a_sandbox(
+    *,
+    read_only_paths: tuple[str, ...] = (),
+    memory_headroom_bytes: int = GIB,
+    cpu_weight: int | None = None,
+    io_weight: int | None = None,
+) -> Sandbox:
+    """Build what the units may do; by default what is standard."""
+    return Sandbox(
+        read_only_paths=read_only_paths,
+        memory_headroom_bytes=memory_headroom_bytes,
+        cpu_weight=cpu_weight,
+        io_weight=io_weight,
+    )
 
 
 def _distinct(names: Iterable[Profile]) -> tuple[Profile, ...]:
@@ -272,6 +362,8 @@ def a_catalog(
     llama_server: str = "/opt/llama.cpp/llama-server",
     bus: BusAddresses | None = None,
     bridge: BridgeAddresses | None = None,
+    sandbox: Sandbox | None = None,
+    log_level: str = "info",
 ) -> Catalog:
     """Build a catalog around these instances; its models and profiles are theirs unless said otherwise."""
     instances = instances or (an_instance(),)
@@ -286,6 +378,8 @@ def a_catalog(
         purposes=(a_purpose("fast", models[0].id, is_default=True),) if purposes is None else purposes,
         bus=bus or a_bus(),
         bridge=bridge or BridgeAddresses(host="127.0.0.1", ports=(11434,)),
+        sandbox=sandbox or a_sandbox(),
+        log_level=log_level,
     )
 
 
@@ -295,11 +389,22 @@ def an_upstream(
     host: str = "127.0.0.1",
     port: int = 8601,
     preload: bool = True,
+    context_tokens: int = 2048,
+    parallel: int = 1,
 ) -> Upstream:
     """Build a llama-server behind the router; the profile is what follows the last hyphen."""
     profile = instance.rpartition("-")[2]
     unit = f"llama@{instance}.service"
-    return Upstream(instance=instance, profile=profile, unit=unit, host=host, port=port, preload=preload)
+    return Upstream(
+        instance=instance,
+        profile=profile,
+        unit=unit,
+        host=host,
+        port=port,
+        preload=preload,
+        context_tokens=context_tokens,
+        parallel=parallel,
+    )
 
 
 def a_routed_model(
@@ -312,7 +417,6 @@ def a_routed_model(
     languages: tuple[str, ...] = (),
     context_tokens: int = 2048,
     cost_tier: CostTier = CostTier.LOW,
-    parallel: int = 1,
 ) -> RoutedModel:
     """Build a model of the routing table; it has one upstream under cpu_only if none are given."""
     name = name or id
@@ -330,8 +434,33 @@ def a_routed_model(
         size_bytes=100_000_000,
         sha256=A_SHA256,
         architecture="qwen2",
-        parallel=parallel,
-        upstreams=upstreams or (an_upstream(f"{name}-cpu_only"),),
+        upstreams=upstreams or (an_upstream(f"{name}-cpu_only", context_tokens=context_tokens),),
+    )
+
+
+def a_routed_persona(
+    id: str = "pirate",
+    *,
+    model_id: str = "small",
+    aliases: tuple[str, ...] = (),
+    display_name: str = "Pirate",
+    system_prompt: str = "You are a friendly pirate.",
+    sampling: Mapping[str, float | int] | None = None,
+    stop: tuple[str, ...] = (),
+    response_format: Mapping[str, Any] | None = None,
+    tools: tuple[dict[str, Any], ...] = (),
+) -> RoutedPersona:
+    """Build a persona of the routing table."""
+    return RoutedPersona(
+        id=id,
+        model_id=model_id,
+        aliases=aliases,
+        display_name=display_name,
+        system_prompt=system_prompt,
+        sampling=dict(sampling or {}),
+        stop=stop,
+        response_format=dict(response_format) if response_format else None,
+        tools=tools,
     )
 
 
@@ -361,12 +490,12 @@ def a_routing_table(
 
 
 def a_lock_for(config: Config, *, header: GgufHeader | None = None) -> Lock:
-    """Build the lock that fits a config: every version pinned from the source that it names."""
+    """Build the lock that fits a config: every version, and its projector, pinned from the source that it names."""
     header = header or a_7b_header()
+    seeing = a_projector_header()
     return a_lock(
         *(
-            some_weights(weights_key(model.id, version.version_id), source=version.gguf_url, header=header)
-            for model in config.models
-            for version in model.versions
+            some_weights(one.key, source=one.source, header=seeing if one.is_projector else header)
+            for one in lockables(config)
         )
     )

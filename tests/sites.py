@@ -15,7 +15,7 @@ from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNI
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
 from kloros_infra.planner.desired import Desired, Run, desired_state
 from kloros_infra.planner.file_changes import installed_tree
-from tests.factories import a_bus, a_catalog, a_model, a_profile, an_instance, some_weights
+from tests.factories import a_bus, a_catalog, a_model, a_profile, a_serving, an_instance, some_weights
 
 LAYOUT = Layout()
 
@@ -60,8 +60,9 @@ class Site:
         weights = some_weights(
             key, size_bytes=self.gigabytes * 10**9, origin=Origin.DERIVED if mini.is_derived else Origin.FILE
         )
-        model = a_model(mini.name, version_id=mini.version, weights=weights, preload=mini.preload)
-        return an_instance(model, a_profile(profile), port=mini.ports[profile])
+        model = a_model(mini.name, version_id=mini.version, weights=weights)
+        serving = a_serving(preload=mini.preload)
+        return an_instance(model, a_profile(profile), port=mini.ports[profile], serving=serving)
 
     def tree(self) -> ArtifactTree:
         """Emit the files, launchers included."""

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 
+from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.routing import Upstream
 from tests.bad_requests import GOOD_BODY
 from tests.bridge_house import CHAT, QUICK_CLIENTS, STREAM, House, a_post, faked, scripted, send_raw, until
@@ -99,6 +100,41 @@ def test_embeddings_go_to_an_embedding_model() -> None:
     scripted(test, (plain(b'{"data":[]}'),))
 
 
+def test_reranking_goes_to_a_reranking_model() -> None:
+    body = {"query": "What is a panda?", "documents": ["A bear.", "A plane."]}
+
+    async def test(house: House, upstream: ScriptedUpstream) -> None:
+        for path in ("/v1/rerank", "/rerank"):
+            answer = await house.web.post(path, json={**body, "model": "ranks"})
+            assert answer.headers["x-kloros-instance"] == "ranks-cpu_only"
+            assert upstream.requests[-1].startswith(f"POST {path} ".encode())
+        answer = await house.web.post("/v1/rerank", json={**body, "model": "small"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "KI805")
+        answer = await house.web.post("/v1/chat/completions", json={**CHAT, "model": "ranks"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "KI805")
+
+    scripted(test, (plain(b'{"results":[]}'),), (plain(b'{"results":[]}'),), more={"ranks": ModelKind.RERANK})
+
+
+def test_pictures_go_to_a_model_that_sees() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    turns = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, picture]}]
+    ollama = [{"role": "user", "content": "What is it?", "images": ["aGk="]}]
+
+    async def test(house: House, upstream: ScriptedUpstream) -> None:
+        answer = await house.web.post("/v1/chat/completions", json={"messages": turns, "model": "sees"})
+        assert answer.headers["x-kloros-instance"] == "sees-cpu_only"
+        assert picture in json.loads(upstream.requests[-1].partition(b"\r\n\r\n")[2])["messages"][0]["content"]
+        answer = await house.web.post("/v1/chat/completions", json={"messages": turns, "model": "small"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "KI805")
+        for path, body in (("chat", {"messages": ollama}), ("generate", {"prompt": "?", "images": ["aGk="]})):
+            answer = await house.web.post(f"/api/{path}", json={**body, "model": "small"})
+            assert (answer.status_code, answer.json()["code"]) == (400, "KI805")
+        assert len(upstream.requests) == 1
+
+    scripted(test, (plain(b'{"choices":[]}'),), more={"sees": ModelKind.VISION})
+
+
 def test_models_are_listed() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         listed = (await house.web.get("/v1/models")).json()["data"]
@@ -175,7 +211,8 @@ def test_ollama_describes_models() -> None:
         shown = (await house.web.post("/api/show", json={"name": "small"})).json()
         assert ".Tools" in shown["template"]
         assert (await house.web.post("/api/show", json={"model": "x"})).status_code == 404
+        assert (await house.web.post("/api/show", json={"model": "vectors"})).json()["capabilities"] == ["embedding"]
         assert "version" in (await house.web.get("/api/version")).json()
         assert (await house.web.get("/")).text == "Ollama is running"
 
-    scripted(test, (plain(b'{"chat_template":"x","chat_template_caps":{"supports_tools":true}}'),))
+    scripted(test, (plain(b'{"chat_template":"x","chat_template_caps":{"supports_tools":true}}'),), (plain(b"{}"),))

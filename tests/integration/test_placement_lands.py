@@ -21,7 +21,7 @@ from kloros_infra.adapters.programs import find_llama_server
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.place import place
-from tests.factories import a_model, an_instance, some_weights
+from tests.factories import a_model, a_serving, an_instance, some_weights
 
 pytestmark = pytest.mark.real_model
 
@@ -90,7 +90,8 @@ def test_a_server_takes_what_was_foreseen(tmp_path: Path, context_tokens: int, p
     weights = find_in_package(SMOLLM2)
     assert weights is not None, "the demo extra is not installed"
     locked = some_weights(header=read_header(weights))
-    placement, problems = place(an_instance(a_model(context_tokens=context_tokens, parallel=parallel, weights=locked)))
+    serving = a_serving(context_tokens=context_tokens, parallel=parallel)
+    placement, problems = place(an_instance(a_model(weights=locked), serving=serving))
     assert problems == ()
     assert placement is not None
     (foreseen,) = placement.loads

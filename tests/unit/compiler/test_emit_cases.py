@@ -10,7 +10,8 @@ import pytest
 from kloros_infra.adapters.generated_folder import read_tree
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.compiler.emit import emit
-from kloros_infra.compiler.pipeline import checked, place_all
+from kloros_infra.compiler.pipeline import checked
+from kloros_infra.compiler.placing import place_all
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.supervisor.environment_file import parse_environment_file

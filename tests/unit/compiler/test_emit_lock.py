@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 
 import yaml
@@ -35,6 +36,24 @@ def test_each_header_has_its_file_and_its_hash() -> None:
     text = texts[entry["header"]]
     assert entry["header_sha256"] == hashlib.sha256(text.encode()).hexdigest()
     assert header_from_json(text) == LOCK.weights["a@1"].header
+
+
+def test_one_model_more_only_adds_lines() -> None:
+    before = emit_lock(LOCK)
+    after = emit_lock(a_lock(*LOCK.weights.values(), some_weights("ab@1"), some_weights("ab@1+mmproj")))
+
+    assert after.keys() - before.keys() == {"models.lock/ab@1.json", "models.lock/ab@1+mmproj.json"}
+    assert all(after[path] == before[path] for path in before if path != "models.lock.yaml")
+    old, new = (texts["models.lock.yaml"].splitlines() for texts in (before, after))
+    kinds = {line[0] for line in difflib.ndiff(old, new)}
+    assert kinds == {" ", "+"}
+
+
+def test_every_fact_has_its_own_line() -> None:
+    lines = emit_lock(LOCK)["models.lock.yaml"].splitlines()
+
+    assert "    size_bytes: 1000" in [line.replace(str(LOCK.weights["a@1"].size_bytes), "1000") for line in lines]
+    assert all(line.count(": ") <= 1 for line in lines)
 
 
 def test_the_first_line_says_who_wrote_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,6 @@ from kloros_infra.compiler.emit import emit
 from kloros_infra.compiler.limits import (
     CARD_BYTES,
     MIB,
-    PROCESS_BYTES,
     RESTART_LIMIT,
     RESTART_S,
     SLOWEST_READ_BYTES_PER_S,
@@ -20,12 +20,24 @@ from kloros_infra.compiler.limits import (
     start_limit_interval_s,
 )
 from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.catalog import Catalog, Instance, Sandbox
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Origin
 from kloros_infra.placement.place import place
 from kloros_infra.supervisor.unit_file import UnitFile, parse_unit_file
-from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance, kloros_cards, some_weights
+from tests.factories import (
+    GIB,
+    a_card,
+    a_catalog,
+    a_draft,
+    a_model,
+    a_profile,
+    a_sandbox,
+    a_serving,
+    an_instance,
+    kloros_cards,
+    some_weights,
+)
 
 LAYOUT = Layout()
 
@@ -51,11 +63,11 @@ def value(unit: UnitFile, section: str, key: str) -> str | None:
 def three_profiles() -> tuple[Instance, ...]:
     """One model under three profiles and another under the first; the last profile shares no card."""
     fast, slow, old = kloros_cards()
-    code, chat = a_model("code"), a_model("chat", preload=False)
+    code, chat = a_model("code"), a_model("chat")
     high, mid, low = a_profile("high", fast, slow), a_profile("mid", slow), a_profile("low", old)
     return (
         an_instance(code, high, port=8601),
-        an_instance(chat, high, port=8611),
+        an_instance(chat, high, port=8611, serving=a_serving(preload=False)),
         an_instance(code, mid, port=8602),
         an_instance(code, low, port=8603),
     )
@@ -119,6 +131,52 @@ def test_derived_weights_are_marked_as_such() -> None:
     assert value(unit, "Unit", "X-Kloros-Weights") == "derived"
 
 
+def test_all_that_is_loaded_must_be_there_and_counts() -> None:
+    alone = a_model("sees")
+    model = replace(alone, projector=some_weights("sees@1+mmproj"), draft=a_draft("tiny"))
+    units = units_of(a_catalog(an_instance(model))), units_of(a_catalog(an_instance(alone)))
+    unit, without = (each["llama@sees-cpu_only.service"] for each in units)
+
+    assert [one.value for one in unit.all("Unit", "AssertPathExists")] == [
+        "/var/lib/llama-models/sees/1/model.gguf",
+        "/var/lib/llama-models/sees/1/mmproj.gguf",
+        "/var/lib/llama-models/tiny/1/model.gguf",
+    ]
+    assert mib(unit) > mib(without)
+
+
+def mib(unit: UnitFile) -> int:
+    return int((value(unit, "Service", "MemoryMax") or "").removesuffix("M"))
+
+
+def test_the_sandbox_is_as_wide_as_it_is_written() -> None:
+    def instance(sandbox: Sandbox) -> UnitFile:
+        return units_of(a_catalog(an_instance(), sandbox=sandbox))["llama@small-cpu_only.service"]
+
+    plain = instance(a_sandbox())
+    wide = instance(
+        a_sandbox(
+            read_only_paths=("/home/kloros/w", "/opt/lora"),
+            memory_headroom_bytes=2 * GIB,
+            cpu_weight=50,
+            io_weight=20,
+        )
+    )
+
+    assert value(plain, "Service", "ProtectHome") == "yes"
+    assert value(wide, "Service", "ProtectHome") == "tmpfs"
+    assert [one.value for one in wide.all("Service", "BindReadOnlyPaths")] == ["/home/kloros/w", "/opt/lora"]
+    assert mib(wide) - mib(plain) == 1024
+    assert [value(wide, "Service", key) for key in ("CPUWeight", "IOWeight")] == ["50", "20"]
+    assert [value(plain, "Service", key) for key in ("CPUWeight", "IOWeight", "BindReadOnlyPaths")] == [None] * 3
+
+
+def test_the_router_logs_as_much_as_it_is_told() -> None:
+    unit = units_of(a_catalog(log_level="debug"))["kloros-router.service"]
+
+    assert (value(unit, "Service", "ExecStart") or "").endswith(" --log-level debug")
+
+
 @given(st.integers(0, 500 * 10**9))
 def test_a_model_that_always_fails_after_loading_is_given_up(weights_bytes: int) -> None:
     slowest_load_s = weights_bytes / SLOWEST_READ_BYTES_PER_S
@@ -134,10 +192,10 @@ def test_memory_counts_the_file_the_cpu_part_and_the_cards() -> None:
     on_cards, _ = place(an_instance(model, a_profile("gpu", a_card())))
     assert on_cpu
     assert on_cards
-    fixed = 100 * MIB + PROCESS_BYTES
+    fixed = 100 * MIB + 300 * MIB
 
     without, with_card = (
-        memory_max_bytes(placement, weights_bytes=size, prompt_cache_bytes=100 * MIB)
+        memory_max_bytes(placement, weights_bytes=size, prompt_cache_bytes=100 * MIB, headroom_bytes=300 * MIB)
         for placement in (on_cpu, on_cards)
     )
     cpu_part, rest = on_cpu.loads[-1].total_bytes, on_cards.loads[-1].total_bytes

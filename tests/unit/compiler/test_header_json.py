@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.compiler.header_json import header_from_json, header_to_json
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import POOLING_TYPES, GgufHeader, Tensor
 from tests.factories import A_SHA256, a_gguf_header
 
 
@@ -38,6 +38,10 @@ def headers(draw: st.DrawFn) -> GgufHeader:
         head_count_kv=tuple(draw(st.lists(count, min_size=layers, max_size=layers))),
         sliding_window=draw(count),
         chat_template_sha256=draw(st.sampled_from([None, A_SHA256])),
+        chat_template_name=draw(st.sampled_from([None, "chatml", "mistral-v3"])),
+        tokenizer_model=draw(st.sampled_from([None, "gpt2"])),
+        tokenizer_pre=draw(st.sampled_from([None, "llama-bpe"])),
+        pooling_type=draw(st.sampled_from([None, *POOLING_TYPES])),
         tensors=tuple(table),
     )
 
@@ -45,6 +49,24 @@ def headers(draw: st.DrawFn) -> GgufHeader:
 @given(headers())
 def test_what_is_written_is_what_is_read(header: GgufHeader) -> None:
     assert header_from_json(header_to_json(header)) == header
+
+
+def test_a_projector_has_no_layers() -> None:
+    projector = replace(
+        a_gguf_header(), architecture="clip", layer_count=0, embedding_length=0, head_count_kv=(), has_vision=True
+    )
+    projector = replace(projector, tensors=(Tensor("v.blk.0.attn_q.weight", "F16", (8, 8), 128),))
+
+    assert header_from_json(header_to_json(projector)) == projector
+
+
+def test_headers_of_earlier_versions_are_read() -> None:
+    header = a_gguf_header()
+    facts = json.loads(header_to_json(header))
+    for key in ("chat_template_name", "tokenizer_model", "tokenizer_pre", "pooling_type", "has_vision", "has_audio"):
+        del facts[key]
+
+    assert header_from_json(json.dumps(facts)) == header
 
 
 def test_each_tensor_has_its_line_and_the_text_ends_with_a_newline() -> None:
@@ -65,7 +87,11 @@ def a_change(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     ("change", "words"),
     [
         (a_change("layer_count", "2"), "layer_count: Input should be a valid integer"),
-        (a_change("layer_count", 0), "layer_count"),
+        (a_change("layer_count", -1), "layer_count"),
+        (a_change("layer_count", 0), "layer_count and embedding_length of a model are at least 1"),
+        (a_change("embedding_length", 0), "layer_count and embedding_length of a model are at least 1"),
+        (a_change("pooling_type", "max"), "pooling_type"),
+        (a_change("tokenizer_pre", "a b"), "tokenizer_pre"),
         (a_change("layer_count", 3), "head_count_kv has 2 entries for 3 layers"),
         (a_change("colour", "red"), "colour: Extra inputs are not permitted"),
         (a_change("tensors", []), "tensors"),

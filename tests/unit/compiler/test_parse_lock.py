@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from kloros_infra.compiler.header_json import header_to_json
-from kloros_infra.compiler.parse_lock import LOCK_AGAIN, parse_lock
+from kloros_infra.compiler.parse_lock import LOCK_AGAIN, RESTORE, parse_entries, parse_lock
 from kloros_infra.diagnostics import Problems
-from kloros_infra.ir.lock import Lock, LockedFile, Origin
+from kloros_infra.ir.lock import Lock, LockedFile, Origin, Pin
+from kloros_infra.ir.split_gguf import set_sha256
 from tests.factories import a_gguf_header
 
 HEADER = a_gguf_header()
@@ -102,6 +103,51 @@ def test_entries_that_do_not_hold_are_refused(entry: dict[str, Any], code: str, 
     assert problem.hint == LOCK_AGAIN
 
 
+def test_an_entry_of_an_earlier_version_holds_and_is_to_be_read_again() -> None:
+    text = HEADER_TEXT.replace('"tokenizer_pre": null,\n', "")
+
+    found, _ = parse_entries(
+        lock_text(small_1=an_entry(header_sha256=sha256(text))),
+        {"models.lock/small@1.json": text},
+        file="models.lock.yaml",
+    )
+
+    assert found is not None
+    assert found.lock.weights["small@1"].header == HEADER
+    assert (list(found.pins), found.unsound, found.problems) == (["small@1"], set(), ())
+
+
+SPLIT = [f"hf://o/r/m-0000{number}-of-00002.gguf" for number in (1, 2)]
+
+
+def a_split_entry(**changes: Any) -> dict[str, Any]:
+    files = [{"source": source, "size_bytes": 50, "sha256": sha256(source)} for source in SPLIT]
+    joined = set_sha256(sha256(source) for source in SPLIT)
+    return an_entry(origin="hub", source=SPLIT[:1], files=files, sha256=joined, revision="c") | changes
+
+
+def test_a_split_entry_is_read() -> None:
+    entry = accepted(lock_text(small_1=a_split_entry())).weights["small@1"]
+
+    assert (entry.part_count, len(entry.files)) == (2, 2)
+    assert accepted(lock_text(small_1=an_entry(source=["file:///m-00001-of-00001.gguf"]))).weights
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (a_split_entry(sha256="0" * 64), "not that of its parts"),
+        (a_split_entry(source=["hf://o/r/m-00001-of-00003.gguf"]), "has 3 parts, and it pins others"),
+        (a_split_entry(files=a_split_entry()["files"][::-1]), "pins others"),
+    ],
+)
+def test_a_split_entry_that_is_not_whole_is_refused(entry: dict[str, Any], said: str) -> None:
+    (problem,) = refused(lock_text(small_1=entry))
+
+    assert problem.code == "KI308"
+    assert said in problem.detail
+
+
 def test_a_header_that_cannot_be_read_is_refused() -> None:
     entry = an_entry(header_sha256=sha256("{}"))
 
@@ -132,4 +178,22 @@ def test_a_lock_that_was_edited_badly_is_refused(text: str, code: str) -> None:
     problems = refused(text)
 
     assert [problem.code for problem in problems] == [code]
-    assert all(problem.hint == LOCK_AGAIN and problem.span for problem in problems)
+    assert all(problem.hint == RESTORE and problem.span for problem in problems)
+    assert parse_entries(text, HEADERS, file="models.lock.yaml") == (None, problems)
+
+
+def test_entries_that_hold_are_kept_and_the_others_keep_their_pins() -> None:
+    text = lock_text(small_1=an_entry(), lost_1=an_entry(header="gone"), wrong_1=an_entry(size_bytes=1))
+
+    found, problems = parse_entries(text, HEADERS, file="models.lock.yaml")
+
+    assert problems == ()
+    assert found is not None
+    assert list(found.lock.weights) == ["small@1"]
+    source = ("package://m/a.part0", "package://m/a.part1")
+    assert found.unsound == {"lost@1", "wrong@1"}
+    assert found.pins == {key: Pin(source, Origin.PACKAGE, "1.2.3") for key in ("lost@1", "wrong@1")}
+    assert [(problem.code, problem.address) for problem in found.problems] == [
+        ("KI305", "weights.lost@1"),
+        ("KI308", "weights.wrong@1"),
+    ]

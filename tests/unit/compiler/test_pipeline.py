@@ -12,7 +12,8 @@ import pytest
 from kloros_infra.adapters.generated_folder import differences
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.cli.project import read_project
-from kloros_infra.compiler.pipeline import Compiled, Sources, check_prefix, checked, compile_project
+from kloros_infra.compiler.pipeline import Compiled, check_prefix, checked, compile_project
+from kloros_infra.compiler.stations import Sources
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import TextFile
@@ -105,7 +106,12 @@ def test_what_does_not_fit_is_reported_for_every_instance() -> None:
 
     with pytest.raises(ProblemsError) as caught:
         compiled(Sources(small, sources.file, sources.lock_text, sources.lock_file, sources.headers))
-    assert len([found for found in caught.value.problems if found.code.startswith("KI4") and found.is_error]) > 3
+    misfits = [found for found in caught.value.problems if found.code.startswith("KI4") and found.is_error]
+    assert len(misfits) > 3
+    lines = small.splitlines()
+    for found in misfits:
+        assert found.span is not None
+        assert lines[found.span.line - 1].strip().startswith(f"{found.address.rpartition('.')[2]}:")
 
 
 def test_a_joint_lets_warnings_through_and_stops_at_errors() -> None:

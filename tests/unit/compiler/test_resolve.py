@@ -21,7 +21,7 @@ TEXT = """\
 version: 1
 hosts:
   box: {}
-  attic: {role: remote, llama_server: /usr/bin/llama-server}
+  attic: {role: remote, address: 192.0.2.7, upstream: {kind: ollama, port: 11434, models: {far: "far:7b"}}}
 gpus:
   late:
     {host: box, pci: "0000:07:00.0", uuid: GPU-00000000-0000-0000-0000-000000000007,
@@ -51,7 +51,7 @@ models:
       - {version_id: "1", gguf_url: file:///weights/1.gguf}
       - {version_id: "2", gguf_url: [file:///weights/2.part0, file:///weights/2.part1]}
     profiles:
-      mid: {port: 8601, gpu_percentages: [60, 40.4]}
+      mid: {port: 8601, placement: manual, gpu_percentages: [60, 40.4]}
       other: null
       cpu_only: {port: 8602}
   - id: second
@@ -63,16 +63,22 @@ models:
     cost_tier: high
     parallel: 1
     preload: true
-    placement: share
+    placement: manual
     current_version: "1"
     versions:
       - {version_id: "1", gguf_url: file:///weights/3.gguf}
     profiles:
       other: {port: 8603}
+  - id: far
+    display_name: Far away
+    purpose_tags: [deep]
+    context_tokens: 4096
+    cost_tier: high
 personas:
+  - {id: far-pirate, base_model: far}
   - {id: pirate, base_model: first, system_prompt: Arr., sampling: {top_k: 40, temperature: 0}, stop: [END]}
 purposes:
-  deep: {candidates: [second], otherwise: fast}
+  deep: {candidates: [far, second], otherwise: fast}
   fast: {candidates: [first, second], default: true}
 bus: {managed: false}
 """
@@ -113,10 +119,11 @@ def test_cards_carry_their_figures() -> None:
 
 def test_defaults_are_applied_where_a_model_is_silent() -> None:
     catalog, _ = resolved()
-    first, second = catalog.models
+    first, second = catalog.instances[1].serving, catalog.instances[-1].serving
 
-    assert (first.name, first.parallel, first.preload, first.placement) == ("first", 2, False, PlacementMode.FIT)
-    assert (second.name, second.parallel, second.preload, second.placement) == ("named", 1, True, PlacementMode.SHARE)
+    assert [model.name for model in catalog.models] == ["first", "named"]
+    assert (first.parallel, first.preload, first.placement) == (2, False, PlacementMode.FIT)
+    assert (second.parallel, second.preload, second.placement) == (1, True, PlacementMode.MANUAL)
 
 
 def test_the_current_version_is_bound_to_its_weights() -> None:
@@ -151,10 +158,21 @@ def test_personas_purposes_and_addresses_are_taken_over() -> None:
     assert catalog.bridge == BridgeAddresses("127.0.0.1", (11434,))
 
 
+def test_what_only_remote_hosts_serve_is_left_out() -> None:
+    catalog, _ = resolved()
+
+    assert [model.id for model in catalog.models] == ["first", "second"]
+    assert [persona.id for persona in catalog.personas] == ["pirate"]
+    assert catalog.purposes[0].candidates == ("second",)
+
+
 def test_only_what_is_odd_is_warned_of() -> None:
     _, problems = resolved()
 
-    assert [(p.code, p.address) for p in problems] == [("KI224", "gpus.remote")]
+    assert [(p.code, p.address) for p in problems] == [
+        ("KI262", "hosts.attic.upstream"),
+        ("KI224", "gpus.remote"),
+    ]
 
 
 def test_without_a_marked_default_the_first_purpose_is_it() -> None:
@@ -170,7 +188,7 @@ def test_a_file_may_have_no_purposes() -> None:
     catalog, problems = resolved(text)
 
     assert catalog.purposes == ()
-    assert [p.code for p in problems] == ["KI224"]
+    assert [p.code for p in problems] == ["KI262", "KI224"]
 
 
 def against(lock: Lock) -> list[tuple[str, str, Severity]]:
@@ -245,7 +263,7 @@ def test_blackwell_and_older_than_turing_do_not_share_a_driver(new: str, old: st
 def test_ports_at_the_edges_are_free_to_use(port: int) -> None:
     _, problems = resolved(TEXT.replace("8601", str(port)))
 
-    assert [p.code for p in problems] == ["KI224"]
+    assert [p.code for p in problems] == ["KI262", "KI224"]
 
 
 @pytest.mark.parametrize(("port", "code"), [(1023, "KI212"), (32768, "KI213"), (60999, "KI213")])
@@ -284,7 +302,7 @@ def test_every_instance_of_the_kloros_machine_fits_and_so_do_those_loaded_at_sta
 
     placements = {instance: place(instance)[0] for instance in catalog.instances}
 
-    preloaded = {i.id: placed for i, placed in placements.items() if placed is not None and i.model.preload}
+    preloaded = {i.id: placed for i, placed in placements.items() if placed is not None and i.serving.preload}
     assert None not in placements.values()
     assert {str(id) for id in preloaded} == {
         f"{model}-{profile.name}" for model in ("fast", "embedding") for profile in catalog.profiles

@@ -11,9 +11,11 @@ from kloros_infra.supervisor.command_line import expand_specifiers, parse_comman
 from kloros_infra.supervisor.environment_file import parse_environment_file
 from kloros_infra.supervisor.unit_file import parse_unit_file
 
-# Surrogates cannot be written as UTF-8; the characters that matter to some parser come often.
+# Surrogates cannot be written as UTF-8, noncharacters (of Cn) are refused; what matters to some parser comes often.
 LINES = st.text(
-    st.one_of(st.sampled_from(" '\"\\$%;#=`*:@-+!~{}äé“"), st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])),
+    st.one_of(
+        st.sampled_from(" '\"\\$%;#=`*:@-+!~{}äé“"), st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Cn"])
+    ),
     max_size=40,
 )
 WORDS = st.lists(LINES, max_size=4).map(lambda words: ("/bin/program", *words))
@@ -84,7 +86,9 @@ def test_a_name_that_systemd_would_drop_is_refused(name: str) -> None:
         list(env_lines({name: "1"}))
 
 
-@pytest.mark.parametrize("control", ["\n", "\r", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize(
+    "control", ["\n", "\r", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ufdd0", "\uffff", "\U0001fffe"]
+)
 def test_control_characters_are_refused_everywhere(control: str) -> None:
     assert CONTROL.search(control)
     for quote in (exec_word, unit_value, env_value):

@@ -16,18 +16,21 @@ from kloros_infra.daemon.bus_face import BusFace, BusLimits
 from kloros_infra.daemon.directory import RoutingDirectory
 from kloros_infra.daemon.http_problems import answer_cut_off
 from kloros_infra.daemon.ports import UpstreamError
-from kloros_infra.ir.routing import RoutedPersona, RoutedPurpose
-from tests.factories import a_routed_model, a_routing_table, an_upstream
+from kloros_infra.ir.routing import RoutedPurpose
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 from tests.fakes.bus import FakeBus, StillClock
 from tests.fakes.upstreams import FakeUpstreams
 
-PIRATE = RoutedPersona(
+PIRATE = a_routed_persona(
     id="pirate", model_id="small", system_prompt="Talk like a pirate.", sampling={"temperature": 0.9}, stop=("Arr",)
+)
+MECHANIC = a_routed_persona(
+    "mechanic", response_format={"type": "json_object"}, tools=({"type": "function", "function": {"name": "fix"}},)
 )
 TABLE = a_routing_table(
     a_routed_model("small"),
     a_routed_model("spare", an_upstream("spare-cpu_only", port=8602)),
-    personas=(PIRATE,),
+    personas=(PIRATE, MECHANIC),
     purposes=(RoutedPurpose(name="fast", candidates=("small", "spare"), otherwise=None, is_default=True),),
 )
 
@@ -179,6 +182,17 @@ def test_a_resend_in_flight_waits_for_the_first() -> None:
         await scene.settle()
         assert len(scene.bus.published) == 1
         assert len(scene.upstreams.asked) == 1
+
+    run(scenario)
+
+
+def test_a_reply_is_text_so_tools_are_not_offered() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.send(persona="mechanic")
+        await scene.reply()
+        _, body = scene.upstreams.asked[0]
+        assert "tools" not in body
+        assert body["response_format"] == {"type": "json_object"}
 
     run(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from kloros_infra.daemon import ollama, ollama_listing
 from kloros_infra.daemon.ollama import OllamaChat, OllamaGenerate, OllamaShow
 from kloros_infra.daemon.openai import check
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.routing import RoutedPersona
-from tests.factories import a_routed_model, a_routing_table, an_upstream
+from kloros_infra.router.select import Selected
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 
 
 def generate(**fields: Any) -> dict[str, Any]:
@@ -115,10 +116,10 @@ def test_tags_are_what_callers_compare_with() -> None:
     model = a_routed_model("qwen2.5-7b", name="qwen2.5", aliases=("qwen2.5:7b",)).model_copy(
         update={"version_id": "2025-11-17-01"}
     )
-    persona = RoutedPersona(id="doctor", model_id="qwen2.5-7b", system_prompt="", sampling={}, stop=())
-    lost = persona.model_copy(update={"id": "lost", "model_id": "gone"})
+    persona = a_routed_persona("doctor", model_id="qwen2.5-7b", aliases=("dr:latest",))
+    lost = a_routed_persona("lost", model_id="gone")
     tags = ollama_listing.tags_body(a_routing_table(model, personas=(persona, lost)))["models"]
-    assert [tag["name"] for tag in tags] == ["qwen2.5", "qwen2.5-7b", "qwen2.5:7b", "doctor"]
+    assert [tag["name"] for tag in tags] == ["qwen2.5", "qwen2.5-7b", "qwen2.5:7b", "doctor", "dr:latest"]
     assert tags[0]["modified_at"] == "2025-11-17T00:00:00Z"
     assert tags[0]["details"]["family"] == "qwen2"
 
@@ -129,9 +130,14 @@ def test_ps_lists_what_is_ready_in_this_profile() -> None:
     assert [model["name"] for model in listed] == ["b"]
 
 
+def a_choice(kind: ModelKind = ModelKind.CHAT) -> Selected:
+    """Choose a model under a profile that gives it less context than it could have."""
+    upstream = an_upstream(context_tokens=512)
+    return Selected(a_routed_model("small", upstream, kind=kind), upstream, None, "")
+
+
 def test_show_says_tools_where_the_chat_template_has_them() -> None:
-    model = a_routed_model()
-    plain = ollama_listing.show_body(model, None, {})
+    plain = ollama_listing.show_body(a_choice(), {})
     assert ".Tools" not in plain["template"]
     assert plain["capabilities"] == ["completion"]
     properties = {
@@ -139,15 +145,16 @@ def test_show_says_tools_where_the_chat_template_has_them() -> None:
         "chat_template_caps": {"supports_tools": True},
         "modalities": {"vision": True},
     }
-    shown = ollama_listing.show_body(model, None, properties)
+    shown = ollama_listing.show_body(a_choice(), properties)
     assert ".Tools" in shown["template"]
     assert shown["capabilities"] == ["completion", "tools", "vision"]
     assert shown["model_info"]["tokenizer.chat_template"] == "{{ x }}"
-    vectors = ollama_listing.show_body(a_routed_model(kind=ModelKind.EMBEDDING), None, properties)
-    assert vectors["capabilities"] == ["embedding"]
+    assert shown["model_info"]["qwen2.context_length"] == 512
+    for kind, capabilities in ((ModelKind.EMBEDDING, ["embedding"]), (ModelKind.RERANK, [])):
+        assert ollama_listing.show_body(a_choice(kind), properties)["capabilities"] == capabilities
 
 
 def test_show_gives_a_personas_prompt_and_sampling() -> None:
-    persona = RoutedPersona(id="d", model_id="small", system_prompt="Be brief.", sampling={"top_p": 0.9}, stop=("END",))
-    shown = ollama_listing.show_body(a_routed_model(), persona, {})
+    persona = a_routed_persona("d", system_prompt="Be brief.", sampling={"top_p": 0.9}, stop=("END",))
+    shown = ollama_listing.show_body(replace(a_choice(), persona=persona), {})
     assert (shown["system"], shown["parameters"]) == ("Be brief.", 'top_p 0.9\nstop "END"')

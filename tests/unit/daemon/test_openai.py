@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kloros_infra.daemon import openai
-from kloros_infra.ir.routing import RoutedPersona, RoutedPurpose
-from tests.factories import a_routed_model, a_routing_table
+from kloros_infra.ir.routing import RoutedPurpose
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 
 CHAT = "/v1/chat/completions"
 MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
@@ -105,11 +105,58 @@ def test_the_words_of_an_error_are_found(body: dict[str, Any], expected: str) ->
 def test_models_are_listed_under_every_name_and_the_default_first() -> None:
     small, large = a_routed_model("small"), a_routed_model("large", aliases=("large:7b",))
     purpose = RoutedPurpose(name="code", candidates=("large", "gone"), otherwise=None, is_default=True)
-    persona = RoutedPersona(id="doctor", model_id="large", system_prompt="", sampling={}, stop=())
+    persona = a_routed_persona("doctor", model_id="large", aliases=("code-doctor",))
     table = a_routing_table(small, large, purposes=(purpose,), personas=(persona,))
-    assert [entry["id"] for entry in openai.models_body(table)["data"]] == ["large", "large:7b", "small", "doctor"]
-    entry = openai.model_entry(table, "large:7b")
+    assert [entry["id"] for entry in openai.models_body(table, "cpu_only")["data"]] == [
+        "large",
+        "large:7b",
+        "small",
+        "doctor",
+        "code-doctor",
+    ]
+    entry = openai.model_entry(table, "cpu_only", "large:7b")
     assert entry is not None
     assert entry["root"] == "large"
-    assert openai.model_entry(table, "large:7b:latest") == entry
-    assert openai.model_entry(table, "none") is None
+    assert openai.model_entry(table, "cpu_only", "large:7b:latest") == entry
+    assert openai.model_entry(table, "cpu_only", "none") is None
+
+
+def test_listings_give_the_context_of_the_active_profile() -> None:
+    model = a_routed_model("code", an_upstream("code-max", context_tokens=512), context_tokens=1024)
+    table = a_routing_table(model, profiles=("max", "mid"))
+
+    def tokens(profile: str) -> int:
+        entry = openai.model_entry(table, profile, "code")
+        assert entry is not None
+        return int(entry["context_tokens"])
+
+    assert (tokens("max"), tokens("mid")) == (512, 1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("Look.", False),
+        (None, False),
+        ([{"type": "text", "text": "Look."}], False),
+        ([{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": "data:image/png;,"}}], True),
+    ],
+)
+def test_pictures_are_seen(content: Any, expected: bool) -> None:
+    assert openai.has_images({"messages": [{"role": "system"}, {"role": "user", "content": content}]}) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "is_good"),
+    [
+        ({"query": "q", "documents": ["a"]}, True),
+        ({"query": "q", "texts": ["a"], "top_n": 1}, True),
+        ({"query": "", "documents": ["a"]}, False),
+        ({"query": "q", "documents": []}, False),
+        ({"query": "q", "documents": [{"text": "a"}]}, False),
+        ({"documents": ["a"]}, False),
+        ({"query": "q", "documents": ["a"], "top_n": 0}, False),
+    ],
+)
+def test_a_request_to_rank_is_checked(body: dict[str, Any], is_good: bool) -> None:
+    assert all((openai.check(path, body) == ()) is is_good for path in ("/v1/rerank", "/rerank"))

@@ -14,26 +14,23 @@ from kloros_infra.ir.catalog import PlacementMode
 from kloros_infra.ir.placement import CPU, Placement, TensorException
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.place import place
-from tests.factories import a_card, a_gguf_header, a_model, a_profile, an_instance, some_weights
+from tests.factories import a_card, a_gguf_header, a_model, a_profile, a_serving, an_instance, some_weights
 
 
 def a_placement(
     layers: int = 4,
     cards: int = 2,
     *,
-    mode: PlacementMode = PlacementMode.SHARE,
+    mode: PlacementMode = PlacementMode.MANUAL,
     shares: tuple[float, ...] | None = None,
+    written: tuple[int, ...] | None = None,
     parallel: int = 1,
 ) -> Placement:
     """Place a small model on cards of the same size."""
-    model = a_model(
-        context_tokens=1024,
-        parallel=parallel,
-        placement=mode,
-        weights=some_weights(header=a_gguf_header(layers=layers)),
-    )
+    model = a_model(weights=some_weights(header=a_gguf_header(layers=layers)))
+    serving = a_serving(context_tokens=1024, parallel=parallel, placement=mode)
     profile = a_profile("max", *(a_card(f"card{index}") for index in range(cards)))
-    placement, problems = place(an_instance(model, profile, gpu_percentages=shares))
+    placement, problems = place(an_instance(model, profile, serving=serving, gpu_percentages=shares, layers=written))
     assert problems == ()
     assert placement is not None
     return placement
@@ -53,6 +50,14 @@ def devices_of_llama_cpp(settings: dict[str, str], layers: int) -> list[str]:
         CPU if layer < first else devices[bisect.bisect_right(ends, np.float32(layer - first) / np.float32(active))]
         for layer in range(layers + 1)
     ]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any), st.integers(0, 40))
+def test_llama_cpp_leaves_the_first_layers_with_the_cpu(counts: list[int], on_cpu: int) -> None:
+    layers = max(sum(counts) + on_cpu - 1, 1)
+    placement = a_placement(layers, len(counts), written=tuple(counts))
+
+    assert devices_of_llama_cpp(dict(arguments(placement)), layers) == list(placement.layer_devices)
 
 
 @given(st.integers(1, 130), st.lists(st.integers(0, 100), min_size=1, max_size=5).filter(any))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kloros_infra.ir.catalog import KvType, ModelKind
 from kloros_infra.ir.gguf import GgufHeader, Tensor
 from kloros_infra.placement.memory import (
     Role,
@@ -17,7 +18,7 @@ from kloros_infra.placement.memory import (
     workload,
 )
 from kloros_infra.placement.published import derive_header
-from tests.factories import a_7b_header, a_gguf_header, a_model, some_weights
+from tests.factories import a_7b_header, a_gguf_header, a_model, a_serving, an_instance, some_weights
 
 MIB = 2**20
 ALONE = Role(is_first=True, holds_layers=True, holds_head=True, is_pipelined=False)
@@ -68,17 +69,20 @@ def test_an_encoder_has_no_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "parallel", "kv_type", "mib"),
+    ("tokens", "parallel", "keys", "values", "mib"),
     [
         # 28 layers x 2 x 4 heads x 128 values x 2 bytes: 56 KiB a token.
-        (16384, 1, "f16", 896),
-        (16384, 2, "f16", 1792),
-        (16300, 1, "f16", 896),
-        (16384, 1, "q8_0", 476),
+        (16384, 1, KvType.F16, KvType.F16, 896),
+        (16384, 2, KvType.F16, KvType.F16, 1792),
+        (16300, 1, KvType.F16, KvType.F16, 896),
+        (16384, 1, KvType.Q8_0, KvType.Q8_0, 476),
+        # Keys in 34 bytes of 32 values, values in 18.
+        (16384, 1, KvType.Q8_0, KvType.Q4_0, 238 + 126),
+        (16384, 1, KvType.F16, KvType.Q4_0, 448 + 126),
     ],
 )
-def test_keys_and_values_of_a_7b(tokens: int, parallel: int, kv_type: str, mib: int) -> None:
-    work = Workload(tokens, parallel, micro_batch=512, kv_type=kv_type)
+def test_keys_and_values_of_a_7b(tokens: int, parallel: int, keys: KvType, values: KvType, mib: int) -> None:
+    work = Workload(tokens, parallel, micro_batch=512, cache_type_k=keys, cache_type_v=values)
 
     assert sum(kv_by_layer(a_7b_header(), work)) == mib * MIB
 
@@ -102,16 +106,34 @@ def test_layers_may_differ_in_their_heads() -> None:
 
 
 def test_an_encoder_keeps_nothing_and_reads_a_text_at_once() -> None:
-    model = a_model(context_tokens=8192, parallel=2, weights=some_weights(header=a_nomic()))
+    model = a_model(weights=some_weights(header=a_nomic()))
 
-    work = workload(model)
+    work = workload(an_instance(model, serving=a_serving(context_tokens=8192, parallel=2)))
 
     assert work == Workload(8192, 2, micro_batch=8192)
     assert kv_by_layer(a_nomic(), work) == (0,) * 12
 
 
 def test_other_models_read_by_512_tokens() -> None:
-    assert workload(a_model(context_tokens=4096)) == Workload(4096, 1, micro_batch=512)
+    assert workload(an_instance(a_model(context_tokens=4096))) == Workload(4096, 1, micro_batch=512)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "micro_batch"),
+    [
+        (ModelKind.RERANK, "rank", 4096),
+        (ModelKind.EMBEDDING, "mean", 4096),
+        (ModelKind.EMBEDDING, None, 4096),
+        # The last token stands for all of the text, so it may come in pieces.
+        (ModelKind.EMBEDDING, "last", 512),
+        (ModelKind.VISION, None, 512),
+    ],
+)
+def test_a_text_that_is_pooled_is_read_at_once(kind: ModelKind, pooling: str | None, micro_batch: int) -> None:
+    header = replace(a_gguf_header(), pooling_type=pooling)
+    model = a_model(kind=kind, context_tokens=4096, weights=some_weights(header=header))
+
+    assert workload(an_instance(model)).micro_batch == micro_batch
 
 
 @pytest.mark.parametrize(

@@ -12,31 +12,42 @@ from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.place import check_together, place
 from kloros_infra.placement.published import derive_header
-from tests.factories import GIB, a_card, a_model, a_profile, an_instance, kloros_cards, some_weights
+from tests.factories import (
+    GIB,
+    a_card,
+    a_model,
+    a_profile,
+    a_serving,
+    an_instance,
+    kloros_cards,
+    some_weights,
+)
 
 MIB = 2**20
 
 
-def a_published_model(architecture: str, quantization: str, *, context_tokens: int, placement: PlacementMode) -> Model:
+def a_published_model(architecture: str, quantization: str, *, context_tokens: int) -> Model:
     """Build a model with a derived header."""
     header = derive_header(architecture, quantization)
     assert header is not None
     weights = some_weights(header=header, origin=Origin.DERIVED)
-    return a_model(architecture, weights=weights, context_tokens=context_tokens, placement=placement)
+    return a_model(architecture, weights=weights, context_tokens=context_tokens)
 
 
 def a_7b(
     placement: PlacementMode = PlacementMode.AUTO, *cards: Card, shares: tuple[float, ...] | None = None
 ) -> Instance:
     """Build a Qwen2.5 7B Q4_0 at 16k tokens under a profile of these cards."""
-    model = a_published_model("qwen2.5-7b", "Q4_0", context_tokens=16384, placement=placement)
-    return an_instance(model, a_profile("max", *(cards or kloros_cards())), gpu_percentages=shares)
+    model = a_published_model("qwen2.5-7b", "Q4_0", context_tokens=16384)
+    serving = a_serving(context_tokens=16384, placement=placement)
+    return an_instance(model, a_profile("max", *(cards or kloros_cards())), serving=serving, gpu_percentages=shares)
 
 
 def a_32b(placement: PlacementMode = PlacementMode.AUTO, *cards: Card) -> Instance:
     """Build a Qwen2.5 32B Q5_K_M at 16k tokens."""
-    model = a_published_model("qwen2.5-32b", "Q5_K_M", context_tokens=16384, placement=placement)
-    return an_instance(model, a_profile("max", *(cards or kloros_cards())))
+    model = a_published_model("qwen2.5-32b", "Q5_K_M", context_tokens=16384)
+    serving = a_serving(context_tokens=16384, placement=placement)
+    return an_instance(model, a_profile("max", *(cards or kloros_cards())), serving=serving)
 
 
 def placed(instance: Instance) -> Placement:
@@ -73,7 +84,7 @@ def test_without_cards_everything_is_on_the_cpu() -> None:
 
 @pytest.mark.parametrize("mode", PlacementMode)
 def test_without_cards_the_mode_does_not_matter(mode: PlacementMode) -> None:
-    assert placed(an_instance(a_model(placement=mode), gpu_percentages=())).engine == "cpu"
+    assert placed(an_instance(serving=a_serving(placement=mode), gpu_percentages=())).engine == "cpu"
 
 
 def test_auto_takes_the_fastest_card_that_holds_the_whole_model() -> None:
@@ -121,13 +132,13 @@ def test_a_layer_is_moved_where_division_by_memory_leaves_one_card_too_full() ->
         a_card("little", vram_bytes=9 * GIB, reserve_bytes=0),
     )
     tight = a_32b(PlacementMode.AUTO, *cards)
-    assert place(replace(tight, model=replace(tight.model, placement=PlacementMode.SHARE)))[0] is None
+    assert place(replace(tight, serving=replace(tight.serving, placement=PlacementMode.MANUAL)))[0] is None
 
     assert placed(tight).fits
 
 
 def test_share_follows_the_percentages() -> None:
-    placement = placed(a_7b(PlacementMode.SHARE, shares=(80, 15, 5)))
+    placement = placed(a_7b(PlacementMode.MANUAL, shares=(80, 15, 5)))
 
     assert placement.engine == "share"
     # 23, 4 and 2 of 29, where the last of the last card is the head.
@@ -135,13 +146,69 @@ def test_share_follows_the_percentages() -> None:
 
 
 def test_a_card_without_a_share_is_not_used() -> None:
-    placement = placed(a_7b(PlacementMode.SHARE, shares=(0, 50, 50)))
+    placement = placed(a_7b(PlacementMode.MANUAL, shares=(0, 50, 50)))
 
     assert layers(placement) == {"CUDA1": 15, "CUDA2": 13, "CPU": 0}
 
 
 def test_share_without_percentages_is_by_memory() -> None:
-    assert layers(placed(a_7b(PlacementMode.SHARE))) == {"CUDA0": 12, "CUDA1": 9, "CUDA2": 7, "CPU": 0}
+    assert layers(placed(a_7b(PlacementMode.MANUAL))) == {"CUDA0": 12, "CUDA1": 9, "CUDA2": 7, "CPU": 0}
+
+
+def test_solver_is_our_own_placing() -> None:
+    assert placed(a_7b(PlacementMode.SOLVER)) == placed(a_7b())
+
+
+def test_the_external_overrider_cannot_be_asked() -> None:
+    problem = refused(a_7b(PlacementMode.OVERRIDER))
+
+    assert problem.code == "KI403"
+    assert problem.address == "models.qwen2.5-7b.profiles.max"
+
+
+def test_layers_go_where_they_are_written_and_the_first_ones_stay_with_the_cpu() -> None:
+    instance = replace(a_7b(PlacementMode.MANUAL), layers=(10, 0, 5))
+
+    placement = placed(instance)
+
+    assert placement.engine == "layers"
+    assert placement.layer_devices == ("CPU",) * 14 + ("CUDA0",) * 10 + ("CUDA2",) * 5
+    # The last of them is the head.
+    assert layers(placement) == {"CUDA0": 10, "CUDA2": 4, "CPU": 14}
+    assert [load.kv_bytes for load in placement.loads] == [10 * 32 * MIB, 4 * 32 * MIB, 14 * 32 * MIB]
+
+
+def test_layers_outrank_percentages_and_none_at_all_is_the_cpu() -> None:
+    instance = replace(a_7b(PlacementMode.MANUAL, shares=(100, 0, 0)), layers=(0, 0, 0))
+
+    placement = placed(instance)
+
+    assert (placement.engine, placement.is_cpu_only) == ("cpu", True)
+
+
+def test_a_model_has_only_so_many_layers() -> None:
+    instance = replace(a_7b(PlacementMode.MANUAL), layers=(20, 5, 5))
+
+    problem = refused(instance)
+
+    assert problem.code == "KI404"
+    assert "gives 30 layers" in problem.detail
+    assert "qwen2.5-7b has 29" in problem.detail
+
+
+def test_auto_ignores_layers() -> None:
+    assert placed(replace(a_7b(), layers=(1, 1, 1))) == placed(a_7b())
+
+
+def test_the_first_card_keeps_room_for_a_matrix_of_the_cpu_s_layers() -> None:
+    """Long prompts of those layers are multiplied on it; and there is no pipeline, as not all layers are on cards."""
+    whole = placed(replace(a_7b(PlacementMode.MANUAL), layers=(29, 0, 0)))
+    partial = placed(replace(a_7b(PlacementMode.MANUAL), layers=(23, 5, 0)))
+    pipelined = placed(replace(a_7b(PlacementMode.MANUAL), layers=(24, 5, 0)))
+    widest = max(tensor.size_bytes for tensor in a_7b().model.weights.header.tensors if tensor.layer == 0)
+
+    assert partial.loads[0].compute_bytes == whole.loads[0].compute_bytes + widest
+    assert partial.loads[1].compute_bytes < pipelined.loads[1].compute_bytes
 
 
 def test_fit_is_left_to_llama_server_and_never_refused() -> None:
@@ -152,12 +219,12 @@ def test_fit_is_left_to_llama_server_and_never_refused() -> None:
 
 
 def test_keys_and_values_are_where_the_layers_are() -> None:
-    placement = placed(a_7b(PlacementMode.SHARE, shares=(80, 15, 5)))
+    placement = placed(a_7b(PlacementMode.MANUAL, shares=(80, 15, 5)))
 
     assert [load.kv_bytes for load in placement.loads] == [23 * 32 * MIB, 4 * 32 * MIB, 1 * 32 * MIB, 0]
 
 
-@pytest.mark.parametrize("mode", [PlacementMode.AUTO, PlacementMode.SHARE])
+@pytest.mark.parametrize("mode", [PlacementMode.AUTO, PlacementMode.MANUAL])
 def test_what_does_not_fit_names_the_card_and_the_figures(mode: PlacementMode) -> None:
     problem = refused(a_32b(mode, a_card()))
 
@@ -170,7 +237,7 @@ def test_what_does_not_fit_names_the_card_and_the_figures(mode: PlacementMode) -
 
 def test_the_busiest_card_is_named() -> None:
     problem = refused(
-        a_7b(PlacementMode.SHARE, *kloros_cards()[:2], a_card("tiny", vram_bytes=GIB), shares=(10, 10, 80))
+        a_7b(PlacementMode.MANUAL, *kloros_cards()[:2], a_card("tiny", vram_bytes=GIB), shares=(10, 10, 80))
     )
 
     assert "on tiny and has 512 MiB there" in problem.detail
@@ -196,7 +263,7 @@ def test_a_move_that_only_shifts_the_trouble_is_not_made() -> None:
 
 def test_models_that_fit_alone_may_not_fit_together() -> None:
     first = a_7b()
-    first = replace(first, model=replace(first.model, context_tokens=32768))
+    first = replace(first, serving=replace(first.serving, context_tokens=32768))
     second = an_instance(a_model("other"), a_profile("max", *kloros_cards()))
     third = replace(first, id=replace(first.id, model="third"))
     fourth = replace(first, id=replace(first.id, model="fourth"))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.catalog import BridgeAddresses
+from kloros_infra.ir.artifact import ArtifactTree, TextFile
+from kloros_infra.ir.catalog import BridgeAddresses, Instance
+from kloros_infra.ir.lock import LockedFile
+from kloros_infra.ir.plan import StoredFile
 from kloros_infra.planner.cost import expected_load_s, start_timeout_s
 from kloros_infra.planner.desired import DerivedWeights, Desired, Run, desired_state, nothing_desired
+from tests.factories import a_catalog, a_draft, a_model, an_instance, some_weights
 from tests.sites import LAYOUT, MiniModel, Site
 
 
@@ -74,6 +77,64 @@ def test_only_weights_of_installed_instances_are_placed() -> None:
     (step,) = desired.weights
     assert step.destination == "var/lib/llama-models/code/1/model.gguf"
     assert step.sources == ("file:///weights/small.gguf",)
+
+
+def with_more_to_load(site: Site, tree: ArtifactTree | None = None) -> Desired:
+    """Describe the site where `code` also loads a projector and, to propose tokens, the weights of `chat`."""
+    catalog = site.catalog()
+    chat = next(model for model in catalog.models if model.id == "chat")
+    draft = a_draft("chat", weights=chat.weights)
+
+    def loaded(instance: Instance) -> Instance:
+        projector = some_weights("code@1+mmproj", source=("file:///weights/mmproj.gguf",), size_bytes=10**9)
+        model = replace(instance.model, projector=projector, draft=draft)
+        return instance if instance.model.id == "chat" else replace(instance, model=model)
+
+    instances = tuple(loaded(instance) for instance in catalog.instances)
+    return desired_state(replace(catalog, instances=instances), tree or site.tree(), layout=LAYOUT, profile="max")
+
+
+def test_projectors_and_draft_models_are_placed_too_each_once() -> None:
+    desired = with_more_to_load(Site())
+    store = "var/lib/llama-models"
+    assert [(step.key, step.destination) for step in desired.weights] == [
+        ("code@1", f"{store}/code/1/model.gguf"),
+        ("code@1+mmproj", f"{store}/code/1/mmproj.gguf"),
+        ("chat@1", f"{store}/chat/1/model.gguf"),
+    ]
+    code = next(unit for unit in desired.units if unit.unit == "llama@code-max.service")
+    assert code.weights == tuple(step.destination for step in desired.weights)
+    assert code.load_bytes == 4 * 10**9 + 10**9 + 4 * 10**9
+
+
+def test_a_draft_model_s_weights_are_placed_where_it_has_no_instance_itself() -> None:
+    site = Site()
+    tree = {path: artifact for path, artifact in site.tree().items() if "llama@chat" not in path}
+    assert [step.key for step in with_more_to_load(site, tree).weights] == ["code@1", "code@1+mmproj", "chat@1"]
+
+
+def test_the_parts_of_a_split_gguf_are_placed_one_by_one() -> None:
+    first, second = "hf://o/r/x-00001-of-00002.gguf", "hf://o/r/x-00002-of-00002.gguf"
+    weights = replace(
+        some_weights("large@1", source=(first,), size_bytes=5),
+        files=(LockedFile(first, 3, "a" * 64), LockedFile(second, 2, "b" * 64)),
+    )
+    instance = an_instance(a_model("large", weights=weights))
+    tree = {LAYOUT.unit_path(instance.id.unit): TextFile("")}
+    (step,) = desired_state(a_catalog(instance), tree, layout=LAYOUT, profile="cpu_only").weights
+    folder = "var/lib/llama-models/large/1"
+    assert step.files == (
+        StoredFile(f"{folder}/model-00001-of-00002.gguf", (first,), 3, "a" * 64),
+        StoredFile(f"{folder}/model-00002-of-00002.gguf", (second,), 2, "b" * 64),
+    )
+    assert (step.size_bytes, step.destination) == (5, f"{folder}/model-00001-of-00002.gguf")
+
+
+def test_weights_that_many_share_are_derived_for_all_of_them() -> None:
+    site = Site(models=(MiniModel("chat", {"max": 8611}, is_derived=True), MiniModel("code", {"max": 8601})))
+    assert with_more_to_load(site).derived == (
+        DerivedWeights("chat@1", ("llama@chat-max.service", "llama@code-max.service")),
+    )
 
 
 def test_derived_weights_are_named_with_their_units_and_not_placed() -> None:

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.ir.catalog import CostTier, ModelKind
-from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutedPurpose, RoutingTable
+from kloros_infra.ir.routing import RoutedModel, RoutedPurpose, RoutingTable
 from kloros_infra.router.select import Decision, Query, Refused, Selected, select
-from tests.factories import a_routed_model, a_routing_table, an_upstream
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 
 CODER = a_routed_model(
     "qwen2.5-coder-7b-q4_0",
-    an_upstream("code-max", port=8601),
-    an_upstream("code-mid", port=8602),
+    an_upstream("code-max", port=8601, context_tokens=32000),
+    an_upstream("code-mid", port=8602, context_tokens=8000),
     name="code",
     aliases=("qwen2.5-coder:7b",),
     purpose_tags=("code_understanding", "code_generation"),
@@ -25,7 +25,7 @@ CODER = a_routed_model(
 )
 BIG_CODER = a_routed_model(
     "qwen2.5-coder-32b",
-    an_upstream("code32-max", port=8611),
+    an_upstream("code32-max", port=8611, context_tokens=16000),
     name="code32",
     purpose_tags=("code_understanding",),
     context_tokens=16000,
@@ -33,8 +33,8 @@ BIG_CODER = a_routed_model(
 )
 CHAT = a_routed_model(
     "qwen2.5-7b-instruct",
-    an_upstream("chat-max", port=8621),
-    an_upstream("chat-mid", port=8622),
+    an_upstream("chat-max", port=8621, context_tokens=32000),
+    an_upstream("chat-mid", port=8622, context_tokens=32000),
     name="chat",
     aliases=("qwen2.5:7b", "main:latest"),
     purpose_tags=("fast", "code_generation"),
@@ -47,7 +47,7 @@ EMBED = a_routed_model(
     kind=ModelKind.EMBEDDING,
     purpose_tags=("rag",),
 )
-DOCTOR = RoutedPersona(
+DOCTOR = a_routed_persona(
     id="kairos-code-doctor", model_id=CODER.id, system_prompt="Cite lines.", sampling={"temperature": 0.2}, stop=()
 )
 
@@ -232,6 +232,83 @@ def test_too_much_context_is_refused_with_the_best_figure() -> None:
     assert selected(ask(Query(purpose="code_understanding", min_context_tokens=20000))).model == CODER
 
 
+def test_the_context_under_the_active_profile_counts() -> None:
+    decision = refused(ask(Query(model="code", min_context_tokens=9000), profile="mid"), "KI807")
+    assert "the best available is 8000 ('qwen2.5-coder-7b-q4_0')" in decision.problem.detail
+    # By tag, 32000 tokens against 8000 outweigh the speciality only under mid.
+    assert selected(ask(Query(purpose="code_generation"), profile="max")).model == CHAT
+    wide = CODER.model_copy(update={"cost_tier": CostTier.LOW, "purpose_tags": ("code_generation",)})
+    narrow = wide.model_copy(update={"id": "narrow", "name": "narrow", "aliases": ()})
+    narrow = narrow.model_copy(
+        update={"upstreams": (an_upstream("narrow-max"), an_upstream("narrow-mid", context_tokens=9000))}
+    )
+    table = a_routing_table(narrow, wide, purposes=())
+    ready = {"code-max", "code-mid", "narrow-max", "narrow-mid"}
+    for profile, expected in (("max", wide), ("mid", narrow)):
+        decision_by_tag = select(table, Query(purpose="code_generation"), profile=profile, ready=ready)
+        assert isinstance(decision_by_tag, Selected)
+        assert decision_by_tag.model == expected
+
+
+SEEING = a_routed_model("gemma3-4b", an_upstream("see-max"), name="see", kind=ModelKind.VISION)
+RANKING = a_routed_model("bge-reranker", an_upstream("rank-max"), name="rank", kind=ModelKind.RERANK)
+SENSES = a_routing_table(
+    CHAT,
+    SEEING,
+    RANKING,
+    EMBED,
+    purposes=(RoutedPurpose(name="any", candidates=(CHAT.id, SEEING.id, RANKING.id), otherwise=None, is_default=True),),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "serving"), [(ModelKind.CHAT, CHAT), (ModelKind.VISION, SEEING), (ModelKind.RERANK, RANKING)]
+)
+def test_a_purpose_gives_what_is_asked_for(kind: ModelKind, serving: RoutedModel) -> None:
+    decision = select(SENSES, Query(kind), profile="max", ready={"chat-max", "see-max", "rank-max"})
+
+    assert isinstance(decision, Selected)
+    assert decision.model == serving
+
+
+def test_a_model_that_sees_chats_as_well_and_no_other_sees() -> None:
+    def answer(kind: ModelKind | None, model: str) -> Decision:
+        return select(SENSES, Query(kind, model=model), profile="max", ready={"chat-max", "see-max", "rank-max"})
+
+    assert selected(answer(ModelKind.CHAT, "see")).model == SEEING
+    assert selected(answer(None, "rank")).model == RANKING
+    for kind, model in ((ModelKind.VISION, "chat"), (ModelKind.CHAT, "rank"), (ModelKind.RERANK, "see")):
+        decision = refused(answer(kind, model), "KI805")
+        assert f"needs a model of kind {kind}" in decision.problem.detail
+
+
+def test_a_purpose_without_a_model_here_is_not_unknown() -> None:
+    empty = RoutedPurpose(name="far", candidates=(), otherwise=None, is_default=False)
+    onward = RoutedPurpose(name="near", candidates=(), otherwise="chat", is_default=False)
+    chat = RoutedPurpose(name="chat", candidates=(CHAT.id,), otherwise=None, is_default=True)
+    table = a_routing_table(CHAT, purposes=(empty, onward, chat))
+
+    def answer(purpose: str) -> Decision:
+        return select(table, Query(purpose=purpose), profile="max", ready={"chat-max"})
+
+    assert "serves the purpose 'far'" in refused(answer("far"), "KI806").problem.detail
+    assert selected(answer("near")).model == CHAT
+
+
+def test_a_persona_answers_to_its_aliases() -> None:
+    persona = a_routed_persona("doctor", model_id=CODER.id, aliases=("code-doctor:latest", "chat"))
+    table = a_routing_table(CODER, CHAT, personas=(persona,))
+
+    def answer(**asked: str) -> Decision:
+        return select(table, Query(**asked), profile="max", ready={"code-max", "chat-max"})  # type: ignore[arg-type]
+
+    assert selected(answer(model="code-doctor")).persona == persona
+    assert selected(answer(persona="code-doctor:latest")).model == CODER
+    # A model's own name is never hidden.
+    assert selected(answer(model="chat")).persona is None
+    assert refused(answer(persona="code-docter"), "KI802").problem.hint == "Did you mean 'code-doctor:latest'?"
+
+
 def test_too_cheap_is_refused_with_the_cheapest_tier() -> None:
     decision = refused(ask(Query(model="code", cost_tier=CostTier.LOW)), "KI808")
     assert decision.problem.hint == "Allow cost_tier medium."
@@ -254,7 +331,10 @@ def models(draw: st.DrawFn, id: str) -> RoutedModel:
     profiles = draw(st.sets(st.sampled_from(PROFILES), min_size=1))
     return a_routed_model(
         id,
-        *(an_upstream(f"{id}-{profile}") for profile in sorted(profiles)),
+        *(
+            an_upstream(f"{id}-{profile}", context_tokens=draw(st.integers(256, 100_000)))
+            for profile in sorted(profiles)
+        ),
         kind=draw(st.sampled_from(ModelKind)),
         purpose_tags=tuple(draw(st.lists(TAGS, min_size=1, max_size=3, unique=True))),
         context_tokens=draw(st.integers(256, 100_000)),
@@ -273,7 +353,7 @@ def tables(draw: st.DrawFn) -> RoutingTable:
         is_default=st.booleans(),
     )
     declared = draw(st.lists(purposes, max_size=3, unique_by=lambda purpose: purpose.name))
-    persona = RoutedPersona(id="p", model_id=ids[0], system_prompt="", sampling={}, stop=())
+    persona = a_routed_persona(id="p", model_id=ids[0], system_prompt="", sampling={}, stop=())
     return a_routing_table(
         *(draw(models(id)) for id in ids), profiles=PROFILES, personas=(persona,), purposes=tuple(declared)
     )
@@ -281,7 +361,7 @@ def tables(draw: st.DrawFn) -> RoutingTable:
 
 QUERIES = st.builds(
     Query,
-    kind=st.sampled_from(ModelKind),
+    kind=st.none() | st.sampled_from(ModelKind),
     purpose=st.none() | TAGS | st.just("unheard_of"),
     model=st.none() | NAMES | st.just("p"),
     persona=st.none() | st.sampled_from(["p", "q"]),
@@ -299,10 +379,10 @@ def test_what_is_selected_meets_every_constraint(
     assert decision == select(table, query, profile=profile, ready=ready)
     if isinstance(decision, Selected):
         model = decision.model
-        assert model.kind is query.kind
+        assert model.kind is query.kind or (query.kind is ModelKind.CHAT and model.kind.can_chat) or not query.kind
         assert decision.upstream.profile == profile
         assert decision.upstream.instance in ready
-        assert model.context_tokens >= (query.min_context_tokens or 0)
+        assert decision.upstream.context_tokens >= (query.min_context_tokens or 0)
         assert query.cost_tier is None or model.cost_tier.rank <= query.cost_tier.rank
 
 

@@ -1,0 +1,125 @@
+"""The unit of an instance under a real systemd: words arrive as they were written, its sandbox is as wide as said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from kloros_infra.adapters.templates import read_templates
+from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.emit_command import argument_words
+from kloros_infra.compiler.parse import parse
+from kloros_infra.compiler.pipeline import checked
+from kloros_infra.compiler.placing import place_all
+from kloros_infra.compiler.resolve import resolve
+from kloros_infra.diagnostics import has_errors
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.config_models import parse_argument
+from kloros_infra.ir.layout import Layout
+from tests.factories import a_lock_for
+from tests.system.container import Container
+
+pytestmark = pytest.mark.system
+
+UNIT = "llama@small-cpu_only.service"
+LAYOUT = Layout()
+TEXT = """\
+version: 1
+hosts: {box: {}}
+profiles: {cpu_only: {gpus: []}}
+models:
+  - id: small
+    display_name: Small
+    purpose_tags: [fast]
+    context_tokens: 2048
+    cost_tier: low
+    versions: [{version_id: "1", gguf_url: file:///weights/small.gguf}]
+    profiles: {cpu_only: {port: 8601}}
+    arguments: ARGUMENTS
+sandbox: SANDBOX
+"""
+# In llama-server's place stands what waits: its words are read from outside.
+WAITING = "#!/usr/bin/python3\nimport signal\nsignal.pause()\n"
+
+
+def compiled(arguments: str = "{}", sandbox: str = "{}") -> Mapping[str, str] | None:
+    """Compile the texts of the instance's unit and env file; None where models.yaml is refused."""
+    parsed, problems = parse(TEXT.replace("ARGUMENTS", arguments).replace("SANDBOX", sandbox), file="models.yaml")
+    if parsed is None or has_errors(problems):
+        return None
+    catalog, problems = resolve(parsed, a_lock_for(parsed.config))
+    if catalog is None:
+        return None
+    placements, _ = checked(place_all(catalog))
+    tree = emit(catalog, placements, read_templates(), LAYOUT)
+    return {path: file.text for path, file in tree.items() if "small" in path and isinstance(file, TextFile)}
+
+
+@pytest.fixture(scope="module")
+def machine(systemd_container: Container) -> Container:
+    """Prepare what the unit needs beside its files: weights, and a program."""
+    program, weights = LAYOUT.program_path("llama-server"), LAYOUT.weights_path("small", "1")
+    systemd_container.write(LAYOUT.absolute(program), WAITING)
+    systemd_container.run(["chmod", "755", LAYOUT.absolute(program)])
+    systemd_container.write(LAYOUT.absolute(weights), "")
+    return systemd_container
+
+
+def started(machine: Container, files: Mapping[str, str]) -> int:
+    """Start the unit with these files; give its main process."""
+    for path, text in files.items():
+        machine.write(LAYOUT.absolute(path), text)
+    machine.run(["systemctl", "daemon-reload"])
+    # Forgets earlier starts too, which systemd counts.
+    machine.run(["systemctl", "reset-failed", UNIT], check=False)
+    machine.run(["systemctl", "restart", UNIT])
+    return int(machine.run(["systemctl", "show", "-P", "MainPID", UNIT]).stdout)
+
+
+NAMES = st.from_regex(r"x[a-z0-9]{1,8}(-[a-z0-9]{1,8}){0,2}", fullmatch=True)
+ANY = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+TEXTS = st.text(ANY, max_size=60) | st.text(st.sampled_from("\\\"'`$%{}; bé€𝄞"), max_size=30)
+# No option of llama-server takes more than 64 bits.
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+SCALARS = st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+VALUES = SCALARS | st.lists(INTEGERS | TEXTS, min_size=1, max_size=3)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=12))
+def test_every_accepted_argument_arrives_unchanged(machine: Container, arguments: dict[str, object]) -> None:
+    files = compiled(json.dumps(arguments, ensure_ascii=False))
+    assume(files is not None)
+    assert files is not None
+    expected = [word for name in sorted(arguments) for word in argument_words(name, parse_argument(arguments[name]))]
+
+    main_pid = started(machine, files)
+
+    words = machine.run(["cat", f"/proc/{main_pid}/cmdline"]).stdout.split("\0")
+    assert words[2:] == ["--alias", "small", *expected, ""]
+
+
+def test_a_folder_below_home_is_seen_where_it_is_named_and_nothing_else(machine: Container) -> None:
+    machine.write("/home/kloros/lora/adapter.gguf", "weights")
+    machine.write("/home/kloros/.ssh/id_ed25519", "secret")
+    files = compiled(sandbox="{read_only_paths: [/home/kloros/lora], cpu_weight: 50, io_weight: 20}")
+    assert files is not None
+
+    root = f"/proc/{started(machine, files)}/root"
+
+    assert machine.run(["cat", f"{root}/home/kloros/lora/adapter.gguf"]).stdout == "weights"
+    assert machine.run(["ls", "-A", f"{root}/home/kloros"]).stdout.split() == ["lora"]
+    assert machine.run(["touch", f"{root}/home/kloros/lora/new"], check=False).returncode == 1
+    assert machine.run(["systemctl", "show", "-P", "CPUWeight", UNIT]).stdout.strip() == "50"
+    hidden = compiled()
+    assert hidden is not None
+    root = f"/proc/{started(machine, hidden)}/root"
+    assert machine.run(["ls", "-A", f"{root}/home"], check=False).stdout == ""

@@ -1,0 +1,78 @@
+"""Settings of an instance: the nearest of profile, model, defaults and what is standard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kloros_infra.compiler import serving
+from kloros_infra.compiler.serving import serving_of
+from kloros_infra.ir.catalog import CostTier, KvType, PlacementMode, Serving
+from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+from kloros_infra.ir.setting import STANDARD
+
+OTHERS: dict[str, tuple[Any, Any, Any]] = {
+    "parallel": (2, 3, 4),
+    "cache_type_k": (KvType.Q8_0, KvType.Q4_0, KvType.BF16),
+    "cache_type_v": (KvType.Q8_0, KvType.Q4_0, KvType.BF16),
+    "placement": (PlacementMode.FIT, PlacementMode.MANUAL, PlacementMode.SOLVER),
+    "preload": (False, True, False),
+}
+"""For each setting a value in the profile, in the model and in the defaults."""
+
+
+def settled(
+    profile: dict[str, Any] | None = None, model: dict[str, Any] | None = None, defaults: dict[str, Any] | None = None
+) -> Serving:
+    """Settle what is written in three places."""
+    spec = ModelSpec(
+        id="small",
+        display_name="Small",
+        purpose_tags=("fast",),
+        context_tokens=4096,
+        cost_tier=CostTier.LOW,
+        **(model or {}),
+    )
+    return serving_of(InstanceSpec(port=8601, **(profile or {})), spec, DefaultsSpec(**(defaults or {})))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_nearest_counts(name: str) -> None:
+    in_profile, in_model, in_defaults = ({name: value} for value in OTHERS[name])
+
+    assert getattr(settled(in_profile, in_model, in_defaults), name) == OTHERS[name][0]
+    assert getattr(settled(None, in_model, in_defaults), name) == OTHERS[name][1]
+    assert getattr(settled(None, None, in_defaults), name) == OTHERS[name][2]
+
+
+def test_what_is_standard_is_what_the_declarations_say() -> None:
+    words = {
+        name: str((field.json_schema_extra or {}).get(STANDARD))  # type: ignore[union-attr]
+        for name, field in ServingSpec.model_fields.items()
+        if name in OTHERS
+    }
+
+    assert words == {
+        "parallel": str(serving.PARALLEL),
+        "cache_type_k": serving.CACHE_TYPE.value,
+        "cache_type_v": serving.CACHE_TYPE.value,
+        "placement": serving.PLACEMENT.value,
+        "preload": str(serving.PRELOAD).lower(),
+    }
+    assert settled() == Serving(4096, 1, KvType.F16, KvType.F16, PlacementMode.AUTO, preload=True, arguments=())
+
+
+def test_context_is_the_profile_s_or_the_model_s() -> None:
+    assert settled({"context_tokens": 2048}).context_tokens == 2048
+    assert settled().context_tokens == 4096
+
+
+def test_arguments_are_joined_key_by_key_and_sorted() -> None:
+    found = settled(
+        {"arguments": {"threads": 8}},
+        {"arguments": {"threads": 4, "no-mmap": True, "samplers": "top_k"}},
+        {"arguments": {"no-mmap": False, "prio": 2}},
+    )
+
+    assert found.arguments == (("no-mmap", True), ("prio", 2), ("samplers", "top_k"), ("threads", 8))
