@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -69,7 +70,8 @@ def type_hint(error: ErrorDetails, written: str | None, spec: type[BaseModel]) -
         case "dict_type", list():
             return "Write each under a name, as `name:` with its settings below, without `- `."
         case "string_type", bool() | int() | float():
-            return f'Put it in quotes: "{written}".'
+            became = "" if str(value) == written else f" Without them it is {json.dumps(value)}."
+            return f'Put it in quotes: "{written}".{became}'
         case _:
             return _scalar_hint(EXPECTED_TYPES[kind], value)
 

@@ -104,6 +104,6 @@ def test_there_is_a_case_for_every_code_of_the_text() -> None:
         if line.startswith(("### KI1", "### KI2"))
     }
 
-    # KI100 is the file system's: the passes see texts.
-    assert documented - shown == {"KI100"}
+    # KI100 is the file system's: the passes see texts. KI12x are those of commands that change models.yaml.
+    assert {code for code in documented - shown if not code.startswith("KI12")} == {"KI100"}
     assert shown <= documented
