@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from kloros_infra.adapters.local_files import SCHEME, read_piece, read_pieces
+from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity, Span
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.gguf import GgufHeader
@@ -85,6 +85,7 @@ class OllamaBlobs:
 
     def __init__(self, models: Sequence[OllamaModel]) -> None:
         self._blobs = {blob.source: blob for model in models for blob in (*model.weights, *model.projectors)}
+        self._files = LocalFiles()
 
     def handles(self, url: str) -> bool:
         """Say whether a source is one of the store's files."""
@@ -95,13 +96,13 @@ class OllamaBlobs:
         blob = self._blobs[url]
         return SourceFacts(Origin.FILE, None, blob.size_bytes, blob.sha256)
 
-    def read(self, url: str, revision: str | None, *, start: int, length: int) -> bytes:  # noqa: ARG002 - likewise
+    def read(self, url: str, revision: str | None, *, start: int, length: int) -> bytes:
         """Read a piece of a file."""
-        return read_piece(url, Path(url.removeprefix(SCHEME)), start=start, length=length)
+        return self._files.read(url, revision, start=start, length=length)
 
-    def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:  # noqa: ARG002 - likewise
+    def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:
         """Read a whole file, piece by piece."""
-        return read_pieces(url, Path(url.removeprefix(SCHEME)))
+        return self._files.pieces(url, revision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from kloros_infra.adapters.gguf_file import read_header, read_header_of
-from kloros_infra.adapters.hub_listing import list_repositories
+from kloros_infra.adapters.hub_repository import list_files
 from kloros_infra.adapters.models_file import FileChange
 from kloros_infra.adapters.new_file import write_new_file
 from kloros_infra.adapters.ollama_store import OllamaBlobs, find_store, read_store, usual_stores
@@ -26,8 +26,9 @@ from kloros_infra.cli.wiring import weights_sources
 from kloros_infra.compiler.locked import locate
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.editing.hub_reference import HubFile, HubReference
 from kloros_infra.editing.project import edit_project
-from kloros_infra.errors import ObstacleError, ProblemsError
+from kloros_infra.errors import ObstacleError, ProblemsError, UnreachableError
 from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.config import Config
@@ -97,6 +98,19 @@ def look_up(described: Sequence[Described]) -> Facts:
     """Look at the files that a configuration names, and ask the hub for the repositories of which it names no file."""
     files = {source: facts for source in wanted_files(described) if (facts := _look_at(source)) is not None}
     return Facts(files, list_repositories(wanted_repositories(described)))
+
+
+def list_repositories(names: Sequence[str]) -> dict[str, tuple[HubFile, ...]]:
+    """List the files of repositories; where the hub does not answer, nobody else is asked after."""
+    found: dict[str, tuple[HubFile, ...]] = {}
+    for name in names:
+        try:
+            found[name] = list_files(HubReference(name))
+        except ObstacleError:
+            continue
+        except UnreachableError:
+            break
+    return found
 
 
 def _look_at(source: str) -> FileFacts | None:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kloros_infra.editing.hub_reference import HubFile, choose_projector
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.split_gguf import split_name
 from kloros_infra.migration.names import aliases_of, as_name, is_name, on_one_line, unused
 from kloros_infra.migration.served import Repository, Served
 from kloros_infra.migration.taken_over import (
@@ -64,7 +64,7 @@ class Facts:
     """What is known beside a configuration: files by their source, and the files of repositories of the hub."""
 
     files: Mapping[str, FileFacts] = field(default_factory=dict)
-    repositories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    repositories: Mapping[str, tuple[HubFile, ...]] = field(default_factory=dict)
 
 
 def wanted_files(described: Iterable[Described]) -> tuple[str, ...]:
@@ -89,10 +89,9 @@ def take_over_described(described: Sequence[Described], facts: Facts, *, origin:
     )  # fmt: skip
 
 
-def file_in_repository(files: Sequence[str], quantization: str) -> str | None:
+def file_in_repository(files: Sequence[HubFile], quantization: str) -> str | None:
     """Choose the file that llama-server would: that of the quantization, else the first; None where there is none."""
-    weights = sorted(file for file in files if file.lower().endswith(".gguf") and "mmproj" not in file.lower())
-    firsts = [file for file in weights if (part := split_name(file)) is None or part.number == 1]
+    firsts = sorted(file.path for file in files if file.is_weights)
     for wanted in (quantization,) if quantization else (_USUAL_QUANTIZATION,):
         pattern = re.compile(rf"(^|[^A-Za-z0-9]){re.escape(wanted)}([^A-Za-z0-9]|$)", re.IGNORECASE)
         found = next((file for file in firsts if pattern.search(file)), None)
@@ -122,7 +121,7 @@ class _Taking:
             self.rows.append(Row(one.name, notes=(why_not,)))
             return
         id = self._id(one.name)
-        model = self._model(one, id, source)
+        model = self._model(one, id, source, self._projector(served))
         self.models.append(model)
         own = tuple(self._personas(one, model))
         self.personas += own
@@ -150,18 +149,28 @@ class _Taking:
             return None, f"{weights.name} has no file of {weights.quantization or 'weights'}"
         return f"hf://{weights.name}/{file}", ""
 
-    def _model(self, one: Described, id: str, source: str) -> TakenModel:
+    def _projector(self, served: Served) -> str | None:
+        """Name the projector that is given, or the one that llama-server would find in the same repository."""
+        weights = served.weights
+        if served.projector or not served.takes_projector or not isinstance(weights, Repository):
+            return served.projector
+        found = choose_projector(self._facts.repositories.get(weights.name, ()))
+        return f"hf://{weights.name}/{found.path}" if found else None
+
+    def _model(self, one: Described, id: str, source: str, projector: str | None) -> TakenModel:
         served, found = one.served, self._facts.files.get(source)
         header = found.header if found else None
-        kind = served.kind or (kind_of(header) if header else ModelKind.CHAT)
+        seeing = ModelKind.VISION if projector else ModelKind.CHAT
+        kind = served.kind or (kind_of(header, has_projector=projector is not None) if header else seeing)
         names = (one.name, *one.aliases, *served.aliases)
+        projector = projector if kind is ModelKind.VISION else None
         tags = tuple(tag for tag in served.tags if is_name(tag))
         own_name = {variant.name for variant in one.variants}
         aliases, _ = aliases_of((name for name in names if name not in own_name), [id])
         return TakenModel(
             id=id,
             display_name=on_one_line(one.display_name or one.name),
-            weights=TakenWeights((source,), None, served.projector, found.size_bytes if found else None),
+            weights=TakenWeights((source,), None, projector, found.size_bytes if found else None),
             context_tokens=_context(served, header),
             purpose_tags=tags or purpose_tags(f"{one.name} {source}", kind),
             cost_tier=cost_tier(found.size_bytes if found else None),

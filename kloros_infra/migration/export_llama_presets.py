@@ -27,8 +27,8 @@ def _head(exported: Exported) -> Iterator[str]:
     yield f"; Written by kloros-infra export llama-presets, profile {exported.profile}. Start it with:"
     for name, value in _environment(exported).items():
         yield f";   export {name}={value}"
+    # No `version = 1`: before any section it would make a model called `default` (llama.cpp b10068).
     yield f";   {exported.program} --models-preset THIS_FILE --models-max {_most_at_once(exported)}"
-    yield "version = 1"
 
 
 def _most_at_once(exported: Exported) -> int:

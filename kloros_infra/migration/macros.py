@@ -146,4 +146,10 @@ def _without_comments(key: str, value: Any) -> Any:
 
 def _go_text(value: Scalar) -> str:
     """Write a value as Go's %v does."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    match value:
+        case bool():
+            return str(value).lower()
+        case float() if value.is_integer() and abs(value) < 1e21:
+            return str(int(value))
+        case _:
+            return str(value)

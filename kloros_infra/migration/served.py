@@ -31,7 +31,7 @@ _PLACEMENT = frozenset({
 # What we set ourselves without loss, or what only the other program needs.
 _OF_NO_INTEREST = frozenset({
     "dedup-cache-models", "host", "jinja", "log-colors", "log-disable", "log-file", "log-prefix", "log-timestamps",
-    "metrics", "mmproj-auto", "models-autoload", "offline", "port", "slots", "spec-type", "ui", "verbose", "verbosity",
+    "metrics", "models-autoload", "offline", "port", "slots", "spec-type", "ui", "verbose", "verbosity",
     "version",
 })  # fmt: skip
 # Likewise, as long as they say what we do anyway.
@@ -64,6 +64,8 @@ class Served:
 
     weights: str | Repository | None = None
     projector: str | None = None
+    takes_projector: bool = True
+    """Whether a projector that lies in the same repository is loaded with the model, as llama-server does."""
     kind: ModelKind | None = None
     context_tokens: int | None = None
     parallel: int | None = None
@@ -252,6 +254,10 @@ def _projector(served: Served, setting: Setting) -> None:
         served.projector, served.kind = source, served.kind or ModelKind.VISION
 
 
+def _projector_beside(served: Served, setting: Setting) -> None:
+    served.takes_projector = setting.value is True
+
+
 def _kind(kind: ModelKind) -> Callable[[Served, Setting], None]:
     def handle(served: Served, setting: Setting) -> None:
         if setting.value:
@@ -344,6 +350,7 @@ _HANDLERS: Mapping[str, Callable[[Served, Setting], None]] = {
     "kv-unified": _unified,
     "load-on-startup": _load_on_startup,
     "mmproj": _projector,
+    "mmproj-auto": _projector_beside,
     "mmproj-url": _projector,
     "model": _model,
     "model-url": _url,

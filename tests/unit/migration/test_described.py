@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kloros_infra.editing.hub_reference import HubFile
 from kloros_infra.ir.catalog import CostTier, ModelKind
 from kloros_infra.migration.described import (
     Described,
@@ -23,6 +24,10 @@ from kloros_infra.migration.traits import GIB
 from tests.factories import a_gguf_header
 
 SOURCE = "file:///w/coder.gguf"
+
+
+def files(*names: str) -> tuple[HubFile, ...]:
+    return tuple(HubFile(name, 1) for name in names)
 
 
 def one(name: str = "m", served: Served | None = None, **further: object) -> Described:
@@ -131,7 +136,7 @@ def test_weights_of_our_own_store_are_called_by_their_model() -> None:
     ],
 )
 def test_a_repository_is_looked_into(weights: Repository, source: str | None, why: str) -> None:
-    facts = Facts(repositories={"a/b": ("x-Q8_0.gguf", "x-Q4_K_M.gguf"), "a/c": ("README.md",)})
+    facts = Facts(repositories={"a/b": files("x-Q8_0.gguf", "x-Q4_K_M.gguf"), "a/c": files("README.md")})
     over = taken(one(served=Served(weights=weights, context_tokens=4096)), facts=facts)
     if source:
         assert over.models[0].weights.sources == (source,)
@@ -153,7 +158,7 @@ def test_a_repository_is_looked_into(weights: Repository, source: str | None, wh
     ],
 )
 def test_the_file_is_chosen_as_llama_server_does(files: tuple[str, ...], quantization: str, chosen: str | None) -> None:
-    assert file_in_repository(files, quantization) == chosen
+    assert file_in_repository(tuple(HubFile(name, 1) for name in files), quantization) == chosen
 
 
 def test_what_must_be_looked_at_is_listed_once() -> None:
@@ -165,6 +170,22 @@ def test_what_must_be_looked_at_is_listed_once() -> None:
     ]
     assert wanted_files(models) == (SOURCE,)
     assert wanted_repositories(models) == ("a/b",)
+
+
+@pytest.mark.parametrize(
+    ("served", "projector", "kind"),
+    [
+        (Served(weights=Repository("a/b")), "hf://a/b/mmproj-x-F16.gguf", ModelKind.VISION),
+        (Served(weights=Repository("a/b"), takes_projector=False), None, ModelKind.CHAT),
+        (Served(weights=Repository("a/b"), kind=ModelKind.EMBEDDING), None, ModelKind.EMBEDDING),
+        (Served(weights=Repository("a/b"), projector="file:///p"), "file:///p", ModelKind.VISION),
+        (Served(weights=Repository("a/c", "", "x.gguf")), None, ModelKind.CHAT),
+    ],
+)
+def test_a_projector_in_the_repository_is_taken_with_it(served: Served, projector: str | None, kind: ModelKind) -> None:
+    facts = Facts(repositories={"a/b": files("x-Q4_K_M.gguf", "mmproj-x-F16.gguf", "mmproj-x-F32.gguf")})
+    (model,) = taken(one(served=served), facts=facts).models
+    assert (model.weights.projector, model.kind) == (projector, kind)
 
 
 def test_an_obstacle_is_the_whole_row() -> None:

@@ -193,6 +193,11 @@ def test_litellm_without_other_names_needs_no_router() -> None:
     assert document.keys() == {"model_list"}
 
 
+def test_models_without_other_names_have_no_aliases() -> None:
+    export = export_llama_swap(everything(an_export(names=())))
+    assert "aliases" not in export.text
+
+
 def compiled(catalog: Catalog) -> Compiled:
     placed = {instance.id: place(instance)[0] for instance in catalog.instances}
     return Compiled(catalog, {id: one for id, one in placed.items() if one is not None}, {}, ())

@@ -69,6 +69,12 @@ def test_ports_are_free_and_unprivileged(used: frozenset[int]) -> None:
     assert 1024 <= port < 32768
 
 
+def test_the_port_for_figures_is_taken_too() -> None:
+    parsed, _ = parse(f"{ROOT.read_text()}\nobservability: {{metrics_port: 9464}}\n", file="models.yaml")
+    assert parsed is not None
+    assert 9464 in surroundings_of(parsed.config).ports
+
+
 def test_ports_above_those_of_instances_are_no_beginning() -> None:
     (one,) = fit(over(a_taken()), Surroundings(ports=frozenset({9998, 9999, 10000}))).models
     assert one.instances[0][1] not in {9998, 9999, 10000}

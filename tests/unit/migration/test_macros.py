@@ -46,6 +46,11 @@ def test_a_text_that_is_one_macro_becomes_its_value() -> None:
     assert tree["globalTTL"] == 60
 
 
+def test_numbers_are_written_as_go_writes_them() -> None:
+    text = "macros: {a: 1.50, b: 1e3, c: 7, d: 1e30}\nmodels: {m: {cmd: 'p ${a} ${b} ${c} ${d}'}}"
+    assert command(text) == "p 1.5 1000 7 1e+30"
+
+
 def test_lists_mappings_and_their_keys_are_filled() -> None:
     tree, problems = expanded("models: {m: {aliases: ['${MODEL_ID}-a'], filters: {by: {'${MODEL_ID}:hi': {a: 1}}}}}")
     assert problems == ()
@@ -54,7 +59,7 @@ def test_lists_mappings_and_their_keys_are_filled() -> None:
 
 def test_the_environment_is_put_in_first() -> None:
     text = "macros: {dir: '${env.HOME}/models'}\nmodels: {m: {cmd: 'x -m ${dir}/${env.NAME}'}}"
-    assert command(text, HOME="/root", NAME="a.gguf") == "x -m /root/models/a.gguf"
+    assert command(text, HOME="/home/me", NAME="a.gguf") == "x -m /home/me/models/a.gguf"
 
 
 def test_comments_of_commands_go_before_macros_are_put_in() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kloros_infra.ir.catalog import KvType, ModelKind, PlacementMode
 from kloros_infra.migration.served import Repository, Served, read_settings
-from kloros_infra.migration.settings import settings_of_words
+from kloros_infra.migration.settings import Setting, settings_of_words
 
 
 def served(words: str) -> Served:
@@ -106,11 +106,17 @@ def test_what_is_lost_is_named(words: str, said: str) -> None:
     assert note.isprintable()
 
 
+def test_a_projector_beside_the_weights_can_be_refused() -> None:
+    assert served("-hf a/b").takes_projector
+    assert not served("-hf a/b --no-mmproj").takes_projector
+
+
 def test_kinds_are_switched_on() -> None:
     assert served("-m /x --embedding").kind is ModelKind.EMBEDDING
     assert served("-m /x --rerank").kind is ModelKind.RERANK
     assert served("-m /x --rerank --mmproj /p").kind is ModelKind.RERANK
     assert served("-m /x").kind is None
+    assert read_settings((Setting("model", "/x"), Setting("embedding", False))).kind is None
 
 
 @pytest.mark.parametrize(
@@ -164,3 +170,4 @@ def test_a_share_is_at_most_one_and_figures_have_a_bound() -> None:
     assert (found.draft_min_probability, found.draft_max_tokens) == (1.0, 64)
     assert (found.idle_timeout_s, found.draft_min_tokens) == (None, None)
     assert served("-m /x --spec-draft-p-min x").draft_min_probability is None
+    assert served("-m /x --fit off").placement is None
