@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from kloros_infra.adapters.replaced_file import put_in_place
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, Link, TextFile
@@ -87,7 +88,11 @@ def write_text_atomically(path: Path, text: str, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
             fresh.chmod(mode)
-            fresh.replace(path)
+            put_in_place(fresh, path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            # write(2) and fsync(2) know no name: a full disk would be reported without its file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise

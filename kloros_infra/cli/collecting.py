@@ -10,16 +10,16 @@ from pathlib import Path
 import click
 
 from kloros_infra.adapters.apply_lock import apply_lock
+from kloros_infra.adapters.lock_folder import LockChange, LockFolder
 from kloros_infra.cli.changing import confirm
 from kloros_infra.cli.editing import change_models_file, show_changes
-from kloros_infra.cli.locking import parse_project, read_existing, write_lock
+from kloros_infra.cli.locking import parse_project, read_existing
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.status import echo_table
 from kloros_infra.cli.wiring import Target, weights_store
 from kloros_infra.compiler.locked import lockables
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.editing.edits import Edit, Remove, version_at
-from kloros_infra.ir.lock import Lock
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.planner.figures import size_text
 from kloros_infra.planner.garbage import Garbage, StoredVersion, find_garbage, old_versions, versions_in_use
@@ -107,7 +107,6 @@ def _forget(file: Path, versions: Sequence[StoredVersion]) -> None:
 
     show_changes(change_models_file(file, edits))
     project = read_project(file)
-    existing = read_existing(project)
+    had = read_existing(project)
     named = {one.key for one in lockables(parse_project(project)[0].config)}
-    if not existing.unsound:
-        write_lock(file.parent, Lock({key: entry for key, entry in existing.lock.weights.items() if key in named}))
+    LockFolder(file.parent).change(LockChange(gone=(had.lock.weights.keys() | had.unsound) - named))

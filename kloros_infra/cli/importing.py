@@ -15,11 +15,12 @@ import click
 
 from kloros_infra.adapters.gguf_file import read_header, read_header_of
 from kloros_infra.adapters.hub_repository import list_files
+from kloros_infra.adapters.lock_folder import LockChange, LockFolder
 from kloros_infra.adapters.models_file import FileChange
 from kloros_infra.adapters.new_file import write_new_file
 from kloros_infra.adapters.ollama_store import OllamaBlobs, find_store, read_store, usual_stores
 from kloros_infra.cli.editing import change_models_file, check_texts, difference, parse_texts
-from kloros_infra.cli.locking import ReadingDisplay, parse_project, read_existing, without_errors, write_lock
+from kloros_infra.cli.locking import ReadingDisplay, parse_project, without_errors
 from kloros_infra.cli.project import Project, read_project, read_source
 from kloros_infra.cli.render import show_problems, texts_at
 from kloros_infra.cli.wiring import weights_sources
@@ -201,11 +202,7 @@ def _write(addition: _Addition, lock: Lock | None, taken: Taken, today: str) -> 
             addition.file, lambda now: edits_of(fit(taken.over, surroundings_of(now.config)), today=today)
         )
     if lock is not None:
-        before = read_existing(read_project(addition.file))
-        if before.unsound:
-            show_problems(before.problems, texts_at(before.problems))
-        else:
-            write_lock(addition.file.parent, Lock({**before.lock.weights, **lock.weights}))
+        LockFolder(addition.file.parent).change(LockChange(lock.weights))
 
 
 def show_report(origin: str, rows: Sequence[Row]) -> None:

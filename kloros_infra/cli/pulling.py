@@ -12,10 +12,11 @@ import click
 from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.gguf_file import read_header_of
 from kloros_infra.adapters.hub_repository import list_files
+from kloros_infra.adapters.lock_folder import LockChange, LockFolder
 from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.editing import change_models_file, show_changes
 from kloros_infra.cli.fetching import fetch
-from kloros_infra.cli.locking import lock_project, parse_project, read_existing, without_errors, write_lock
+from kloros_infra.cli.locking import lock_project, parse_project, read_existing, without_errors
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.render import show_problems
 from kloros_infra.cli.versions import found, next_step
@@ -32,7 +33,7 @@ from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.lock import MMPROJ_SUFFIX, Lock, LockedWeights, mmproj_key, weights_key
+from kloros_infra.ir.lock import MMPROJ_SUFFIX, LockedWeights, mmproj_key, weights_key
 from kloros_infra.ir.stored_weights import StoredWeights
 from kloros_infra.planner.desired import weights_step
 
@@ -121,18 +122,10 @@ def add(file: Path, pulled: Pulled, wishes: Wishes) -> Addition:
 
 def add_to_lock(file: Path, entries: Mapping[str, LockedWeights]) -> None:
     """Write entries that were pinned just now beside those that the lock has."""
-    project = read_project(file)
-    existing = read_existing(project)
-    if existing.unsound:
-        # What is unsound would be lost with its pins: it is read again.
-        show_problems(lock_project(project)[1], project.sources)
-        return
-    weights = dict(existing.lock.weights)
-    for key, entry in entries.items():
-        # The same bytes stay pinned to the commit that was reviewed.
-        if key not in weights or weights[key].sha256 != entry.sha256:
-            weights[key] = entry
-    write_lock(project.file.parent, Lock(dict(sorted(weights.items()))))
+    known = read_existing(read_project(file)).lock.weights
+    # The same bytes stay pinned to the commit that was reviewed.
+    new = {key: one for key, one in entries.items() if key not in known or known[key].sha256 != one.sha256}
+    LockFolder(file.parent).change(LockChange(new))
 
 
 def pinned(file: Path, model: ModelSpec) -> Addition:

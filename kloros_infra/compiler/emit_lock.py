@@ -19,8 +19,13 @@ def emit_lock(lock: Lock) -> Mapping[str, str]:
     """Write a lock down: paths beside models.yaml to texts, the lock's own first."""
     headers = {key: header_to_json(entry.header) for key, entry in sorted(lock.weights.items())}
     spec = LockSpec(version=1, weights={key: _entry(lock.weights[key], headers[key]) for key in headers})
+    return {LOCK_FILE: lock_text(spec), **{header_path(key): text for key, text in headers.items()}}
+
+
+def lock_text(spec: LockSpec) -> str:
+    """Write the text of models.lock.yaml."""
     body = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=2**16)
-    return {LOCK_FILE: f"{FIRST_LINE}\n{body}", **{header_path(key): text for key, text in headers.items()}}
+    return f"{FIRST_LINE}\n{body}"
 
 
 def header_path(key: str) -> str:

@@ -5,19 +5,24 @@ The Spec classes are the file as written; `Lock` is the value the passes read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, field_validator
 
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.split_gguf import split_set
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 MMPROJ_SUFFIX = "+mmproj"
+COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+MOST_BYTES = 2**50
+"""Far beyond any weights, and within what every reader of YAML and JSON takes for a whole number."""
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+SizeBytes = Annotated[NonNegativeInt, Field(le=MOST_BYTES)]
 
 
 class Origin(StrEnum):
@@ -35,7 +40,7 @@ class LockedFileSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
-    size_bytes: NonNegativeInt
+    size_bytes: SizeBytes
     sha256: Sha256
 
 
@@ -48,10 +53,18 @@ class LockedWeightsSpec(BaseModel):
     source: tuple[str, ...]
     revision: str | None
     files: tuple[LockedFileSpec, ...]
-    size_bytes: NonNegativeInt
+    size_bytes: SizeBytes
     sha256: Sha256 | None
     header: str
     header_sha256: Sha256
+
+    @field_validator("revision")
+    @classmethod
+    def _pins_a_commit(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        """A branch would move, and the revision becomes part of paths in the hub's cache."""
+        if info.data.get("origin") is Origin.HUB and not re.fullmatch(COMMIT_PATTERN, revision or ""):
+            raise ValueError("what comes from the hub is pinned to a commit, 40 of the digits 0-9 and a-f")
+        return revision
 
 
 class LockSpec(BaseModel):

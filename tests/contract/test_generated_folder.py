@@ -9,6 +9,8 @@ import pytest
 from kloros_infra.adapters.generated_folder import differences, read_tree, update_folder, write_text_atomically
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.artifact import ArtifactTree, Link, TextFile
+from tests.fakes.small_disk import a_small_disk, can_mount
+from tests.needed import need
 
 TREE: ArtifactTree = {
     "etc/a.service": TextFile("[Unit]\n"),
@@ -65,3 +67,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         write_text_atomically(file, "new \udcff")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
+    need(can_mount(tmp_path), "the right to mount a small file system")
+    with a_small_disk(tmp_path, 64 * 2**10):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write_text_atomically(tmp_path / "file", "x" * 2**17)
+        assert list(tmp_path.iterdir()) == []
+    assert caught.value.filename == str(tmp_path / "file")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kloros_infra.adapters import models_file
+from kloros_infra.adapters import folder_lock
 from kloros_infra.adapters.models_file import FileChange, edit_models_files
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
 from kloros_infra.editing.edits import AppendItem, Edit, SetValue, model_at
@@ -186,7 +186,7 @@ def test_edits_at_the_same_time_are_all_kept(file: Path) -> None:
 
 
 def test_a_lock_that_is_not_let_go_is_waited_for_and_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models_file, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(folder_lock, "LOCK_WAIT_S", 0.05)
     descriptor = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -238,3 +238,22 @@ def test_a_file_or_folder_that_may_not_be_written_is_left_alone(file: Path) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert file.read_text() == TEXT
     assert names_in(file.parent) == ["models.yaml"]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "root, to become a user without rights")
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "models.yaml").write_text(TEXT)
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    folder.chmod(0o311)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ObstacleError) as caught:
+            edit(folder / "models.yaml", PROMOTE)
+    finally:
+        os.seteuid(0)
+    (problem,) = caught.value.problems
+    assert problem.code == "KI125"
+    assert f"{folder}: Permission denied" in problem.detail

@@ -8,8 +8,6 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import WeightsStore
 from kloros_infra.ir.plan import PlaceWeights, StoredFile
 from kloros_infra.ir.split_gguf import set_sha256, stored_names
+from tests.fakes.small_disk import a_small_disk, can_mount
 from tests.fakes.weights import HeldFile, HeldFiles
 from tests.needed import need
 
@@ -295,25 +294,6 @@ def test_what_earlier_versions_stored_counts(disk: Disk) -> None:
     metadata.write_text(json.dumps(written))
 
     assert disk.store.verified() == {DESTINATION: step.sha256}
-
-
-@contextmanager
-def a_small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
-    """Mount a file system of this size."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(folder)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def can_mount(folder: Path) -> bool:
-    """Say whether this process may mount."""
-    try:
-        with a_small_disk(folder, 2**20):
-            return True
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return False
 
 
 def test_a_full_disk_leaves_nothing(disk: Disk) -> None:

@@ -123,7 +123,20 @@ SPLIT = [f"hf://o/r/m-0000{number}-of-00002.gguf" for number in (1, 2)]
 def a_split_entry(**changes: Any) -> dict[str, Any]:
     files = [{"source": source, "size_bytes": 50, "sha256": sha256(source)} for source in SPLIT]
     joined = set_sha256(sha256(source) for source in SPLIT)
-    return an_entry(origin="hub", source=SPLIT[:1], files=files, sha256=joined, revision="c") | changes
+    return an_entry(origin="hub", source=SPLIT[:1], files=files, sha256=joined, revision="c" * 40) | changes
+
+
+@pytest.mark.parametrize("revision", [None, "main", "c" * 39, "c" * 40 + "\n", "../" * 13 + "c"])
+def test_what_comes_from_the_hub_is_pinned_to_a_commit(revision: str | None) -> None:
+    (problem,) = refused(lock_text(small_1=a_split_entry(revision=revision)))
+
+    assert problem.address == "weights.small@1.revision"
+
+
+def test_a_size_beyond_any_file_is_refused() -> None:
+    (problem,) = refused(lock_text(small_1=an_entry(size_bytes=10**40)))
+
+    assert problem.address == "weights.small@1.size_bytes"
 
 
 def test_a_split_entry_is_read() -> None:
