@@ -17,12 +17,13 @@ from pathlib import Path
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.gguf_reader import Array, MalformedError, RangedFile, RawHeader, UnsupportedError, read_raw
+from kloros_infra.adapters.gguf_reader import Array, MalformedError, RawHeader, UnsupportedError, read_raw
 from kloros_infra.compiler.chat_template import chat_template_family
 from kloros_infra.compiler.header_json import WORD_PATTERN, header_from_json, header_to_json
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.gguf import POOLING_TYPES, PROJECTOR_ARCHITECTURE, GgufHeader, Tensor
 from kloros_infra.ir.split_gguf import stored_names
+from kloros_infra.ir.weights_source import RangedFile
 
 _MOST_LAYERS = 10_000
 
@@ -147,7 +148,7 @@ class _Facts:
     def word(self, key: str) -> str | None:
         """Give a text that is a name, None where there is none."""
         text = self.text(key)
-        return text if text and re.match(WORD_PATTERN, text) else None
+        return text if text and re.fullmatch(WORD_PATTERN, text) else None
 
     def number(self, key: str, default: int | None = None) -> int:
         """Give a number, or the largest of one per layer; raise ObstacleError where it must be there."""
@@ -256,7 +257,9 @@ def _window_period(facts: _Facts, layers: int) -> int:
         return _WINDOW_PERIODS.get(facts.architecture, 0)
     if len(pattern) == 1:
         return pattern[0]
-    slides = [bool(one) for one in _per_layer(pattern, layers)]
-    periods = (period for period in range(2, layers + 1) if slides == [i % period < period - 1 for i in range(layers)])
+    slides = tuple(bool(one) for one in _per_layer(pattern, layers))
+    # Only the first layer that sees everything can end the first period.
+    period = slides.index(False) + 1 if False in slides else 0
+    is_period = period > 1 and slides == tuple(i % period < period - 1 for i in range(layers))
     # A pattern without a period counts as no window: then too much memory is foreseen, never too little.
-    return next(periods, 0)
+    return period if is_period else 0

@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+
+from kloros_infra.ir.weights_source import RangedFile
 
 # The largest header seen (262 144 words with merges) has 16 MB.
 MAX_HEADER_BYTES = 64 * 2**20
@@ -24,10 +25,16 @@ _MOST_NAME_BYTES = 63
 _MOST_DIMENSIONS = 4
 # Arrays that tell something have a value per layer at most; vocabularies are only counted.
 _MOST_KEPT = 10_000
+# The largest models have some thousands of tensors, and a header some dozens of keys. A text takes 8 bytes at least, so
+# that a header could hold millions of them: the largest vocabularies have a quarter of a million.
+_MOST_ROWS = 100_000
+_MOST_KEYS = 10_000
+_MOST_TEXTS = 4_000_000
 _DEFAULT_ALIGNMENT = 32
 
 # enum gguf_type.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_LENGTH = struct.Struct("<Q")
 _STRING = 8
 _ARRAY = 9
 # The least that a key with its value, and a row of the tensor table, can take.
@@ -43,16 +50,6 @@ class MalformedError(ValueError):
 
 class UnsupportedError(ValueError):
     """The bytes are a GGUF that llama.cpp does not read, or not on this machine."""
-
-
-class RangedFile(Protocol):
-    """A file of which any piece can be read; a piece is shorter only where the file ends."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def size_bytes(self) -> int: ...
-    def read(self, start: int, length: int) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,8 @@ def read_raw(file: RangedFile) -> RawHeader:
     _check_version(stream.number("I"))
     row_count, value_count = stream.number("Q"), stream.number("Q")
     stream.expect(row_count * _LEAST_ROW_BYTES + value_count * _LEAST_KEY_BYTES)
+    if row_count > _MOST_ROWS or value_count > _MOST_KEYS:
+        raise MalformedError(f"it claims {row_count} tensors and {value_count} keys")
     values: dict[str, str | Number | Array] = {}
     for _ in range(value_count):
         key = stream.text()
@@ -158,6 +157,7 @@ class _Stream:
 
     def __init__(self, file: RangedFile) -> None:
         self.position = 0
+        self._texts = 0
         self._file = file
         self._held = bytearray()
 
@@ -199,9 +199,20 @@ class _Stream:
 
     def skip_texts(self, count: int) -> None:
         """Go past texts."""
-        self.expect(count * struct.calcsize("Q"))
+        self.expect(count * _LENGTH.size)
+        self._texts += count
+        if self._texts > _MOST_TEXTS:
+            raise MalformedError(f"it claims {self._texts} texts")
+        # Vocabularies are most of a header: no calls here for what is there already.
+        held, place, length_at = self._held, self.position, _LENGTH.unpack_from
         for _ in range(count):
-            self._advance(self.number("Q"))
+            if place + _LENGTH.size > len(held):
+                self._go_to(place + _LENGTH.size)
+            place += _LENGTH.size + length_at(held, place)[0]
+        self._go_to(place)
+
+    def _go_to(self, place: int) -> None:
+        self._advance(place - self.position)
 
     def _advance(self, length: int) -> int:
         """Have the next bytes at hand, and say where they begin."""

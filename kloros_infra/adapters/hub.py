@@ -9,71 +9,36 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-# The base of its HTTP client's errors: which client that is depends on the version.
-from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # imported there, not listed
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # see hub_problems
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]  # same
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.hub_problems import (
-    Place,
-    may_pass,
-    nobody_there,
-    problem_of,
-    transport_problem,
-    wait_asked_for_s,
-)
+from kloros_infra.adapters.hub_patience import Condition, Patience
+from kloros_infra.adapters.hub_place import SCHEME, HubPlace, place_of
+from kloros_infra.adapters.hub_problems import explained, may_pass, not_a_hub, wait_asked_for_s
+from kloros_infra.adapters.hub_repository import names_for_hint
 from kloros_infra.adapters.local_files import read_pieces
 from kloros_infra.errors import ObstacleError, UnreachableError
-from kloros_infra.ir.lock import SHA256_PATTERN, Origin
+from kloros_infra.ir.lock import COMMIT_PATTERN, MOST_BYTES, SHA256_PATTERN, Origin
 from kloros_infra.ir.weights_source import SourceFacts
 
-SCHEME = "hf://"
 _PARTIAL_CONTENT = 206
 _RANGE_NOT_SATISFIABLE = 416
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the hub may take: until it says something, for one piece of a file, and between attempts in all."""
-
-    answer_s: float = 10.0
-    piece_s: float = 60.0
-    between_s: float = 30.0
-    first_wait_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class HubPlace:
-    """A source, taken apart; without a revision it is on the main branch."""
-
-    url: str
-    repository: str
-    revision: str | None
-    file: str
-
-
-def place_of(url: str) -> HubPlace:
-    """Take a source apart."""
-    owner, name, file = url.removeprefix(SCHEME).split("/", 2)
-    name, _, revision = name.partition("@")
-    return HubPlace(url, f"{owner}/{name}", revision or None, file)
-
-
 class HubFiles:
     """Reads files of the hub, or of a mirror at `endpoint`; whole ones go through huggingface_hub's cache.
 
-    A revision that is passed counts, and the one in the source where none is. Once nobody answers at the hub's
-    address, the others who ask are told so without waiting again.
+    A revision that is passed counts, and the one in the source where none is. What one request had to wait for in
+    vain, the next ones do not wait for again.
     """
 
     def __init__(
@@ -88,7 +53,7 @@ class HubFiles:
         self._cache = cache
         self._patience = patience or Patience()
         self._pause = pause
-        self._why_down = ""
+        self._condition = Condition(self._patience)
 
     def handles(self, url: str) -> bool:
         """Say whether a source is on the hub."""
@@ -101,9 +66,11 @@ class HubFiles:
         found = self._patiently(
             place, revision, lambda: get_hf_file_metadata(at, timeout=timeout_s, endpoint=self._endpoint)
         )
-        if found.commit_hash is None or found.size is None:
-            hint = "If HF_ENDPOINT names a mirror, check that it is one of the Hugging Face hub."
-            raise ObstacleError([weights_problems.hub_lacks(url, "the answer names no commit or no size", hint)])
+        # Both go into the lock, and the commit into paths: a mirror may answer anything.
+        if not re.fullmatch(COMMIT_PATTERN, found.commit_hash or ""):
+            raise not_a_hub(place, "the answer names no commit")
+        if found.size is None or not 0 <= found.size <= MOST_BYTES:
+            raise not_a_hub(place, "the answer names no size that a file could have")
         etag = found.etag or ""
         vouched = etag if re.fullmatch(SHA256_PATTERN, etag) else None
         return SourceFacts(Origin.HUB, found.commit_hash, found.size, vouched)
@@ -112,7 +79,7 @@ class HubFiles:
         """Fetch a piece of a file, shorter where the file ends."""
         place = place_of(url)
         at = self._at(place, revision)
-        return self._patiently(place, revision, lambda: self._fetch(at, start, length))
+        return self._patiently(place, revision, lambda: self._fetch(place, at, start, length))
 
     def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:
         """Fetch a whole file and read it piece by piece."""
@@ -126,7 +93,7 @@ class HubFiles:
         # A hub that cannot be reached says so at once here; a download is tried again and again.
         commit = self.look(url, revision).revision
         place = place_of(url)
-        with self._explained(place, revision):
+        with explained(place, revision):
             found = hf_hub_download(
                 place.repository, place.file, revision=commit, cache_dir=self._cache, endpoint=self._endpoint
             )
@@ -141,7 +108,7 @@ class HubFiles:
 
     def _cached(self, url: str, revision: str | None) -> Path | None:
         place = place_of(url)
-        with self._explained(place, revision):
+        with explained(place, revision):
             found = try_to_load_from_cache(
                 place.repository, place.file, cache_dir=self._cache, revision=revision or place.revision
             )
@@ -150,7 +117,7 @@ class HubFiles:
     def _at(self, place: HubPlace, revision: str | None) -> str:
         return hf_hub_url(place.repository, place.file, revision=revision or place.revision, endpoint=self._endpoint)
 
-    def _fetch(self, at: str, start: int, length: int) -> bytes:
+    def _fetch(self, place: HubPlace, at: str, start: int, length: int) -> bytes:
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
         deadline = time.monotonic() + self._patience.piece_s
         found = bytearray()
@@ -158,6 +125,7 @@ class HubFiles:
             if answer.status_code == _RANGE_NOT_SATISFIABLE:
                 return b""
             hf_raise_for_status(answer)
+            _check_range(place, answer.status_code, answer.headers.get("Content-Range", ""), start)
             # A server that ignores Range sends the file from its beginning: take no more than was asked for.
             skipped = 0 if answer.status_code == _PARTIAL_CONTENT else start
             for piece in answer.iter_bytes():
@@ -170,43 +138,38 @@ class HubFiles:
 
     def _patiently(self, place: HubPlace, revision: str | None, ask: Callable[[], T]) -> T:
         """Ask, and ask again where the hub is busy or in trouble, as long as patience lasts."""
-        left_s, wait_s = self._patience.between_s, self._patience.first_wait_s
-        if self._why_down:
-            raise UnreachableError([weights_problems.hub_unreachable(place.url, self._why_down)])
+        left_s, wait_s = self._condition.between_s, self._patience.first_wait_s
+        if self._condition.why_down:
+            raise UnreachableError([weights_problems.hub_unreachable(place.url, self._condition.why_down)])
         while True:
-            with self._explained(place, revision):
+            with explained(place, revision, lambda: self._names_beside(place, revision)):
                 try:
-                    return ask()
-                except HfHubHTTPError as error:
-                    asked_s = wait_asked_for_s(error)
-                    pause_s = wait_s if asked_s is None else asked_s
-                    if not may_pass(error) or pause_s > left_s:
+                    found = ask()
+                except (ClientError, OSError) as error:
+                    pause_s = _pause_after_s(error, wait_s)
+                    if pause_s is None or pause_s > left_s:
+                        self._condition.failed(error)
                         raise
+                else:
+                    self._condition.answered()
+                    return found
             self._pause(pause_s)
             left_s, wait_s = left_s - pause_s, wait_s * 2
 
-    @contextmanager
-    def _explained(self, place: HubPlace, revision: str | None) -> Iterator[None]:
-        try:
-            yield
-        except HfHubHTTPError as error:
-            raise problem_of(error, place, revision, self._siblings) from error
-        except HFValidationError as error:
-            hint = "Check the spelling of owner and repository."
-            raise ObstacleError([weights_problems.hub_lacks(place.url, "no repository is called so", hint)]) from error
-        except (ClientError, OSError) as error:
-            if nobody_there(error):
-                self._why_down = transport_problem(error)
-            raise UnreachableError([weights_problems.hub_unreachable(place.url, transport_problem(error))]) from error
+    def _names_beside(self, place: HubPlace, revision: str | None) -> tuple[str, ...] | None:
+        there = replace(place, revision=revision or place.revision)
+        return names_for_hint(there, endpoint=self._endpoint, answer_s=self._patience.answer_s)
 
-    def _siblings(self, place: Place, revision: str | None) -> tuple[str, ...] | None:
-        """List a repository's files as far as one answer holds them, for a hint; None where that fails."""
-        at = f"{self._endpoint or constants.ENDPOINT}/api/models/{place.repository}/tree/{revision or 'main'}"
-        try:
-            answer = get_session().get(
-                at, params={"recursive": True}, headers=build_hf_headers(), timeout=self._patience.answer_s
-            )
-            hf_raise_for_status(answer)
-            return tuple(entry["path"] for entry in answer.json() if entry["type"] == "file")
-        except (ClientError, OSError, ValueError, LookupError, TypeError):
-            return None
+
+def _pause_after_s(error: Exception, usual_s: float) -> float | None:
+    """Say how long to wait before asking again; None where that is of no use."""
+    if not isinstance(error, HfHubHTTPError) or not may_pass(error):
+        return None
+    asked_s = wait_asked_for_s(error)
+    return usual_s if asked_s is None else asked_s
+
+
+def _check_range(place: HubPlace, status: int, said: str, start: int) -> None:
+    """Make sure that a part is the one that was asked for (RFC 9110, section 14.4)."""
+    if status == _PARTIAL_CONTENT and not re.fullmatch(rf"bytes {start}-[0-9]+/([0-9]+|\*)", said):
+        raise not_a_hub(place, f"asked for bytes from {start} on, it sends {said[:100] or 'others'}")

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-# The base of its HTTP client's errors: which client that is depends on the version.
-from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # imported there, not listed
-
-from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.hub import HubPlace
-from kloros_infra.adapters.hub_problems import problem_of, transport_problem
+from kloros_infra.adapters.hub_place import SCHEME, HubPlace
+from kloros_infra.adapters.hub_problems import explained
 from kloros_infra.editing.hub_reference import HubFile, HubReference
-from kloros_infra.errors import ObstacleError, UnreachableError
+from kloros_infra.errors import KlorosError
 
-_TIMEOUT_S = 10.0
+ANSWER_S = 10.0
 
 
-def list_files(reference: HubReference, *, endpoint: str | None = None) -> tuple[HubFile, ...]:
+def list_files(
+    reference: HubReference, *, endpoint: str | None = None, answer_s: float = ANSWER_S
+) -> tuple[HubFile, ...]:
     """List a repository's files; raise UnreachableError or ObstacleError when that cannot be had."""
-    url = f"hf://{reference.repository}"
-    place = HubPlace(url, reference.repository, reference.revision, "")
-    try:
+    place = HubPlace(f"{SCHEME}{reference.repository}", reference.repository, reference.revision)
+    with explained(place, None):
         # Listing the tree would do too, but tries again for half a minute where nobody answers.
         info = HfApi(endpoint=endpoint).model_info(
-            reference.repository, revision=reference.revision, files_metadata=True, timeout=_TIMEOUT_S
+            reference.repository, revision=reference.revision, files_metadata=True, timeout=answer_s
         )
-    except HfHubHTTPError as error:
-        raise problem_of(error, place, None, lambda *_: ()) from error
-    except HFValidationError as error:
-        hint = "Check the spelling of owner and repository."
-        raise ObstacleError([weights_problems.hub_lacks(url, "no repository is called so", hint)]) from error
-    except (ClientError, OSError) as error:
-        raise UnreachableError([weights_problems.hub_unreachable(url, transport_problem(error))]) from error
-    return tuple(HubFile(one.rfilename, one.size or 0) for one in info.siblings or ())
+        return tuple(HubFile(str(one.rfilename), int(one.size or 0)) for one in info.siblings or ())
+
+
+def names_for_hint(place: HubPlace, *, endpoint: str | None, answer_s: float) -> tuple[str, ...] | None:
+    """List the files beside one that is not there; None where that fails, which is no problem of its own."""
+    reference = HubReference(place.repository, place.revision)
+    try:
+        return tuple(file.path for file in list_files(reference, endpoint=endpoint, answer_s=answer_s))
+    except KlorosError:
+        return None

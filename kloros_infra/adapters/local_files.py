@@ -39,16 +39,18 @@ class LocalFiles:
     def locate(self, url: str, revision: str | None) -> Path:  # noqa: ARG002 - a plain file has no revisions
         """Find the file; raise UnreachableError when it is not there."""
         path = Path(url.removeprefix(SCHEME))
-        if not path.is_file():
-            hint = "Check the path in models.yaml; apply needs the file on the machine that it runs on."
-            raise UnreachableError([weights_problems.file_missing(url, "there is no such file", hint)])
-        return path
+        with explained(url):
+            if path.is_file():
+                return path
+            reason = "it is not a plain file" if path.exists() else "there is no such file"
+        hint = "Check the path in models.yaml; apply needs the file on the machine that it runs on."
+        raise UnreachableError([weights_problems.file_missing(url, reason, hint)])
 
     def is_reachable(self, url: str, revision: str | None) -> bool:
         """Say whether the file is there."""
         try:
             self.locate(url, revision)
-        except UnreachableError:
+        except (ObstacleError, UnreachableError):
             return False
         return True
 

@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.local_files import read_piece, read_pieces
+from kloros_infra.adapters.local_files import explained, read_piece, read_pieces
 from kloros_infra.errors import UnreachableError
 from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.weights_source import SourceFacts
@@ -27,7 +27,8 @@ class PackageFiles:
     def look(self, url: str, revision: str | None = None) -> SourceFacts:
         """Ask which version is installed; raise UnreachableError when the package or the file is missing."""
         path = self.locate(url, revision)
-        return SourceFacts(Origin.PACKAGE, _revision(_module(url)), path.stat().st_size)
+        with explained(url):
+            return SourceFacts(Origin.PACKAGE, _revision(_module(url), path), path.stat().st_size)
 
     def read(self, url: str, revision: str | None, *, start: int, length: int) -> bytes:
         """Read a piece of a file."""
@@ -39,7 +40,8 @@ class PackageFiles:
 
     def locate(self, url: str, revision: str | None) -> Path:  # noqa: ARG002 - there is the installed one, or none
         """Find the file; raise UnreachableError when it is not installed."""
-        path = find_in_package(url)
+        with explained(url):
+            path = find_in_package(url)
         if path is None:
             module = _module(url)
             reason = f"no installed package has a module {module}" if not _folders(module) else "the package lacks it"
@@ -49,7 +51,10 @@ class PackageFiles:
 
     def is_reachable(self, url: str, revision: str | None) -> bool:  # noqa: ARG002 - the sha256 tells whether it is the one
         """Say whether the file is installed."""
-        return find_in_package(url) is not None
+        try:
+            return find_in_package(url) is not None
+        except OSError:
+            return False
 
 
 def find_in_package(url: str) -> Path | None:
@@ -71,10 +76,18 @@ def _folders(module: str) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ())
 
 
-def _revision(module: str) -> str | None:
-    """Name the distribution that brought a module, and its version; None for a folder on the path."""
-    names = _distributions().get(module)
-    return f"{names[0]} {metadata.version(names[0])}" if names else None
+def _revision(module: str, file: Path) -> str | None:
+    """Name the distribution that brought a file, and its version; None for a folder on the path."""
+    names = _distributions().get(module, [])
+    # Several distributions may share a module, a namespace: the version of another says nothing about this file.
+    name = next((name for name in names if len(names) == 1 or _has_file(name, file)), None)
+    return None if name is None else f"{name} {metadata.version(name)}"
+
+
+def _has_file(name: str, file: Path) -> bool:
+    """Say whether a distribution's record lists a file."""
+    found = metadata.distribution(name)
+    return any(one.name == file.name and Path(str(one.locate())) == file for one in found.files or ())
 
 
 @cache

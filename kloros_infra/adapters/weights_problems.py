@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from kloros_infra.compiler.printable import printable
 from kloros_infra.diagnostics import Diagnostic
+
+
+def _detail(name: str, reason: str) -> str:
+    """Say what is wrong with a file; both may quote what strangers wrote into it."""
+    return f"{printable(name)}: {printable(reason)}."
 
 
 def file_missing(url: str, reason: str, hint: str) -> Diagnostic:
     """Say that a file is not on this machine."""
-    return Diagnostic("KI310", "Weights not found", f"{url}: {reason}.", hint)
+    return Diagnostic("KI310", "Weights not found", _detail(url, reason), hint)
 
 
 def hub_unreachable(url: str, reason: str) -> Diagnostic:
@@ -15,14 +21,14 @@ def hub_unreachable(url: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI311",
         summary="Hub cannot be reached",
-        detail=f"{url}: {reason}.",
+        detail=_detail(url, reason),
         hint="Check the network, or HF_ENDPOINT if you use a mirror, and try again.",
     )
 
 
 def hub_lacks(url: str, reason: str, hint: str) -> Diagnostic:
     """Say that the hub has no such repository, revision or file."""
-    return Diagnostic("KI312", "Not on the hub", f"{url}: {reason}.", hint)
+    return Diagnostic("KI312", "Not on the hub", _detail(url, reason), hint)
 
 
 def hub_refused(url: str, repository: str, reason: str) -> Diagnostic:
@@ -30,7 +36,7 @@ def hub_refused(url: str, repository: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI324",
         summary="Hub refuses access",
-        detail=f"{url}: {reason}.",
+        detail=_detail(url, reason),
         hint=f"Accept the licence on the page of {repository}, and set HF_TOKEN to a token that may read it.",
     )
 
@@ -40,7 +46,7 @@ def not_a_gguf(name: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI313",
         summary="Not a whole GGUF file",
-        detail=f"{name}: {reason}.",
+        detail=_detail(name, reason),
         hint="Fetch the file again. If it comes in parts, list all of them, in order.",
     )
 
@@ -50,7 +56,7 @@ def header_incomplete(name: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI314",
         summary="GGUF header says too little",
-        detail=f"{name}: {reason}.",
+        detail=_detail(name, reason),
         hint="Use a file converted by a current llama.cpp; vocabulary-only and adapter files cannot be served.",
     )
 
@@ -60,7 +66,7 @@ def unsupported_gguf(name: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI323",
         summary="GGUF of another kind",
-        detail=f"{name}: {reason}.",
+        detail=_detail(name, reason),
         hint="Use a little-endian file that a current llama.cpp converted or quantized.",
     )
 
@@ -70,7 +76,7 @@ def split_gguf(name: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI315",
         summary="Split GGUF does not hold together",
-        detail=f"{name}: {reason}.",
+        detail=_detail(name, reason),
         hint="Name one part, as llama-gguf-split named it (-00001-of-00003.gguf); all of one split must be there.",
     )
 

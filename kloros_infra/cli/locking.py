@@ -14,7 +14,8 @@ from kloros_infra.cli.wiring import weights_sources
 from kloros_infra.compiler.locked import check_cover, locate, lockables
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.parse_lock import Read, parse_entries
-from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.diagnostics import Diagnostic, Problems, has_errors
+from kloros_infra.editing.versions import find_model
 from kloros_infra.errors import ProblemsError
 from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.executor.lock_problems import unknown_model
@@ -83,13 +84,13 @@ def read_existing(project: Project) -> Read:
     return found
 
 
-def known_models(parsed: Parsed, names: Collection[str]) -> frozenset[str]:
-    """Check the names of models; raise ProblemsError with a suggestion for each that is unknown."""
-    ids = [model.id for model in parsed.config.models]
-    unknown = [unknown_model(name, ids) for name in names if name not in ids]
+def known_models(parsed: Parsed, asked: Collection[str]) -> frozenset[str]:
+    """Find models by id, name or alias; raise ProblemsError with a suggestion for each that is unknown."""
+    found = [find_model(parsed.config, name) for name in asked]
+    unknown = [unknown_model(one) for one in found if isinstance(one, Diagnostic)]
     if unknown:
         raise ProblemsError(unknown)
-    return frozenset(names)
+    return frozenset(model.id for model in found if not isinstance(model, Diagnostic))
 
 
 class ReadingDisplay:

@@ -2,8 +2,8 @@
 
 What is on the hub stays at the commit that the lock pins, without being asked for, until it is upgraded; what is
 installed or lies on this machine has no other version than the one that is there, and is read again where its bytes
-may differ. What cannot be reached keeps its entry, or is derived from a published architecture; both are warnings.
-Everything else that fails is reported, all at once.
+may differ. What cannot be reached keeps its entry, or is derived from a published architecture; both are warnings,
+except where the newest was asked for. Everything else that fails is reported, all at once.
 """
 
 from __future__ import annotations
@@ -61,11 +61,14 @@ def lock_models(config: Config, request: LockRequest, world: LockWorld) -> tuple
     """
     weights: dict[str, LockedWeights] = {}
     problems: list[Diagnostic] = []
+    # What is wrong with this machine, and not with an entry, is the same for each of them.
+    told: set[Diagnostic] = set()
     stop = threading.Event()
     tasks = [_Locking(one, request, world, stop).run for one in lockables(config)]
     try:
         for one, entry, found in side_by_side(tasks, most=MOST_AT_ONCE):
-            problems.extend(replace(problem, address=one.name) for problem in found)
+            problems.extend(replace(problem, address=one.name) for problem in found if problem not in told)
+            told.update(found)
             if entry is not None:
                 weights[one.key] = entry
                 if entry is not request.existing.get(one.key):
@@ -86,7 +89,8 @@ class _Locking:
         before = request.existing.get(wanted.key)
         self._before = before if before is not None and before.source == wanted.source else None
         pin = request.pins.get(wanted.key) if before is None else Pin(before.source, before.origin, before.revision)
-        stays = pin is not None and pin.source == wanted.source and wanted.model.id not in request.upgraded
+        self._is_upgrade = wanted.model.id in request.upgraded
+        stays = pin is not None and pin.source == wanted.source and not self._is_upgrade
         self._commit = pin.revision if pin is not None and stays and pin.origin is Origin.HUB else None
 
     def run(self) -> tuple[Lockable, LockedWeights | None, Problems]:
@@ -150,16 +154,19 @@ class _Locking:
             header=header,
         )
 
-    def _checked(self, entry: LockedWeights) -> Found:
+    def _checked(self, entry: LockedWeights, *warnings: Diagnostic) -> Found:
         expected = None if self._wanted.is_projector else self._wanted.version.sha256
         if expected is not None and entry.sha256 != expected:
-            return None, (other_bytes(entry.key, expected, str(entry.sha256)),)
-        return entry, ()
+            return None, (*warnings, other_bytes(entry.key, expected, str(entry.sha256)))
+        return entry, warnings
 
     def _without_reading(self, causes: Problems) -> Found:
         wanted, version = self._wanted, self._wanted.version
+        if self._is_upgrade:
+            # Whoever asked for the newest does not get what was there before as if it were that.
+            return None, causes
         if self._before is not None and not self._before.is_derived:
-            return self._before, (lock_problems.kept(wanted.key, causes),)
+            return self._checked(self._before, lock_problems.kept(wanted.key, causes))
         if wanted.is_projector or (version.architecture is None and version.quantization is None):
             return None, causes
         header = derive_header(version.architecture or "", version.quantization or "")

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kloros_infra.executor.lock_ports import RangedFile, WeightsSource
+from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.lock import LockedFile
 from kloros_infra.ir.split_gguf import set_sha256
-from kloros_infra.ir.weights_source import SourceFacts
+from kloros_infra.ir.weights_source import RangedFile, SourceFacts
 
 OnBytes = Callable[[int], None]
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.lock import LockedWeights
-from kloros_infra.ir.weights_source import SourceFacts
+from kloros_infra.ir.weights_source import RangedFile, SourceFacts
 
 
 class WeightsSource(Protocol):
@@ -29,16 +29,6 @@ class WeightsSource(Protocol):
     def pieces(self, url: str, revision: str | None) -> Iterator[bytes]:
         """Give a whole file, piece by piece."""
         ...
-
-
-class RangedFile(Protocol):
-    """A file of which any piece can be read; `name` is what messages call it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def size_bytes(self) -> int: ...
-    def read(self, start: int, length: int) -> bytes: ...
 
 
 class HeaderReader(Protocol):

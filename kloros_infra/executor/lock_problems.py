@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 
-from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
 from kloros_infra.ir.config_models import VersionSpec
 from kloros_infra.placement.published import QUANTIZATIONS, SHAPES
@@ -67,14 +67,9 @@ def several_commits(key: str, revisions: str) -> Diagnostic:
     )
 
 
-def unknown_model(name: str, known: Iterable[str]) -> Diagnostic:
-    """Say that models.yaml has no model that could be upgraded by this name."""
-    return Diagnostic(
-        code="KI325",
-        summary="No such model to upgrade",
-        detail=f"models.yaml has no model with the id {name!r}.",
-        hint=suggest(name, known),
-    )
+def unknown_model(problem: Diagnostic) -> Diagnostic:
+    """Say that models.yaml has no model that could be upgraded by this name; `problem` suggests another."""
+    return replace(problem, code="KI325", summary="No such model to upgrade")
 
 
 def wrong_role(key: str, architecture: str, *, is_projector: bool) -> Diagnostic:

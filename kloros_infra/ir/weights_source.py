@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from kloros_infra.ir.lock import Origin
 
@@ -18,3 +19,13 @@ class SourceFacts:
     revision: str | None
     size_bytes: int
     sha256: str | None = None
+
+
+class RangedFile(Protocol):
+    """A file of which any piece can be read, shorter only where the file ends; `name` is what messages call it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def read(self, start: int, length: int) -> bytes: ...

@@ -46,6 +46,18 @@ def test_what_the_hub_does_not_give_is_explained() -> None:
             list_files(HubReference("owner/gated"), endpoint=hub.endpoint)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Log in</html>", b"[1]", b'{"siblings": [{"x": 1}]}', b'{"siblings": 5}', b"{}"],
+    ids=["page", "list", "no names", "no list", "nothing"],
+)
+def test_an_answer_that_is_no_hub_s_is_explained(body: bytes) -> None:
+    with a_hub({"owner/name": FILES}) as hub:
+        hub.faults.append(Fault(200, {"Content-Type": "application/json"}, body))
+        with pytest.raises(ObstacleError, match=r"KI312.*none of a Hugging Face hub"):
+            list_files(HubReference("owner/name"), endpoint=hub.endpoint)
+
+
 def test_no_hub_at_all_is_unreachable() -> None:
     with socket.socket() as taken:
         # Bound, yet nobody listens: a connection is refused.

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session
 
-from kloros_infra.adapters.hub import HubFiles, Patience
+from kloros_infra.adapters.hub import HubFiles
+from kloros_infra.adapters.hub_patience import Patience
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError, ObstacleError, UnreachableError
 from kloros_infra.ir.lock import Origin
@@ -131,6 +133,38 @@ def test_a_hub_that_wants_to_be_left_alone_for_long_is_not_waited_for(house: Hou
     assert house.pauses == []
 
 
+def test_what_one_request_waited_for_in_vain_the_next_ones_do_not_wait_for(house: House) -> None:
+    house.hub.faults += [Fault(503)] * 5
+    problem_with(lambda: house.source.look(URL), UnreachableError)
+    waited = list(house.pauses)
+
+    problem_with(lambda: house.source.look(URL), UnreachableError)
+    assert (house.pauses, len(house.hub.requests)) == (waited, 5)
+    # As soon as it answers again there is patience again.
+    assert house.source.look(URL).revision == A_COMMIT
+    house.hub.faults.append(Fault(503))
+    assert house.source.look(URL).revision == A_COMMIT
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_wants_to_be_left_alone_is_asked_nothing_more(house: House, status: int) -> None:
+    house.hub.faults.append(Fault(status, {"Retry-After": "3600"}))
+
+    problems = [problem_with(lambda: house.source.look(URL), UnreachableError) for _ in range(3)]
+
+    assert {problem.detail for problem in problems} == {f"{URL}: the hub answers {status} and asks to wait 3600 s."}
+    assert len(house.hub.requests) == 1
+
+
+def test_a_hub_that_stalls_twice_is_asked_nothing_more(house: House) -> None:
+    house.hub.faults += [Fault(is_stalled=True)] * 2
+
+    for _ in range(4):
+        problem_with(lambda: house.source.look(URL), UnreachableError)
+
+    assert len(house.hub.requests) == 2
+
+
 @pytest.mark.parametrize("only", ["HEAD", "GET"])
 def test_a_hub_that_stalls_is_not_waited_for_longer_than_patience_lasts(house: House, only: str) -> None:
     house.hub.faults.append(Fault(is_stalled=True, only=only))
@@ -239,6 +273,105 @@ def test_an_answer_that_makes_no_sense_is_reported(house: House) -> None:
     house.hub.faults.append(Fault(200))
     problem = problem_with(lambda: house.source.look(URL), ObstacleError)
     assert (problem.code, "HF_ENDPOINT" in problem.hint) == ("KI312", True)
+
+
+SOUND = {"X-Repo-Commit": A_COMMIT, "X-Linked-Size": "10", "X-Linked-ETag": '"x"'}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Repo-Commit": "../../../../evil"},
+        {"X-Repo-Commit": "main"},
+        {"X-Repo-Commit": A_COMMIT.upper()},
+        {"X-Linked-Size": "-5"},
+        {"X-Linked-Size": "9" * 40},
+        {"X-Linked-Size": "9" * 5000},
+        {"X-Linked-Size": "ten"},
+    ],
+    ids=lambda headers: "-".join(headers.values())[:20],
+)
+def test_a_commit_and_a_size_that_cannot_be_do_not_get_into_the_lock(house: House, headers: dict[str, str]) -> None:
+    house.hub.faults.append(Fault(200, {**SOUND, **headers}))
+
+    problem = problem_with(lambda: house.source.look(URL), ObstacleError)
+
+    assert (problem.code, "HF_ENDPOINT" in problem.hint) == ("KI312", True)
+
+
+def test_a_way_to_nowhere_is_reported(house: House) -> None:
+    house.hub.faults.append(Fault(302, {**SOUND, "Location": "http://[bad/x"}, only="GET"))
+
+    assert problem_with(lambda: house.source.read(URL, A_COMMIT, start=0, length=9), KlorosError).code in (
+        "KI311",
+        "KI312",
+    )
+
+
+@pytest.mark.parametrize("said", ["bytes 5-9/10", "bytes 0-9", "", "bytes 1000-1099/x"])
+def test_another_part_than_the_one_asked_for_is_not_taken_for_it(house: House, said: str) -> None:
+    headers = {"Content-Range": said} if said else {}
+    house.hub.faults.append(Fault(206, headers, CONTENT[:100], only="GET"))
+
+    problem = problem_with(lambda: house.source.read(URL, A_COMMIT, start=1000, length=100), ObstacleError)
+
+    assert (problem.code, "from 1000 on" in problem.detail) == ("KI312", True)
+
+
+@pytest.fixture
+def changeable(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let a test change the environment: the client keeps a session with the proxies of the time when it was made."""
+    for proxy in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    close_session()
+    yield monkeypatch
+    close_session()
+
+
+SECRET = "hf_very_secret"  # noqa: S105 - of nobody
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_TOKEN", f"{SECRET}ü"),
+        ("ALL_PROXY", f"socks5://user:{SECRET}@127.0.0.1:1"),
+        ("https_proxy", f"http://user:{SECRET}@127.0.0.1:port"),
+        ("HTTP_PROXY", f"http://[{SECRET}"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_and_not_shown(
+    house: House, changeable: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    changeable.setenv(name, value)
+
+    problem = problem_with(lambda: house.source.look(URL), ObstacleError)
+
+    assert problem.code == "KI331"
+    assert name in problem.detail
+    assert SECRET not in f"{problem.detail}{problem.hint}"
+
+
+def test_a_setting_is_not_blamed_for_a_hub_that_does_not_answer(tmp_path: Path, changeable: pytest.MonkeyPatch) -> None:
+    with a_dead_port() as port:
+        source = HubFiles(endpoint=f"http://127.0.0.1:{port}", cache=tmp_path, patience=SHORT)
+        changeable.setenv("ALL_PROXY", "http://127.0.0.1:1")
+        changeable.setenv("HTTPS_PROXY", "127.0.0.1:1")
+        changeable.setenv("HF_TOKEN", SECRET)
+        changeable.setenv("NO_PROXY", "127.0.0.1")
+        assert problem_with(lambda: source.look(URL), UnreachableError).code == "KI311"
+
+
+@pytest.mark.parametrize("endpoint", ["ftp://mirror", "mirror.example", "http://[bad", "http://host:99999", "http://"])
+def test_an_address_of_a_mirror_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    source = HubFiles(endpoint=endpoint, cache=tmp_path, patience=SHORT)
+
+    problem = problem_with(lambda: source.look(URL), ObstacleError)
+
+    assert (problem.code, "HF_ENDPOINT" in problem.detail) == ("KI331", True)
 
 
 def test_a_name_that_the_hub_cannot_have_is_an_obstacle(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from kloros_infra.adapters import packages
 from kloros_infra.adapters.hub import HubFiles
 from kloros_infra.adapters.local_files import LocalFiles, read_piece
 from kloros_infra.adapters.packages import PackageFiles, find_in_package
@@ -22,6 +24,7 @@ from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.lock import Origin
 from tests.fakes.hub import A_COMMIT, a_hub
 from tests.fakes.weights import HeldFile, HeldFiles
+from tests.needed import need
 
 CONTENT = bytes(range(256)) * 10_000
 
@@ -141,6 +144,63 @@ def test_a_folder_on_the_path_has_no_revision(tmp_path: Path) -> None:
         assert PackageFiles().look("package://bare_weights.inner/m.gguf").revision is None
     finally:
         sys.path.remove(str(tmp_path))
+
+
+def test_of_several_packages_in_one_namespace_the_one_with_the_file_counts(tmp_path: Path) -> None:
+    for name, file in (("a-weights", "a.gguf"), ("b-weights", "b.gguf")):
+        facts = tmp_path / f"{name.replace('-', '_')}-{name[0]}.0.dist-info"
+        facts.mkdir()
+        (tmp_path / "shared_weights").mkdir(exist_ok=True)
+        (tmp_path / "shared_weights" / file).write_bytes(CONTENT)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.{ord(name[0])}\n")
+        (facts / "top_level.txt").write_text("shared_weights\n")
+        (facts / "RECORD").write_text(f"shared_weights/{file},,\n{facts.name}/METADATA,,\n")
+    (tmp_path / "shared_weights" / "own.gguf").write_bytes(CONTENT)
+    sys.path.insert(0, str(tmp_path))
+    forget_distributions()
+    try:
+        found = [PackageFiles().look(f"package://shared_weights/{name}.gguf").revision for name in ("a", "b", "own")]
+    finally:
+        sys.path.remove(str(tmp_path))
+        forget_distributions()
+    assert found == ["a-weights 1.97", "b-weights 1.98", None]
+
+
+def forget_distributions() -> None:
+    importlib.invalidate_caches()
+    packages._distributions.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".gguf", "closed/m.gguf"], ids=["too long", "no rights"])
+def test_one_file_that_the_system_refuses_is_an_obstacle_of_its_own(tmp_path: Path, name: str) -> None:
+    need(os.geteuid() == 0, "root, to become a user without rights")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "m.gguf").write_bytes(CONTENT)
+    closed.chmod(0o700)
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ObstacleError, match="KI310"):
+            LocalFiles().look(f"file://{tmp_path}/{name}")
+        assert not LocalFiles().is_reachable(f"file://{tmp_path}/{name}", None)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_name_that_the_system_refuses_is_an_obstacle_in_a_package_too() -> None:
+    url = f"package://encodings/{'x' * 300}.gguf"
+    with pytest.raises(ObstacleError, match="KI310"):
+        PackageFiles().look(url)
+    assert not PackageFiles().is_reachable(url, None)
+
+
+def test_what_is_no_plain_file_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UnreachableError, match="it is not a plain file"):
+            LocalFiles().look(f"file://{path}")
 
 
 def test_a_file_that_may_not_be_read_is_an_obstacle(tmp_path: Path) -> None:

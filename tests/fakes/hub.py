@@ -43,13 +43,14 @@ def a_repository(files: Mapping[str, bytes], *, in_git: frozenset[str] = frozens
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How one request is answered instead: with a status, or not at all until the hub is closed.
+    """How one request is answered instead: with a status and a body, or not at all until the hub is closed.
 
     `only` limits it to requests whose line contains that.
     """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
     is_stalled: bool = False
     only: str = ""
 
@@ -115,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.closing.wait()
             self.close_connection = True
         else:
-            self._send(fault.status, fault.headers, b"")
+            self._send(fault.status, fault.headers, fault.body)
 
     def _stored(self, sha256: str) -> bytes:
         trees = (tree for one in self.hub.repositories.values() for tree in one.commits.values())

@@ -159,6 +159,35 @@ def test_an_unknown_model_cannot_be_upgraded(house: House) -> None:
     assert house.hub.requests == []
 
 
+def test_an_upgrade_takes_names_and_fails_where_nobody_answers(house: House, ggufs: dict[str, bytes]) -> None:
+    house.lock()
+    file = house.folder / "models.yaml"
+    file.write_text(file.read_text().replace("  - id: one\n", "  - id: one\n    name: only\n    aliases: [first]\n"))
+    before = house.texts()
+    house.hub.repositories["owner/name"].move(A_LATER_COMMIT, ggufs)
+    house.hub.faults.append(Fault(429, {"Retry-After": "3600"}, only="HEAD"))
+
+    refused = house.run("lock", "--upgrade", "first")
+
+    assert (refused.returncode, "KI311" in refused.stderr) == (1, True)
+    assert house.texts() == before
+    house.lock("--upgrade", "only")
+    assert house.entries()["one@1"]["revision"] == A_LATER_COMMIT
+
+
+def test_runs_at_the_same_time_lose_nothing_of_each_other(house: House) -> None:
+    house.hub.faults.append(Fault(is_stalled=True, only="/two.gguf"))
+    house.write(one=ONE, two="hf://owner/name/two.gguf")
+    slow = house.start("lock")
+    wait_for(house.folder / "models.lock" / "one@1.json")
+    house.write(one=ONE, three="hf://owner/name/two.gguf")
+    house.lock()
+
+    slow.communicate(timeout=60)
+
+    assert {"one@1", "three@1"} <= house.entries().keys()
+
+
 def test_a_model_more_only_adds_lines(house: House) -> None:
     house.lock()
     before = house.texts()
@@ -300,15 +329,13 @@ def test_a_pin_whose_header_is_lost_survives_an_interruption(house: House, ggufs
     house.hub.requests.clear()
     house.hub.faults.append(Fault(is_stalled=True, only="/one.gguf"))
     process = house.start("lock")
-    deadline = time.monotonic() + 30
-    while not house.hub.asked("GET /storage/"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # the pause between two looks
+    wait_for(house.folder / "models.lock" / "two@1.json")
 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
 
-    assert house.texts() == before
+    assert house.entries()["one@1"] == yaml.safe_load(before["models.lock.yaml"])["weights"]["one@1"]
+    assert house.entries()["two@1"]["revision"] == A_LATER_COMMIT
     house.lock()
     revisions = {key: entry["revision"] for key, entry in house.entries().items()}
     assert revisions == {"one@1": A_COMMIT, "two@1": A_LATER_COMMIT}

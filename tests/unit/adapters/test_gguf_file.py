@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 import tracemalloc
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,16 @@ def test_layers_may_differ(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "pattern", "period"),
-    [("gemma3", None, 6), ("llama", None, 0), ("llama", [4], 4), ("llama", [False, True, True], 0)],
+    [
+        ("gemma3", None, 6),
+        ("llama", None, 0),
+        ("llama", [4], 4),
+        ("llama", [False, True, True], 0),
+        ("llama", [True, True, True], 0),
+        ("llama", [True, False, True], 2),
+        ("llama", [True, False, False], 0),
+        ("llama", [True, False], 0),
+    ],
 )
 def test_the_period_of_windows(tmp_path: Path, architecture: str, pattern: list[int] | None, period: int) -> None:
     extras: list[Extra] = []
@@ -373,6 +383,52 @@ def test_absurd_counts_take_neither_memory_nor_time(content: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert len(file.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        a_header(*(a_key(b"%d" % number, 0, b"a") for number in range(10_001))),
+        a_header(rows=b"".join(a_row(b"%x" % number) for number in range(100_001)), row_count=100_001),
+        a_header(*(a_key(name, 9, struct.pack("<IQ", 8, 2_500_000) + bytes(20_000_000)) for name in (b"a", b"b"))),
+    ],
+    ids=["keys", "tensors", "texts"],
+)
+def test_more_than_any_model_has_is_refused_before_it_is_read(content: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(ObstacleError, match=r"KI313.*it claims"):
+        read_header_of([Memory(content, len(content))], name="a file")
+    assert time.process_time() - began < 3
+
+
+def test_many_layers_of_windows_take_no_time(tmp_path: Path) -> None:
+    pattern = [True] * 9_999 + [False]
+    began = time.process_time()
+    read = header_with(
+        tmp_path,
+        lambda w: w.add_uint32("llama.block_count", 10_000),
+        lambda w: w.add_array("llama.attention.sliding_window_pattern", pattern),
+    )
+    assert read.sliding_window_pattern == 10_000
+    assert time.process_time() - began < 3
+
+
+def test_a_stranger_s_text_does_not_reach_the_terminal_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    for content in (
+        a_header(rows=a_row(b"\x1b[31mX", kind=99), row_count=1),
+        a_header(*(a_key(b"\x1b]0;owned\x07", 0, b"a") for _ in range(2))),
+        a_header(a_key(b"general.architecture", 8, struct.pack("<Q", 5) + b"\x1b[31m")),
+        a_header(a_key(b"split.count", 8, struct.pack("<Q", 5) + b"\x1b[31m")),
+    ):
+        path.write_bytes(content + bytes(4096))
+        with pytest.raises(ObstacleError) as caught:
+            read_header(path)
+        assert str(caught.value).isprintable()
+
+
+def test_a_name_with_a_line_break_is_none(tmp_path: Path) -> None:
+    assert header_with(tmp_path, lambda w: w.add_tokenizer_model("gpt2\n")).tokenizer_model is None
 
 
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:

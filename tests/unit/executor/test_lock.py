@@ -14,11 +14,11 @@ import pytest
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.lock import MOST_AT_ONCE, LockRequest, LockWorld, lock_models
-from kloros_infra.executor.lock_ports import RangedFile
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, Pin
 from kloros_infra.ir.split_gguf import set_sha256
+from kloros_infra.ir.weights_source import RangedFile, SourceFacts
 from kloros_infra.placement.published import derive_header
 from tests.factories import a_gguf_header, a_lock, some_weights
 from tests.fakes.weights import HeldFile, HeldFiles
@@ -456,6 +456,35 @@ def test_what_was_pinned_is_not_given_up_because_it_cannot_be_reached(refresh: b
 
     assert (problem.code, problem.is_error) == ("KI320", False)
     assert lock == before
+
+
+def test_what_is_kept_unread_must_be_what_models_yaml_says_too() -> None:
+    before, _ = a_world(small=HeldFile(b"weights")).lock(a_config())
+
+    lock, problems = a_world().lock(a_config({"sha256": "0" * 64}), before, is_refresh=True)
+
+    assert codes(problems) == ["KI320", "KI329"]
+    assert lock.weights == {}
+
+
+def test_an_upgrade_to_what_cannot_be_reached_is_an_error() -> None:
+    world = a_hub_world(small=HeldFile(b"weights", revision="c1"))
+    before, _ = world.lock(a_config())
+    config = a_config({"architecture": "qwen2.5-7b", "quantization": "Q4_0"})
+
+    _, (problem,) = a_hub_world().lock(config, before, upgraded=frozenset({"small"}))
+
+    assert (problem.code, problem.is_error) == ("KI310", True)
+
+
+def test_what_is_wrong_with_the_machine_is_said_once() -> None:
+    class Unusable(HeldFiles):
+        def look(self, url: str, revision: str | None = None) -> SourceFacts:
+            raise ObstacleError([Diagnostic("KI331", "Setting cannot be used", f"{self.scheme} is none.", "Mend it.")])
+
+    world = World(Unusable({}, scheme="file://"))
+
+    assert codes(world.lock(a_config({}, {}, {}))[1]) == ["KI331"]
 
 
 @pytest.mark.parametrize("before", [None, a_lock(some_weights(KEY, origin=Origin.DERIVED, source=(URL,)))])
