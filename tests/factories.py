@@ -26,7 +26,7 @@ from kloros_infra.ir.catalog import (
     Serving,
 )
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, Tensor
+from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, Tensor, group_tensors
 from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weights_key
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.routing import (
@@ -96,7 +96,7 @@ def a_gguf_header(
         value_length=head,
         context_length=context,
         vocabulary_size=vocabulary,
-        tensors=tuple(tensors),
+        tensors=group_tensors(tensors),
     )
 
 
@@ -111,7 +111,9 @@ def a_projector_header() -> GgufHeader:
     """Build the header of a vision model's second file: a tensor table, and zeros."""
     feed_forward = a_tensor("v.blk.0.ffn_up.weight", 1152, 4304)
     positions = a_tensor("v.position_embd.weight", 1152, 4096, type="F32")
-    return GgufHeader(PROJECTOR_ARCHITECTURE, 0, 0, 0, 0, (), 0, 0, 0, 0, tensors=(feed_forward, positions))
+    return GgufHeader(
+        PROJECTOR_ARCHITECTURE, 0, 0, 0, 0, (), 0, 0, 0, 0, tensors=group_tensors((feed_forward, positions))
+    )
 
 
 def some_weights(

@@ -21,7 +21,7 @@ from kloros_infra.adapters.gguf_reader import Array, MalformedError, RawHeader, 
 from kloros_infra.compiler.chat_template import chat_template_family
 from kloros_infra.compiler.header_json import WORD_PATTERN, header_from_json, header_to_json
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.gguf import POOLING_TYPES, PROJECTOR_ARCHITECTURE, GgufHeader, Tensor
+from kloros_infra.ir.gguf import POOLING_TYPES, PROJECTOR_ARCHITECTURE, GgufHeader, Tensor, group_tensors
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.weights_source import RangedFile
 
@@ -203,7 +203,7 @@ def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
         value_length=facts.number("attention.value_length", head_length),
         context_length=facts.number("context_length"),
         vocabulary_size=_vocabulary_size(facts, tensors),
-        tensors=tensors,
+        tensors=group_tensors(tensors),
         expert_count=facts.number("expert_count", 0),
         expert_used_count=facts.number("expert_used_count", 0),
         sliding_window=facts.number("attention.sliding_window", 0),
@@ -229,7 +229,7 @@ def _projector(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
         value_length=0,
         context_length=0,
         vocabulary_size=0,
-        tensors=tensors,
+        tensors=group_tensors(tensors),
         has_vision=bool(facts.number("has_vision_encoder", 0)),
         has_audio=bool(facts.number("has_audio_encoder", 0)),
     )

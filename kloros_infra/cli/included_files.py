@@ -16,6 +16,8 @@ from kloros_infra.compiler.source_problems import too_big
 from kloros_infra.diagnostics import Diagnostic, Span, in_order
 from kloros_infra.errors import ProblemsError
 
+_USUAL_BYTES = 2**16
+
 
 def read_included(file: Path, text: str, *, passed_over: Collection[Path]) -> dict[str, str]:
     """Read what a models.yaml includes, by file name; raise ProblemsError with all that is wrong in any of the texts.
@@ -94,7 +96,11 @@ def read_text(file: Path, most_bytes: int = MAX_BYTES) -> str:
     No more is read than that: the name may be that of a device without end.
     """
     with file.open("rb") as opened:
-        data = opened.read(most_bytes + 1)
+        # Room for all that is allowed is only made where it is needed: a lock has thousands of small files.
+        usual = min(_USUAL_BYTES, most_bytes + 1)
+        data = opened.read(usual)
+        if len(data) == usual:
+            data += opened.read(most_bytes + 1 - usual)
     if len(data) > most_bytes:
         what = "The file" if most_bytes == MAX_BYTES else "The file, with those included before it,"
         detail = f"{what} is larger than {MAX_BYTES // 2**20} MiB."

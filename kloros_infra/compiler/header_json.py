@@ -1,19 +1,30 @@
-"""GGUF headers as text: the files beside models.lock.yaml, one tensor a line so that a diff can be read."""
+"""GGUF headers as text: the files beside models.lock.yaml, for people to compare.
+
+Tensors that differ in their layer alone share a line: `blk.0-2,5.attn_v.weight` stands for those of layers 0, 1, 2
+and 5, and the size at the end is that of each. Earlier versions wrote a line for each tensor, which is read alike.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import groupby, pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, TensorGroup, merge_groups
 from kloros_infra.ir.lock import Sha256
 
-# Letters that need no care in a pattern, an env file or a log line; a layer's number follows `blk.`.
-_TENSOR_NAME = re.compile(r"blk\.[0-9]{1,5}\.[A-Za-z0-9_.-]+|(?!blk\.)[A-Za-z0-9_.-]+")
+# Letters that need no care in a pattern, an env file or a log line; layers follow `blk.`.
+_LAYERS = r"[0-9]{1,4}(?:-[0-9]{1,4})?"
+_IN_LAYERS = re.compile(rf"blk\.({_LAYERS}(?:,{_LAYERS})*)\.([A-Za-z0-9_.-]+)")
+_OUTSIDE_LAYERS = re.compile(r"(?!blk\.)[A-Za-z0-9_.-]+")
+# Far beyond any model; a short text could otherwise stand for more tensors than memory holds.
+_MOST_TENSORS = 1_000_000
 _SHOWN = 3
 
 WORD_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -53,51 +64,93 @@ def header_to_json(header: GgufHeader) -> str:
     """Write a header down: the facts first, then the tensor table."""
     facts = {field.name: getattr(header, field.name) for field in fields(header) if field.name != "tensors"}
     lines = [f"{json.dumps(name)}: {json.dumps(value)}," for name, value in facts.items()]
-    rows = [json.dumps([t.name, t.type, t.shape, t.size_bytes]) for t in header.tensors]
+    rows = [json.dumps([_name(group), group.type, group.shape, group.size_bytes]) for group in header.tensors]
     return "\n".join(["{", *lines, '"tensors": [', ",\n".join(rows), "]", "}", ""])
+
+
+def _name(group: TensorGroup) -> str:
+    return group.name if group.layers is None else group.name.replace("*", ",".join(_ranges(group.layers)), 1)
+
+
+def _ranges(layers: Iterable[int]) -> Iterator[str]:
+    """Write layers that follow each other as the first and the last of them."""
+    for _, run in groupby(enumerate(layers), lambda numbered: numbered[1] - numbered[0]):
+        numbers = [layer for _, layer in run]
+        yield str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHeader:
+    """A header, and whether its text has every fact in as few lines as this version writes them."""
+
+    header: GgufHeader
+    is_current: bool
 
 
 def header_from_json(text: str) -> GgufHeader:
     """Read a header; raise ValueError with what is wrong and where."""
+    return read_header(text).header
+
+
+def read_header(text: str) -> ReadHeader:
+    """Read a header, of this version or an earlier one; raise ValueError with what is wrong and where."""
     try:
         spec = _HeaderSpec.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(_in_words(error)) from error
-    tensors = tuple(Tensor(name, type_, shape, size) for name, type_, shape, size in spec.tensors)
-    header = GgufHeader(**{**spec.model_dump(), "tensors": tensors})
-    wrong = _contradiction(header)
-    if wrong:
-        raise ValueError(wrong)
-    return header
+    if spec.architecture != PROJECTOR_ARCHITECTURE and not (spec.layer_count and spec.embedding_length):
+        raise ValueError("layer_count and embedding_length of a model are at least 1")
+    if len(spec.head_count_kv) != spec.layer_count:
+        raise ValueError(f"head_count_kv has {len(spec.head_count_kv)} entries for {spec.layer_count} layers")
+    header = GgufHeader(**{**vars(spec), "tensors": merge_groups(_groups(spec))})
+    has_every_fact = spec.model_fields_set == _HeaderSpec.model_fields.keys()
+    return ReadHeader(header, is_current=has_every_fact and len(header.tensors) == len(spec.tensors))
 
 
-def is_current(text: str) -> bool:
-    """Say whether a header that can be read has every fact that this version writes."""
-    return set(json.loads(text)) >= set(_HeaderSpec.model_fields)
+def _groups(spec: _HeaderSpec) -> Iterable[TensorGroup]:
+    groups: list[TensorGroup] = []
+    tensors = 0
+    for row in spec.tensors:
+        groups.append(_group(row, spec.layer_count))
+        tensors += len(groups[-1].layers or (None,))
+        if tensors > _MOST_TENSORS:
+            raise ValueError(f"its lines stand for more than {_MOST_TENSORS} tensors")
+    _check_names(groups)
+    return groups
 
 
-def _contradiction(header: GgufHeader) -> str | None:
-    if not header.is_projector and not (header.layer_count and header.embedding_length):
-        return "layer_count and embedding_length of a model are at least 1"
-    if len(header.head_count_kv) != header.layer_count:
-        return f"head_count_kv has {len(header.head_count_kv)} entries for {header.layer_count} layers"
-    seen: set[str] = set()
-    for tensor in header.tensors:
-        wrong = _wrong_name(tensor, header.layer_count, seen)
-        if wrong:
-            return wrong
-        seen.add(tensor.name)
-    return None
+def _check_names(groups: Iterable[TensorGroup]) -> None:
+    by_name: dict[str, list[TensorGroup]] = {}
+    for group in groups:
+        by_name.setdefault(group.name, []).append(group)
+    for name, same in by_name.items():
+        if len(same) > 1:
+            layers = [layer for group in same for layer in group.layers or (None,)]
+            if len(set(layers)) < len(layers):
+                raise ValueError(f"tensor {name!r} stands there twice")
 
 
-def _wrong_name(tensor: Tensor, layer_count: int, seen: set[str]) -> str | None:
-    if not _TENSOR_NAME.fullmatch(tensor.name):
-        return f"{tensor.name!r} is not a tensor's name"
-    if tensor.name in seen:
-        return f"tensor {tensor.name!r} stands there twice"
-    if tensor.layer is not None and tensor.layer >= layer_count:
-        return f"tensor {tensor.name!r} is beyond the last of {layer_count} layers"
-    return None
+def _group(row: Row, layer_count: int) -> TensorGroup:
+    name, type_, shape, size_bytes = row
+    if _OUTSIDE_LAYERS.fullmatch(name):
+        return TensorGroup(name, type_, shape, size_bytes)
+    found = _IN_LAYERS.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is not a tensor's name")
+    layers = _written_out(found[1])
+    if layers[-1] >= layer_count:
+        raise ValueError(f"tensor {name!r} is beyond the last of {layer_count} layers")
+    return TensorGroup(f"blk.*.{found[2]}", type_, shape, size_bytes, layers)
+
+
+@lru_cache(maxsize=256)
+def _written_out(ranges: str) -> tuple[int, ...]:
+    """Read what `_ranges` writes; the headers of a family share their layers."""
+    bounds = map(int, re.split("[,-]", ranges))
+    if any(later <= earlier for earlier, later in pairwise(bounds)):
+        raise ValueError(f"the layers {ranges} do not ascend")
+    pairs = (part.partition("-") for part in ranges.split(","))
+    return tuple(layer for first, _, last in pairs for layer in range(int(first), int(last or first) + 1))
 
 
 def _in_words(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from kloros_infra.compiler.header_json import header_from_json, is_current
+from kloros_infra.compiler.header_json import ReadHeader, read_header
 from kloros_infra.compiler.source import Source, read
 from kloros_infra.compiler.spec import read_spec
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
@@ -53,6 +53,7 @@ def parse_entries(text: str, headers: Mapping[str, str], *, file: str) -> tuple[
     if spec is None or has_errors(problems):
         return None, _restore((*problems, *more))
     weights: dict[str, LockedWeights] = {}
+    pins: dict[str, Pin] = {}
     found: list[Diagnostic] = []
     for key, entry in spec.weights.items():
         wrong = _contradictions(key, entry, source)
@@ -60,13 +61,10 @@ def parse_entries(text: str, headers: Mapping[str, str], *, file: str) -> tuple[
         if isinstance(header, Diagnostic):
             wrong.append(header)
         elif not wrong:
-            weights[key] = _locked(key, entry, header)
+            weights[key] = _locked(key, entry, header.header)
+        if isinstance(header, Diagnostic) or wrong or not header.is_current:
+            pins[key] = Pin(entry.source, entry.origin, entry.revision)
         found += wrong
-    pins = {
-        key: Pin(one.source, one.origin, one.revision)
-        for key, one in spec.weights.items()
-        if key not in weights or not is_current(headers[one.header])
-    }
     return Read(Lock(weights), pins, in_order(found)), ()
 
 
@@ -87,7 +85,7 @@ def _locked(key: str, entry: LockedWeightsSpec, header: GgufHeader) -> LockedWei
     )
 
 
-def _header(key: str, entry: LockedWeightsSpec, headers: Mapping[str, str], source: Source) -> GgufHeader | Diagnostic:
+def _header(key: str, entry: LockedWeightsSpec, headers: Mapping[str, str], source: Source) -> ReadHeader | Diagnostic:
     """Read an entry's header file once its sha256 is what the lock says."""
     text = headers.get(entry.header)
     if text is None:
@@ -98,7 +96,7 @@ def _header(key: str, entry: LockedWeightsSpec, headers: Mapping[str, str], sour
         detail = f"{entry.header} has the sha256 {found}; the lock says {entry.header_sha256}."
         return _entry_problem("KI306", "Header file changed", detail, source, key)
     try:
-        return header_from_json(text)
+        return read_header(text)
     except ValueError as error:
         detail = f"{entry.header} cannot be read: {error}."
         return _entry_problem("KI307", "Header file not readable", detail, source, key)

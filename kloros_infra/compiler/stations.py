@@ -106,7 +106,8 @@ def _check_all(parsed: Parsed, lock: Read | None) -> Iterator[Diagnostic]:
     if lock is None:
         return
     # An entry that does not hold is there: it has been reported, and saying that it is missing would mislead.
-    unsound = {parsed.source.path(one.address) for one in lockables(parsed.config) if one.key in lock.unsound}
+    keys = lock.unsound
+    unsound = {parsed.source.path(one.address) for one in lockables(parsed.config) if one.key in keys}
     for check_with_lock in LOCK_CHECKS:
         for problem in check_with_lock(parsed, lock.lock):
             if not (problem.code == NOT_LOCKED and problem.address in unsound):

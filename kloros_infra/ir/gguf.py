@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
 
 PROJECTOR_ARCHITECTURE = "clip"
 """What the file beside a vision model calls itself (llama.cpp, tools/mtmd/clip.cpp)."""
@@ -10,27 +14,78 @@ PROJECTOR_ARCHITECTURE = "clip"
 POOLING_TYPES = ("none", "mean", "cls", "last", "rank")
 """llama-server's words for `pooling_type`, by its number in a GGUF (llama.cpp, include/llama.h)."""
 
+_OF_A_LAYER = re.compile(r"blk\.([0-9]{1,4})\.(.+)", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One row of a GGUF tensor table; `shape` is in ggml order (fastest axis first)."""
+    """One row of a GGUF's own tensor table; `shape` is in ggml order (fastest axis first)."""
 
     name: str
     type: str
     shape: tuple[int, ...]
     size_bytes: int
 
+
+@dataclass(frozen=True, slots=True)
+class TensorGroup:
+    """Tensors that differ in their layer alone; `name` has `*` in place of its number, `size_bytes` is that of each.
+
+    `layers` ascend; they are None for a tensor outside the layers, such as an embedding or the output head.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    size_bytes: int
+    layers: tuple[int, ...] | None = None
+
     @property
-    def layer(self) -> int | None:
-        """Say which layer it belongs to, or None for embeddings and the output head."""
-        if not self.name.startswith("blk."):
-            return None
-        return int(self.name.split(".", 2)[1])
+    def total_bytes(self) -> int:
+        return self.size_bytes * (1 if self.layers is None else len(self.layers))
+
+
+def group_tensors(tensors: Iterable[Tensor]) -> tuple[TensorGroup, ...]:
+    """Make the table that a header keeps: some twenty groups where a file has a row for each tensor.
+
+    Raises ValueError for a name that begins as those of layers do and has no layer's number.
+    """
+    return merge_groups(map(_alone, tensors))
+
+
+def _alone(tensor: Tensor) -> TensorGroup:
+    if not tensor.name.startswith("blk."):
+        return TensorGroup(tensor.name, tensor.type, tensor.shape, tensor.size_bytes)
+    found = _OF_A_LAYER.fullmatch(tensor.name)
+    if found is None:
+        raise ValueError(f"{tensor.name!r} is not a tensor's name")
+    return TensorGroup(f"blk.*.{found[2]}", tensor.type, tensor.shape, tensor.size_bytes, (int(found[1]),))
+
+
+def merge_groups(groups: Iterable[TensorGroup]) -> tuple[TensorGroup, ...]:
+    """Make one group of those that are alike, sorted by name and layers.
+
+    Tensors outside the layers come first, each by itself.
+    """
+    outside: list[TensorGroup] = []
+    alike: dict[tuple[object, ...], list[TensorGroup]] = {}
+    for group in groups:
+        if group.layers is None:
+            outside.append(group)
+        else:
+            alike.setdefault((group.name, group.type, group.shape, group.size_bytes), []).append(group)
+    return (*outside, *sorted(map(_joined, alike.values()), key=attrgetter("name", "layers")))
+
+
+def _joined(groups: list[TensorGroup]) -> TensorGroup:
+    first, *others = groups
+    layers = chain.from_iterable(group.layers or () for group in groups)
+    return replace(first, layers=tuple(sorted(layers))) if others else first
 
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """Hyper-parameters and the tensor table; `head_count_kv` has one entry per layer.
+    """Hyper-parameters and the tensor table, as `group_tensors` makes it; `head_count_kv` has one entry per layer.
 
     A projector has a tensor table and zeros. `chat_template_name` is llama.cpp's name of the family that the file's
     chat template is of, None where there is no template or it is of no known family.
@@ -46,7 +101,7 @@ class GgufHeader:
     value_length: int
     context_length: int
     vocabulary_size: int
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorGroup, ...]
     expert_count: int = 0
     expert_used_count: int = 0
     sliding_window: int = 0
@@ -66,9 +121,9 @@ class GgufHeader:
 
     @property
     def weights_bytes(self) -> int:
-        return sum(tensor.size_bytes for tensor in self.tensors)
+        return sum(group.total_bytes for group in self.tensors)
 
     @property
     def has_tied_embeddings(self) -> bool:
         """Say whether the output head reuses the token embedding (no tensor `output.weight`)."""
-        return all(tensor.name != "output.weight" for tensor in self.tensors)
+        return all(group.name != "output.weight" for group in self.tensors)

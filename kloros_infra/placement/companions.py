@@ -36,7 +36,7 @@ def draft_by_device(header: GgufHeader, work: Workload, device: str) -> Mapping[
 
 def projector_bytes(header: GgufHeader) -> int:
     """Add up a projector and an estimate of what encoding one picture takes, with flash attention on."""
-    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    shapes = {group.name: group.shape for group in header.tensors}
     positions = max((shape[-1] for name, shape in shapes.items() if "position_embd" in name), default=0)
     widest = max((max(shape) for name, shape in shapes.items() if ".blk." in name and len(shape) > 1), default=0)
     # As in a model's layer: the widest step keeps about three values of its width for each position.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kloros_infra.ir.catalog import Instance, KvType, Model, ModelKind
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.block_sizes import tensor_bytes
 
@@ -71,36 +71,39 @@ def _takes_whole_texts(model: Model) -> bool:
 def weights_by_device(header: GgufHeader, layer_devices: tuple[str, ...]) -> Mapping[str, int]:
     """Add up the weights on each device; a head that reuses the token embedding has a copy of it."""
     found: Counter[str] = Counter()
-    for tensor in header.tensors:
-        found[_device(tensor, layer_devices)] += tensor.size_bytes
+    # Most groups have the same layers, and are added up before these are looked at one by one.
+    by_layers: Counter[tuple[int, ...]] = Counter()
     head = layer_devices[-1]
+    for group in header.tensors:
+        if group.layers is None:
+            found[CPU if group.name.startswith(_INPUT_TENSORS) else head] += group.size_bytes
+        else:
+            by_layers[group.layers] += group.size_bytes
+    for layers, size_bytes in by_layers.items():
+        for layer in layers:
+            found[layer_devices[layer]] += size_bytes
     if head != CPU and header.has_tied_embeddings and header.architecture not in ENCODERS:
-        found[head] += sum(tensor.size_bytes for tensor in header.tensors if tensor.name == "token_embd.weight")
+        found[head] += sum(group.size_bytes for group in header.tensors if group.name == "token_embd.weight")
     return found
-
-
-def _device(tensor: Tensor, layer_devices: tuple[str, ...]) -> str:
-    layer = tensor.layer
-    if layer is not None:
-        return layer_devices[layer]
-    if tensor.name.startswith(_INPUT_TENSORS):
-        return CPU
-    return layer_devices[-1]
 
 
 def kv_by_layer(header: GgufHeader, work: Workload) -> tuple[int, ...]:
     """Say what each layer's keys and values take, over all slots."""
     if header.architecture in ENCODERS:
         return (0,) * header.layer_count
-    return tuple(
-        work.parallel * _cells(header, layer, work) * _cell_bytes(header, heads, work)
-        for layer, heads in enumerate(header.head_count_kv)
-    )
+    kinds = [(heads, slides(header, layer)) for layer, heads in enumerate(header.head_count_kv)]
+    sizes = {
+        (heads, is_sliding): work.parallel
+        * _cells(header, work, is_sliding=is_sliding)
+        * _cell_bytes(header, heads, work)
+        for heads, is_sliding in set(kinds)
+    }
+    return tuple(sizes[kind] for kind in kinds)
 
 
-def _cells(header: GgufHeader, layer: int, work: Workload) -> int:
+def _cells(header: GgufHeader, work: Workload, *, is_sliding: bool) -> int:
     tokens = work.context_tokens
-    if slides(header, layer):
+    if is_sliding:
         tokens = min(tokens, header.sliding_window + work.micro_batch)
     return -(-tokens // _CELLS_IN_A_BLOCK) * _CELLS_IN_A_BLOCK
 
@@ -141,7 +144,7 @@ def lent_weights_bytes(header: GgufHeader, device: str, layer_devices: tuple[str
     if device == CPU or CPU not in layer_devices or device != next(one for one in layer_devices if one != CPU):
         return 0
     layers = layer_devices.count(CPU)
-    return max(tensor.size_bytes for tensor in header.tensors if tensor.layer is not None and tensor.layer < layers)
+    return max(group.size_bytes for group in header.tensors if group.layers and group.layers[0] < layers)
 
 
 def compute_bytes(header: GgufHeader, work: Workload, role: Role) -> int:
@@ -165,10 +168,10 @@ def _activations(header: GgufHeader) -> int:
     wide, used = header.embedding_length, header.expert_used_count
     if not used:
         return 3 * header.feed_forward_length + 2 * wide
-    has_biases = any(tensor.name.endswith("ffn_up_exps.bias") for tensor in header.tensors)
+    has_biases = any(group.name.endswith("ffn_up_exps.bias") for group in header.tensors)
     return 2 * used * wide + used * _expert_width(header) + (2 * wide if has_biases else 0)
 
 
 def _expert_width(header: GgufHeader) -> int:
-    downs = (tensor.shape[0] for tensor in header.tensors if tensor.name.endswith("ffn_down_exps.weight"))
+    downs = (group.shape[0] for group in header.tensors if group.name.endswith("ffn_down_exps.weight"))
     return next(downs, header.feed_forward_length)

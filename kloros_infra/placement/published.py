@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import GgufHeader, Tensor, group_tensors
 from kloros_infra.placement.block_sizes import tensor_bytes
 from kloros_infra.placement.quantization import BASE_TYPES, Quantization
 
@@ -60,7 +60,7 @@ def derive_header(architecture: str, quantization: str) -> GgufHeader | None:
     if shape is None or quantization not in BASE_TYPES:
         return None
     types = Quantization(quantization, shape.layers, shape.has_output)
-    rows = ((name, types.type_of(name, extents), extents) for name, extents in _rows(shape))
+    typed = ((name, types.type_of(name, extents), extents) for name, extents in _rows(shape))
     head = shape.embedding // shape.heads
     return GgufHeader(
         architecture=shape.architecture,
@@ -73,7 +73,7 @@ def derive_header(architecture: str, quantization: str) -> GgufHeader | None:
         value_length=head,
         context_length=shape.context,
         vocabulary_size=shape.vocabulary,
-        tensors=tuple(Tensor(name, type_, extents, tensor_bytes(type_, extents)) for name, type_, extents in rows),
+        tensors=group_tensors(Tensor(*row, tensor_bytes(*row[1:])) for row in typed),
     )
 
 

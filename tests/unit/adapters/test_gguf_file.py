@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kloros_infra.adapters.gguf_file import read_header, read_header_of
 from kloros_infra.adapters.gguf_reader import FIRST_FETCH_BYTES, MAX_HEADER_BYTES
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import GgufHeader, TensorGroup
 from kloros_infra.placement.memory import slides
 from tests.fakes.gguf_files import Extra, SplitClaims, split_gguf, write_gguf, write_projector
 
@@ -46,11 +46,11 @@ def test_facts_and_tensors_are_read(tmp_path: Path) -> None:
     assert (header.sliding_window, header.sliding_window_pattern) == (0, 0)
     assert (header.expert_count, header.expert_used_count) == (0, 0)
     assert header.vocabulary_size == 48
-    assert [(t.name, t.type, t.shape, t.size_bytes) for t in header.tensors[:2]] == [
-        ("token_embd.weight", "F32", (64, 48), 64 * 48 * 4),
-        ("blk.0.attn_q.weight", "F16", (64, 64), 64 * 64 * 2),
-    ]
-    assert header.tensors[-1].size_bytes == 32 * 64 // 32 * 18
+    assert header.tensors == (
+        TensorGroup("token_embd.weight", "F32", (64, 48), 64 * 48 * 4),
+        TensorGroup("output.weight", "Q4_0", (64, 32), 32 * 64 // 32 * 18),
+        TensorGroup("blk.*.attn_q.weight", "F16", (64, 64), 64 * 64 * 2, (0, 1, 2)),
+    )
     assert header.chat_template_sha256 is None
 
 
@@ -135,7 +135,7 @@ def test_a_projector_has_its_tensors_and_what_it_takes(tmp_path: Path) -> None:
 
     assert header.is_projector
     assert (header.has_vision, header.has_audio) == (True, False)
-    assert [(tensor.name, tensor.layer) for tensor in header.tensors] == [
+    assert [(group.name, group.layers) for group in header.tensors] == [
         ("v.blk.0.attn_q.weight", None),
         ("mm.0.weight", None),
     ]
@@ -325,7 +325,7 @@ def test_a_tensor_without_dimensions_is_one_value(tmp_path: Path) -> None:
     key = a_key(b"general.architecture", 8, struct.pack("<Q", 4) + b"clip")
     path.write_bytes(a_header(key, rows=a_row(dimensions=()), row_count=1) + bytes(100))
 
-    assert read_header(path).tensors == (Tensor("t", "F32", (1,), 4),)
+    assert read_header(path).tensors == (TensorGroup("t", "F32", (1,), 4),)
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_no_damage_makes_it_crash(small_gguf: bytes, tmp_path: Path, data: st.Da
     path.write_bytes(damaged[: data.draw(st.integers(header_end, len(damaged)))])
 
     codes: set[str] = set()
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[TensorGroup, ...] = ()
     try:
         tensors = read_header(path).tensors
     except ObstacleError as error:

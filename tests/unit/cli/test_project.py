@@ -140,6 +140,13 @@ def test_files_are_no_larger_together_than_one_may_be(folder: Path) -> None:
     assert told("models/*.yaml") == [("KI110", "models/a.yaml:1:1"), ("KI108", "models/b.yaml:1:1")]
 
 
+@pytest.mark.parametrize("length", [0, 2**16 - 1, 2**16, 2**16 + 1, MAX_BYTES])
+def test_a_file_is_read_whole(tmp_path: Path, length: int) -> None:
+    (tmp_path / "models.yaml").write_bytes(b"#" * length)
+
+    assert len(read_source(tmp_path / "models.yaml")) == length
+
+
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(ProblemsError) as caught:
         read_source(Path("/dev/zero"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kloros_infra.ir.catalog import Card, Instance, KvType, PlacementMode
-from kloros_infra.ir.gguf import Tensor
+from kloros_infra.ir.gguf import TensorGroup
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.place import place
@@ -86,19 +86,19 @@ def test_a_draft_model_s_cache_stays_in_f16() -> None:
     assert one.loads[0].kv_bytes > two.loads[0].kv_bytes
 
 
-def a_projector(*tensors: Tensor) -> LockedWeights:
+def a_projector(*tensors: TensorGroup) -> LockedWeights:
     """Build a vision model's second file; 100 MB of it."""
     header = replace(a_gguf_header(layers=0), architecture="clip", layer_count=0, tensors=tensors)
     return some_weights("seeing@1+mmproj", header=header)
 
 
 def test_a_projector_is_where_the_head_is() -> None:
-    feed_forward = Tensor("v.blk.0.ffn_up.weight", "F16", (1152, 4304), 100 * MIB)
-    positions = Tensor("v.position_embd.weight", "F32", (1152, 1024), 50 * MIB)
-    bias = Tensor("v.blk.0.ffn_up.bias", "F32", (9999,), 0)
+    feed_forward = TensorGroup("v.blk.0.ffn_up.weight", "F16", (1152, 4304), 100 * MIB)
+    positions = TensorGroup("v.position_embd.weight", "F32", (1152, 1024), 50 * MIB)
+    bias = TensorGroup("v.blk.0.ffn_up.bias", "F32", (9999,), 0)
     instance = a_7b()
 
-    def extra(*tensors: Tensor) -> int:
+    def extra(*tensors: TensorGroup) -> int:
         seeing = replace(instance, model=replace(instance.model, projector=a_projector(*tensors)))
         return placed(seeing).loads[0].extra_bytes
 

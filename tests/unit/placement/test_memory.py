@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kloros_infra.ir.catalog import KvType, ModelKind
-from kloros_infra.ir.gguf import GgufHeader, Tensor
+from kloros_infra.ir.gguf import GgufHeader, TensorGroup
 from kloros_infra.placement.memory import (
     Role,
     Workload,
@@ -44,7 +44,7 @@ def test_layers_go_to_their_devices_and_the_rest_to_the_head_s() -> None:
 
     found = weights_by_device(header, ("CUDA0", "CUDA1", "CUDA1"))
 
-    layer = sum(tensor.size_bytes for tensor in header.tensors if tensor.layer == 0)
+    layer = sum(group.size_bytes for group in header.tensors if group.layers == (0, 1))
     embedding = 64 * 512 // 32 * 18
     assert found == {"CPU": embedding, "CUDA0": layer, "CUDA1": layer + embedding + 64 * 4}
     assert sum(found.values()) == header.weights_bytes
@@ -173,8 +173,8 @@ def test_experts_count_by_how_many_are_used() -> None:
     mask = 2 * 512 * 256
     dense = a_gguf_header()
     mixture = replace(dense, expert_count=8, expert_used_count=2)
-    down = Tensor("blk.0.ffn_down_exps.weight", "Q4_0", (32, 64, 8), 9216)
-    biases = Tensor("blk.0.ffn_up_exps.bias", "F32", (32, 8), 1024)
+    down = TensorGroup("blk.*.ffn_down_exps.weight", "Q4_0", (32, 64, 8), 9216, (0, 1))
+    biases = TensorGroup("blk.*.ffn_up_exps.bias", "F32", (32, 8), 1024, (0, 1))
     body = Role(is_first=False, holds_layers=True, holds_head=False, is_pipelined=False)
 
     def values(header: GgufHeader) -> float:

@@ -205,7 +205,7 @@ def test_the_first_card_keeps_room_for_a_matrix_of_the_cpu_s_layers() -> None:
     whole = placed(replace(a_7b(PlacementMode.MANUAL), layers=(29, 0, 0)))
     partial = placed(replace(a_7b(PlacementMode.MANUAL), layers=(23, 5, 0)))
     pipelined = placed(replace(a_7b(PlacementMode.MANUAL), layers=(24, 5, 0)))
-    widest = max(tensor.size_bytes for tensor in a_7b().model.weights.header.tensors if tensor.layer == 0)
+    widest = max(group.size_bytes for group in a_7b().model.weights.header.tensors if group.layers)
 
     assert partial.loads[0].compute_bytes == whole.loads[0].compute_bytes + widest
     assert partial.loads[1].compute_bytes < pipelined.loads[1].compute_bytes
