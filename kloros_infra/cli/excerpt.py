@@ -6,11 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 WIDTH_CELLS = 100
 TAB_CELLS = 4
 CUT = "…"
+_REACH = 4
+"""How many widths of a line are laid out on each side of a column: marks take no cells, so one may be too few."""
 
 # The line breaks of YAML 1.2 (https://yaml.org/spec/1.2.2/#54-line-break-characters), by which spans count.
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
@@ -26,23 +29,31 @@ class Excerpt:
 
 def line_at(text: str, number: int) -> str | None:
     """Give a line of a text by its number from 1; None where there is none."""
-    # A byte order mark is no part of the first line: spans do not count it.
-    lines = _LINE_BREAK.split(text.removeprefix("\ufeff"))
+    lines = _lines(text)
     return lines[number - 1] if 1 <= number <= len(lines) else None
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    """Split a text once for all problems in it, which come file by file."""
+    # A byte order mark is no part of the first line: spans do not count it.
+    return _LINE_BREAK.split(text.removeprefix("\ufeff"))
 
 
 def excerpt(line: str, column: int, *, width_cells: int = WIDTH_CELLS) -> Excerpt:
     """Lay out a line around a column (from 1): what is too far from it on either side is cut off."""
-    shown = list(_shown(line))
+    reach = _REACH * width_cells
+    start = max(0, min(column - 1, len(line)) - reach)
+    shown = list(_shown(line[start : start + 2 * reach]))
     starts = [0, *accumulate(_cells(one) for one in shown)]
-    here = min(column - 1, len(shown))
-    if starts[-1] <= width_cells:
-        return Excerpt("".join(shown), starts[here])
-    # Most of the room goes to what is left of the column: a value's key says more than what follows it.
-    first = _first_within(starts, starts[here] - width_cells * 2 // 3)
-    last = _last_within(starts, starts[first] + width_cells)
-    before = CUT if first > 0 else ""
-    after = CUT if last < len(shown) else ""
+    here = min(column - 1 - start, len(shown))
+    first, last = 0, len(shown)
+    if starts[-1] > width_cells:
+        # Most of the room goes to what is left of the column: a value's key says more than what follows it.
+        first = _first_within(starts, starts[here] - width_cells * 2 // 3)
+        last = _last_within(starts, starts[first] + width_cells)
+    before = CUT if start + first > 0 else ""
+    after = CUT if start + last < len(line) else ""
     return Excerpt(before + "".join(shown[first:last]) + after, len(before) + starts[here] - starts[first])
 
 

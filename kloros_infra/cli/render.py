@@ -14,16 +14,26 @@ from kloros_infra.diagnostics import Diagnostic, Severity
 COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 MANY = 10
 """More problems than fit on a screen: a table says how many there are of each code."""
+SHOWN_IN_FULL = 200
+"""Of more problems than anyone reads in one go, the rest is one line each."""
 
 
 def diagnostic_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[str, ...]:
     """Write one problem as lines; `sources` holds the texts that spans point into."""
-    place = f"{problem.span}: " if problem.span else f"{problem.address}: " if problem.address else ""
-    label = click.style(f"{problem.severity} {problem.code}", fg=COLORS[problem.severity], bold=True)
-    head = f"{place}{label} {click.style(problem.summary, bold=True)}"
+    head = f"{_place_and_code(problem)} {click.style(problem.summary, bold=True)}"
     body = (*excerpt_lines(problem, sources), f"  {problem.detail}")
     hint = (f"  {click.style('help:', fg='cyan')} {problem.hint}",) if problem.hint else ()
     return (head, *body, *hint)
+
+
+def one_line(problem: Diagnostic) -> str:
+    """Write one problem in short."""
+    return f"{_place_and_code(problem)} {problem.detail.partition(chr(10))[0]}"
+
+
+def _place_and_code(problem: Diagnostic) -> str:
+    place = f"{problem.span}: " if problem.span else f"{problem.address}: " if problem.address else ""
+    return place + click.style(f"{problem.severity} {problem.code}", fg=COLORS[problem.severity], bold=True)
 
 
 def excerpt_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[str, ...]:
@@ -41,9 +51,12 @@ def excerpt_lines(problem: Diagnostic, sources: Mapping[str, str]) -> tuple[str,
 def show_problems(problems: Iterable[Diagnostic], sources: Mapping[str, str]) -> None:
     """Write problems to standard error, and how many there were of each kind."""
     shown = tuple(problems)
-    for problem in shown:
+    for problem in shown[:SHOWN_IN_FULL]:
         click.echo("\n".join(diagnostic_lines(problem, sources)), err=True)
         click.echo(err=True)
+    rest = shown[SHOWN_IN_FULL:]
+    if rest:
+        click.echo("\n".join((*map(one_line, rest), "")), err=True)
     for line in count_lines(shown):
         click.echo(line, err=True)
 

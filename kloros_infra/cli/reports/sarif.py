@@ -74,7 +74,7 @@ def utf16_column(span: Span, sources: Mapping[str, str]) -> int:
     """Count a column in UTF-16 code units, the unit of most editors: 3.14.17."""
     line = line_at(sources.get(span.file, ""), span.line) or ""
     before = line[: span.column - 1]
-    return span.column + sum(character > "\uffff" for character in before)
+    return span.column + len(before.encode("utf-16-le", "surrogatepass")) // 2 - len(before)
 
 
 def _literal(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -51,6 +52,15 @@ def test_a_cut_never_begins_with_a_mark_of_the_character_before_it() -> None:
 
 def test_marks_alone_are_no_line_to_cut() -> None:
     assert excerpt("x" * 40 + "\u0301" * 50, 90, width_cells=30).caret == 21
+
+
+def test_a_very_long_line_costs_no_more_than_what_is_shown_of_it() -> None:
+    line = "'bad name', " * 50_000
+    began = time.process_time()
+    shown = [excerpt(line, column) for column in range(1, len(line), 1_200)]
+
+    assert time.process_time() - began < 10
+    assert {one.text[one.caret : one.caret + 10] for one in shown} == {"'bad name'"}
 
 
 @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=300), st.integers(1, 310))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 import pytest
 
-from kloros_infra.cli.render import count_lines, diagnostic_lines, show_problems
+from kloros_infra.cli.render import SHOWN_IN_FULL, count_lines, diagnostic_lines, one_line, show_problems
 from kloros_infra.diagnostics import Diagnostic, Severity, Span
 
 SOURCES = {"models.yaml": "version: 1\nhosts: {名前: {role: lokal}}\n", "more.yaml": "# a comment\nid: [\n"}
@@ -60,10 +62,21 @@ def test_few_problems_are_counted_and_many_are_counted_by_code() -> None:
     )
 
 
-def test_all_of_many_problems_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    show_problems([problem(address=f"models.{number}") for number in range(250)], {})
+def test_the_first_of_many_problems_are_shown_in_full_and_the_rest_in_one_line_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    span = Span("models.yaml", 1, 1)
+    show_problems([problem(span=span, address=f"models.{number}") for number in range(250)], SOURCES)
     shown = capsys.readouterr()
 
     assert shown.out == ""
     assert shown.err.count("Why it is so.") == 250
-    assert shown.err.endswith("250 errors\n  250  KI105 Summary of KI105\n")
+    assert shown.err.count("help: What to do.") == SHOWN_IN_FULL
+    assert shown.err.count("models.yaml:1:1: error KI105 Why it is so.\n") == 50
+    assert shown.err.endswith("\n\n250 errors\n  250  KI105 Summary of KI105\n")
+
+
+def test_a_long_reason_is_cut_to_its_first_line() -> None:
+    several = replace(problem(address="models.code"), detail="It failed.\n    | its log")
+
+    assert click.unstyle(one_line(several)) == "models.code: error KI105 It failed."
