@@ -35,9 +35,13 @@ def _commented(lines: list[Line], view: View) -> Iterator[str]:
 
 
 def view_data(view: View, source: Source, address: Address = ()) -> dict[str, dict[str, Any]]:
-    """Give a part of a view for other programs: each value by its path, with the place that it comes from."""
+    """Give a part of a view for other programs: each value by its JSON Pointer, with the place that it comes from.
+
+    `path` is how messages name it; names may have full stops in them, so two values can have one path.
+    """
     return {
-        source.path(place): {
+        _pointer(place): {
+            "path": source.path(place),
             "value": view.value(place),
             "file": origin.span.file if origin.span else None,
             "line": origin.span.line if origin.span else None,
@@ -46,6 +50,11 @@ def view_data(view: View, source: Source, address: Address = ()) -> dict[str, di
         }
         for place, origin in view.within(address).items()
     }
+
+
+def _pointer(address: Address) -> str:
+    """Write an address as a JSON Pointer (RFC 6901)."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in address)
 
 
 def find_value(tree: Any, asked: str) -> tuple[Address | None, Problems]:

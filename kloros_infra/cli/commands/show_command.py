@@ -16,7 +16,7 @@ from kloros_infra.cli.render import show_problems
 @click.argument("what", required=False, metavar="[MODEL|PATH]")
 @file_option
 @click.option("--resolved", is_flag=True, help="Settle every setting: what is inherited, and what is standard.")
-@click.option("--json", "as_json", is_flag=True, help="Each value by its path, with file, line, column and origin.")
+@click.option("--json", "as_json", is_flag=True, help="Values by JSON Pointer, with file, line, column and origin.")
 def command(what: str | None, file: Path, *, resolved: bool, as_json: bool) -> None:
     """Show models.yaml with all that it includes as one file, and where each value comes from.
 

@@ -93,14 +93,15 @@ def test_show_settles_what_is_left_out(project: Path) -> None:
 def test_show_gives_data(project: Path) -> None:
     data = json.loads(show("--resolved", "--json", "bridge", "--file", project).stdout)
 
-    assert data["bridge.ports"] == {
+    assert data["/bridge/ports"] == {
+        "path": "bridge.ports",
         "value": [11454],
         "file": str(project),
         "line": 44,
         "column": 10,
         "origin": "written",
     }
-    assert data["bridge.host"]["origin"] == "standard"
+    assert data["/bridge/host"]["origin"] == "standard"
 
 
 def test_what_show_prints_can_be_used_as_models_yaml(project: Path) -> None:

@@ -252,28 +252,46 @@ def test_data_has_each_value_with_its_place() -> None:
     parsed = small()
     data = view_data(resolved_view(parsed.source), parsed.source, ("models", 0, "profiles", "mid"))
 
-    assert data["models.small.profiles.mid.port"] == {
+    assert data["/models/0/profiles/mid/port"] == {
+        "path": "models.small.profiles.mid.port",
         "value": 8601,
         "file": "models.yaml",
         "line": parsed.span(("models", 0, "profiles", "mid", "port")).line,
         "column": 15,
         "origin": "written",
     }
-    assert data["models.small.profiles.mid.parallel"] == {
+    assert data["/models/0/profiles/mid/parallel"] == {
+        "path": "models.small.profiles.mid.parallel",
         "value": 1,
         "file": None,
         "line": None,
         "column": None,
         "origin": "standard",
     }
-    assert all(path.startswith("models.small.profiles.mid.") for path in data)
+    assert all(pointer.startswith("/models/0/profiles/mid/") for pointer in data)
 
 
 def test_data_within_a_line_is_found() -> None:
     parsed = small()
     data = view_data(resolved_view(parsed.source), parsed.source, ("profiles", "mid", "gpus", 0))
 
-    assert [(path, one["value"]) for path, one in data.items()] == [("profiles.mid.gpus.0", "card")]
+    assert [(pointer, one["value"]) for pointer, one in data.items()] == [("/profiles/mid/gpus/0", "card")]
+
+
+def test_values_of_one_path_are_told_apart() -> None:
+    parameters = {"a.b": 1, "a": {"b": 2}, "c/d~": 3}
+    tool = {"name": "read_file", "parameters": parameters}
+    parsed = small(personas=[{"id": "voice", "base_model": "small", "tools": [tool]}])
+    address = ("personas", 0, "tools", 0, "parameters")
+
+    for view in (written_view(parsed.source), resolved_view(parsed.source)):
+        data = view_data(view, parsed.source, address)
+        start = "/personas/0/tools/0/parameters"
+        assert {pointer.removeprefix(start): one["value"] for pointer, one in data.items()} == {
+            "/a.b": 1,
+            "/a/b": 2,
+            "/c~1d~0": 3,
+        }
 
 
 @pytest.mark.parametrize(
