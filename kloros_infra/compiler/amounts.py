@@ -29,18 +29,19 @@ def amount_hint(value: Any, read: Callable[[Any], Any]) -> str | None:
     text = str(value).strip()
     found = dict.fromkeys(one for one in suggestions(text) if _is_read(one, read))
     if not found:
-        return _why(text)
+        return _why(text, read)
     shown = list(found)
     return f"Write {shown[0]}." if len(shown) == 1 else f"Did you mean {', '.join(shown[:-1])} or {shown[-1]}?"
 
 
-def _why(text: str) -> str | None:
+def _why(text: str, read: Callable[[Any], Any]) -> str | None:
     """Say what no amount can be, whatever its unit."""
     if re.match(r"-[0-9.]", text):
         return "It cannot be less than nothing."
     if re.match(r"[0-9.]+e[+-]?[0-9]", text, re.IGNORECASE):
         return "Write the figure out, without an exponent."
-    if re.match(r"[0-9]{10}", text):
+    one = re.sub(r"^[1-9][0-9.]*(?= ?[A-Za-z])", "1", text)
+    if (one != text and _is_read(one, read)) or re.match(r"[0-9]{10}", text):
         return "The figure is beyond all measure."
     return None
 
@@ -110,8 +111,9 @@ def _percent(text: str) -> tuple[str, ...]:
 
 _SUGGESTIONS: Mapping[Callable[[Any], Any], Callable[[str], tuple[str, ...]]] = {
     written.parse_bytes: _bytes,
-    written.parse_positive_bytes: _bytes,
+    written.parse_card_memory: _bytes,
     written.parse_bandwidth: _bandwidth,
     written.parse_duration: _duration,
+    written.parse_positive_duration: _duration,
     written.parse_percent: _percent,
 }

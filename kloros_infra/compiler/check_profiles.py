@@ -1,4 +1,4 @@
-"""Checks of profiles against each other, and of what a model gives to their cards (KI214, KI241 to KI245)."""
+"""Checks of profiles against each other, and of what a model gives to their cards (KI214, KI241 to KI245, KI267)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,19 @@ def check_shares(parsed: Parsed) -> Iterator[Diagnostic]:
                 yield parsed.locate(problem, (*address, *key))
 
 
+def check_manual(parsed: Parsed) -> Iterator[Diagnostic]:
+    """Find models that shall be placed by hand on cards and give none of them anything."""
+    config = parsed.config
+    for index, model in enumerate(config.models):
+        for name, instance in model.profiles.items():
+            profile = config.profiles.get(name)
+            if profile is None or instance is None or instance.layers is None or any(instance.layers.values()):
+                continue
+            if profile.gpus and serving_of(instance, model, config.defaults).placement is PlacementMode.MANUAL:
+                address = ("models", index, "profiles", name, "layers")
+                yield parsed.locate(_nothing_on_cards(model.id, name), address, at_key=True)
+
+
 def _share_problems(
     name: str, profile: ProfileSpec, instance: InstanceSpec, mode: PlacementMode
 ) -> Iterator[tuple[Diagnostic, tuple[str, ...]]]:
@@ -110,6 +123,16 @@ def _not_in_profile(card: str, name: str, profile: ProfileSpec) -> Diagnostic:
         summary="Layers for a card outside the profile",
         detail=f"{card} is none of the profile {name}'s cards.",
         hint=suggest(card, profile.gpus) if profile.gpus else "Leave `layers` out: the profile has no cards.",
+    )
+
+
+def _nothing_on_cards(model: str, profile: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI267",
+        summary="Manual placement without cards",
+        detail=f"`layers` gives none of {model} to a card of {profile}: all of it runs on the CPU.",
+        hint="Write the number of layers for each card, or take `layers` and `placement: manual` out.",
+        severity=Severity.WARNING,
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 from kloros_infra.compiler.check_arguments import check_arguments
 from kloros_infra.compiler.check_clients import check_clients
-from kloros_infra.compiler.check_effect import check_effect
+from kloros_infra.compiler.check_effect import check_access, check_effect
 from kloros_infra.compiler.check_headers import check_templates, check_vocabularies
 from kloros_infra.compiler.check_hosts import check_remotes, check_served
 from kloros_infra.compiler.check_limits import check_limits
 from kloros_infra.compiler.check_models import check_chat_templates, check_drafts, check_projectors, check_versions
 from kloros_infra.compiler.check_personas import check_json, check_personas, check_response_formats, check_tools
-from kloros_infra.compiler.check_profiles import check_order, check_shares
+from kloros_infra.compiler.check_profiles import check_manual, check_order, check_shares
 from kloros_infra.compiler.check_repeats import check_repeats
 from kloros_infra.compiler.check_rules import check_rules, check_shadows
 from kloros_infra.compiler.hardware import check_gpus, check_hosts, check_profiles
@@ -20,7 +20,7 @@ from kloros_infra.compiler.locked import check_lock
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.purposes import check_circles, check_costs, check_default, check_reach
 from kloros_infra.compiler.references import check_references, check_use
-from kloros_infra.compiler.unique import check_names, check_ports
+from kloros_infra.compiler.unique import check_names, check_ports, check_spelling
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.lock import Lock
 
@@ -34,11 +34,13 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_use,
     check_served,
     check_names,
+    check_spelling,
     check_repeats,
     check_versions,
     check_ports,
     check_limits,
     check_shares,
+    check_manual,
     check_projectors,
     check_drafts,
     check_chat_templates,
@@ -54,6 +56,7 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_rules,
     check_shadows,
     check_clients,
+    check_access,
     check_effect,
 )
 LOCK_CHECKS: tuple[Callable[[Parsed, Lock], Iterator[Diagnostic]], ...] = (

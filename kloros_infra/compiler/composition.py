@@ -68,7 +68,7 @@ def included(text: str, *, file: str) -> tuple[IncludePattern, ...]:
 def patterns_of(root: Source) -> tuple[tuple[IncludePattern, ...], Problems]:
     """Give what a root includes, as far as it may be included."""
     node = root.root.child(INCLUDE) if isinstance(root.root, MappingNode) else None
-    if node is None:
+    if node is None or node.value is None:
         return (), ()
     patterns: list[IncludePattern] = []
     problems: list[Diagnostic] = []

@@ -100,10 +100,11 @@ def _profiles_of(model: ModelSpec, everywhere: frozenset[str]) -> frozenset[str]
 
 def check_costs(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find purposes whose candidates all cost more than they allow."""
+    # What a model without a tier costs is known once its weights are.
     tiers = {model.id: model.cost_tier for model in parsed.config.models}
     for name, purpose in parsed.config.purposes.items():
-        costs = [tiers[model] for model in purpose.candidates if model in tiers]
-        if purpose.max_cost_tier is not None and costs:
+        costs = [tier for model in purpose.candidates if (tier := tiers.get(model)) is not None]
+        if purpose.max_cost_tier is not None and len(costs) == len(purpose.candidates):
             least = min(costs, key=lambda tier: tier.rank)
             if least.rank > purpose.max_cost_tier.rank:
                 problem = _too_costly(name, purpose.max_cost_tier, least)

@@ -20,6 +20,7 @@ from kloros_infra.ir.catalog import (
     BusAddresses,
     Card,
     Catalog,
+    CostTier,
     Draft,
     Instance,
     Model,
@@ -102,19 +103,20 @@ def _cuda_indices(config: Config) -> dict[str, int]:
 
 def _model(spec: ModelSpec, in_use: Mapping[str, str], lock: Lock) -> Model:
     version = in_use[spec.id]
+    weights = lock.weights[weights_key(spec.id, version)]
     has_projector = any(one.mmproj_url is not None for one in spec.versions if one.version_id == version)
     return Model(
         id=spec.id,
         name=spec.unit_name,
-        display_name=spec.display_name,
+        display_name=spec.id if spec.display_name is None else spec.display_name,
         kind=spec.kind,
         aliases=spec.aliases,
         purpose_tags=spec.purpose_tags,
         languages=spec.languages,
         context_tokens=spec.context_tokens,
-        cost_tier=spec.cost_tier,
+        cost_tier=spec.cost_tier or CostTier.of_weights(weights.size_bytes),
         version_id=version,
-        weights=lock.weights[weights_key(spec.id, version)],
+        weights=weights,
         projector=lock.weights[mmproj_key(spec.id, version)] if has_projector else None,
         chat_template=spec.chat_template,
         draft=_draft(spec.draft, in_use, lock) if spec.draft else None,

@@ -30,6 +30,7 @@ DERIVED: Mapping[tuple[type[Spec], str], tuple[str, Callable[[Address], Address]
     (GpuSpec, "reserve"): (DEFAULTS, lambda _: (DEFAULTS, "reserve")),
     (InstanceSpec, "context_tokens"): (MODEL, lambda instance: (*instance[:2], "context_tokens")),
     (ModelSpec, "name"): ("id", lambda model: (*model, "id")),
+    (ModelSpec, "display_name"): ("id", lambda model: (*model, "id")),
     (PersonaSpec, "display_name"): ("id", lambda persona: (*persona, "id")),
 }
 """Settings that another one gives where they are left out: a word for it, and where it is."""

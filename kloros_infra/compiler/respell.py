@@ -30,7 +30,7 @@ def _option(text: str) -> str:
 
 
 def _alias(text: str) -> str:
-    return re.sub(r"\s+", "-", text)
+    return re.sub(r"([:/])[:/]+", r"\1", re.sub(r"\s+", "-", text)).rstrip(":/")
 
 
 def _pci(text: str) -> str:
@@ -50,14 +50,24 @@ def _weights(text: str) -> str:
     return f"file://{text}"
 
 
+def _folder(text: str) -> str:
+    return re.sub(r"//+", "/", text).rstrip("/")
+
+
+def _url_path(text: str) -> str:
+    return f"/{text}"
+
+
 _NEAR: Mapping[str, Callable[[str], str]] = {
     names.NAME_PATTERN: _name,
     names.PROFILE_PATTERN: _profile,
     written.ALIAS_PATTERN: _alias,
     written.ARGUMENT_PATTERN: _option,
     written.HOST_ADDRESS_PATTERN: _host,
+    written.PATH_PATTERN: _folder,
     written.PCI_PATTERN: _pci,
     written.QUANTIZATION_PATTERN: str.upper,
+    written.URL_PATH_PATTERN: _url_path,
     written.URL_PATTERN: _url,
     written.VERSION_PATTERN: _alias,
     written.WEIGHTS_PATTERN: _weights,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from kloros_infra.compiler.composition import ASIDE, INCLUDE
-from kloros_infra.compiler.settings import INCLUDING, NOT_ACTED_ON, declarations, default_of, specs, told
+from kloros_infra.compiler.settings import INCLUDING, NOT_ACTED_ON, declarations, default_of, is_acted_on, specs
 from kloros_infra.compiler.type_words import JsonSchema
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.setting import ACTED_ON, INHERITED, STANDARD, Spec
@@ -24,6 +24,9 @@ MODELS_ID = "urn:kloros-infra:models.yaml:1"
 PART_ID = "urn:kloros-infra:models.yaml:1:part"
 
 _TOLD_OTHERWISE = ("title", "description", "default", "examples", STANDARD, INHERITED, ACTED_ON)
+
+
+_NULL = {"type": "null"}
 
 
 def models_schema() -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _including() -> dict[str, Any]:
     return {
         "description": INCLUDING.doc,
         "examples": [INCLUDING.example],
-        "anyOf": [name, {"type": "array", "items": name}],
+        "anyOf": [name, {"type": "array", "items": name}, _NULL],
     }
 
 
@@ -100,12 +103,19 @@ def _mapping(spec: type[Spec], schema: JsonSchema) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            name: {**_told(spec, name, field), **_plain(schema["properties"][name])}
+            name: {**_told(spec, name, field), **_setting(schema["properties"][name], field)}
             for name, field in declarations(spec)
         },
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def _setting(schema: JsonSchema, field: FieldInfo) -> dict[str, Any]:
+    """Say what a setting may be: what may be left out may also be null."""
+    kept = {key: value for key, value in schema.items() if key not in _TOLD_OTHERWISE}
+    is_said = field.is_required() or _NULL in kept.get("anyOf", ())
+    return _plain(kept if is_said else {"anyOf": [kept, _NULL]})
 
 
 def _told(spec: type[Spec], name: str, field: FieldInfo) -> dict[str, Any]:
@@ -114,7 +124,7 @@ def _told(spec: type[Spec], name: str, field: FieldInfo) -> dict[str, Any]:
     sentences = [str(field.description)]
     if default.words:
         sentences.append(f"Default: {default.words}.")
-    if not told(field, ACTED_ON):
+    if not is_acted_on(spec, field):
         sentences.append(NOT_ACTED_ON)
     return {
         "description": " ".join(sentences),

@@ -141,6 +141,24 @@ def spec_within(annotation: Any) -> tuple[Shape, type[Spec] | None]:
     return {dict: Shape.NAMED, tuple: Shape.LISTED}.get(get_origin(annotation), Shape.SECTION), found
 
 
+@cache
+def _specs_acted_on() -> frozenset[type[Spec]]:
+    """Find the parts of the file that lie below a setting which something acts on."""
+    found: set[type[Spec]] = set()
+    waiting: list[type[Spec]] = [Config]
+    while waiting:
+        spec = waiting.pop()
+        found.add(spec)
+        acted_on = (name for name, field in declarations(spec) if told(field, ACTED_ON))
+        waiting += (below for name in acted_on if (below := spec_of(spec, name)[1]))
+    return frozenset(found)
+
+
+def is_acted_on(spec: type[Spec], field: FieldInfo) -> bool:
+    """Say whether a setting does anything in this version: nothing below one that does nothing does anything."""
+    return bool(told(field, ACTED_ON)) and spec in _specs_acted_on()
+
+
 def _spec_in(annotation: Any) -> type[Spec] | None:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return annotation
@@ -200,7 +218,7 @@ def _walk(spec: type[Spec], prefix: str, definitions: Mapping[str, JsonSchema]) 
             example=field.examples[0] if field.examples else None,
             is_required=field.is_required(),
             is_inherited=told(field, INHERITED),
-            is_acted_on=told(field, ACTED_ON),
+            is_acted_on=is_acted_on(spec, field),
             shape=shape,
             default=default.value,
         )

@@ -7,10 +7,14 @@ from functools import cache
 
 from pydantic import BaseModel
 
+from kloros_infra.compiler.composition import INCLUDE
 from kloros_infra.compiler.settings import settings
 from kloros_infra.compiler.suggest import closest, listed, suggest
+from kloros_infra.ir.config import Config
 from kloros_infra.ir.setting import Spec
 
+SEARCHED = 1_000
+"""For how many unknown keys of a file likely ones are searched, which takes a fraction of a millisecond each."""
 LIKELY = 0.75
 """How alike two words are of which one is a slip of the other."""
 ALMOST = 0.9
@@ -84,13 +88,23 @@ FOREIGN_KEYS: Mapping[str, str] = {
 @cache
 def key_hint(key: str, spec: type[BaseModel]) -> str:
     """Say what was likely meant: a key of this part of the file, one of another part, or another program's."""
-    here = spec.model_fields
+    here = _keys(spec)
     if not issubclass(spec, Spec):
         return suggest(key, here)
     likely = (
         _slip(key, here, cutoff=LIKELY) or _foreign(key) or _elsewhere(key) or _slip(key, here) or _foreign_slip(key)
     )
-    return likely or f"Known here: {listed(here)}."
+    return likely or known_here(spec)
+
+
+def known_here(spec: type[BaseModel]) -> str:
+    """List the keys of a part of the file."""
+    return f"Known here: {listed(_keys(spec))}."
+
+
+def _keys(spec: type[BaseModel]) -> tuple[str, ...]:
+    """Give the keys of a part of the file; at the top there is one that is no setting."""
+    return (*spec.model_fields, *((INCLUDE,) if spec is Config else ()))
 
 
 def _slip(key: str, here: Iterable[str], *, cutoff: float = 0.6) -> str | None:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from kloros_infra.compiler.amounts import amount_hint
-from kloros_infra.compiler.printable import printable
+from kloros_infra.compiler.printable import shortened
 from kloros_infra.compiler.respell import respelled
 from kloros_infra.compiler.source_values import boolean_meant, number_meant, plain_value
 from kloros_infra.compiler.spec_fields import example_of, readers_of
@@ -37,7 +37,6 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
     "string_too_long": ("the text is too long", "Keep it within {max_length} characters."),
     "finite_number": ("{shown} is no number to reckon with", "Write a finite number."),
 }
-_LONGEST = 60
 _EXACT = 10**15
 """Floats tell whole numbers below this one apart."""
 
@@ -48,13 +47,18 @@ def shown(value: Any, written: str | None) -> str:
         case None:
             return "nothing"
         case str():
-            return f'"{printable(value)}"' if len(value) <= _LONGEST else f'"{printable(value[: _LONGEST - 1])}…"'
+            return f'"{shortened(value)}"'
         case list() | tuple():
             return "a list"
         case dict():
             return "a mapping"
         case _:
-            return str(value) if written is None else written
+            return shortened(str(value) if written is None else written)
+
+
+def is_endless(written: str | None) -> bool:
+    """Say whether a text is a whole number of more digits than are read as one."""
+    return written is not None and re.fullmatch(r"[-+]?[0-9]{21,}", written) is not None
 
 
 def type_hint(error: ErrorDetails, written: str | None, spec: type[BaseModel]) -> str:
@@ -66,12 +70,12 @@ def type_hint(error: ErrorDetails, written: str | None, spec: type[BaseModel]) -
         return _list_hint(value, written)
     match kind, value:
         case _, None:
-            return "Write a value after the colon; a key that is not needed can be left out."
+            return "Write a value after the colon."
         case "dict_type", list():
             return "Write each under a name, as `name:` with its settings below, without `- `."
         case "string_type", bool() | int() | float():
             became = "" if str(value) == written else f" Without them it is {json.dumps(value)}."
-            return f'Put it in quotes: "{written}".{became}'
+            return f'Put it in quotes: "{shortened(str(written))}".{became}'
         case _:
             return _scalar_hint(EXPECTED_TYPES[kind], value)
 
@@ -83,7 +87,7 @@ def _list_hint(value: Any, written: str | None) -> str:
         case dict():
             return "Write each as an item: a line of its own that begins with `- `."
         case _:
-            return f"Put it in brackets: [{printable(str(written))}]."
+            return f"Put it in brackets: [{shortened(str(written))}]."
 
 
 def _settings_hint(spec: type[BaseModel]) -> str:
@@ -96,7 +100,7 @@ def _settings_hint(spec: type[BaseModel]) -> str:
 def _scalar_hint(expected: str, value: Any) -> str:
     match expected, value:
         case "a whole number" | "a number" | "true or false", str() if not isinstance(plain_value(value), str):
-            return f"Leave out the quotes: {value}."
+            return f"Leave out the quotes: {shortened(value)}."
         case "true or false", _:
             meant = boolean_meant(value) if isinstance(value, str) else None
             return f"Write {meant or 'true or false'}; yes, no, on and off are plain text in YAML 1.2."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kloros_infra.ir.written import MEANINGS
+from kloros_infra.ir.written import LARGEST_COUNT, MEANINGS
 
 JsonSchema = Mapping[str, Any]
 
@@ -66,7 +66,7 @@ def _value(value: JsonSchema, definitions: Mapping[str, JsonSchema]) -> str:
 def _range(schema: JsonSchema) -> str:
     low = schema.get("minimum", 1 if schema.get("exclusiveMinimum") == 0 else None)
     high = schema.get("maximum")
-    match low, high:
+    match low, None if high == LARGEST_COUNT else high:
         case None, _:
             return ""
         case _, None:

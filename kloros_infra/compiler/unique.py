@@ -1,4 +1,4 @@
-"""Checks that names and ports are unique, and that ports can be counted on (KI203, KI208, KI212, KI213)."""
+"""Checks that names and ports are unique, and that ports can be counted on (KI203, KI208, KI212, KI213, KI268)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,36 @@ def check_names(parsed: Parsed) -> Iterator[Diagnostic]:
         # To those who ask, `name` and `name:latest` are one, as in Ollama.
         first = owners.setdefault(call.name.removesuffix(":latest"), call)
         if first.address[:2] != call.address[:2]:
-            span, here = parsed.source.span(first.address), parsed.source.span(call.address)
-            place = f"line {span.line}" if span.file == here.file else f"{span.file}, line {span.line}"
             problem = Diagnostic(
                 code="KI208",
                 summary="Name used twice",
-                detail=f"{call.name!r} stands for {call.owner} here and {first.said_as(call.name)} in {place}.",
+                detail=f"{call.name!r} stands for {call.owner} here and {first.said_as(call.name)} in"
+                f" {_place(first, call, parsed)}.",
                 hint="Give each id, name, alias and persona a name of its own.",
+            )
+            yield parsed.locate(problem, call.address)
+
+
+def _place(first: _Call, second: _Call, parsed: Parsed) -> str:
+    """Say where the first of two stands, for who looks at the second."""
+    span, here = parsed.source.span(first.address), parsed.source.span(second.address)
+    return f"line {span.line}" if span.file == here.file else f"{span.file}, line {span.line}"
+
+
+def check_spelling(parsed: Parsed) -> Iterator[Diagnostic]:
+    """Find names of different models or personas that differ only in upper and lower case."""
+    owners: dict[str, _Call] = {}
+    for call in _calls(parsed.config):
+        first = owners.setdefault(call.name.removesuffix(":latest").lower(), call)
+        is_same = first.name.removesuffix(":latest") == call.name.removesuffix(":latest")
+        if first.address[:2] != call.address[:2] and not is_same:
+            problem = Diagnostic(
+                code="KI268",
+                summary="Names that differ only in case",
+                detail=f"{call.name!r} stands for {call.owner}, and {first.name!r} in {_place(first, call, parsed)} for"
+                f" {first.owner}.",
+                hint="Requests tell the two apart, people hardly do: give one of them another name.",
+                severity=Severity.WARNING,
             )
             yield parsed.locate(problem, call.address)
 

@@ -17,7 +17,6 @@ from kloros_infra.ir.written import port_of
 MAX_CONTEXT_TOKENS = 32_768
 """More is rarely asked for, and memory for it is taken from the first request on."""
 FIRST_PORT = 8601
-LOW_COST_BYTES, MEDIUM_COST_BYTES = 4 * 10**9, 8 * 10**9
 MIN_CONTEXT_TOKENS = 256
 _ID_LENGTH = 64
 
@@ -82,17 +81,6 @@ def purposes_of(source: str, kind: ModelKind) -> list[str]:
             return [*found, "vision"] if kind is ModelKind.VISION else found or ["chat"]
 
 
-def cost_of(size_bytes: int) -> CostTier:
-    """Say what a request costs, by how much has to be read for each token."""
-    return (
-        CostTier.LOW
-        if size_bytes < LOW_COST_BYTES
-        else CostTier.MEDIUM
-        if size_bytes < MEDIUM_COST_BYTES
-        else CostTier.HIGH
-    )
-
-
 def version_entry(version_id: str, pulled: Pulled, *, has_projector: bool) -> dict[str, Value]:
     """Write the entry of a version."""
     entry: dict[str, Value] = {"version_id": version_id, "gguf_url": pulled.source}
@@ -115,7 +103,7 @@ def model_entry(
         **({} if kind is ModelKind.CHAT else {"kind": kind.value}),
         "purpose_tags": purposes_of(pulled.source, kind),
         "context_tokens": max(MIN_CONTEXT_TOKENS, min(header.context_length, MAX_CONTEXT_TOKENS)),
-        "cost_tier": cost_of(pulled.weights.size_bytes).value,
+        "cost_tier": CostTier.of_weights(pulled.weights.size_bytes).value,
         "current_version": version_id,
         "versions": [version_entry(version_id, pulled, has_projector=kind is ModelKind.VISION)],
         "profiles": {one: {"port": next(ports)} if one in profiles else None for one in config.profiles},

@@ -25,12 +25,25 @@ class ModelKind(StrEnum):
         return self in (ModelKind.CHAT, ModelKind.VISION)
 
 
+LOW_COST_BELOW_BYTES = 3 * 2**30
+"""About 4 000 million weights of four bits."""
+MEDIUM_COST_BELOW_BYTES = 12 * 2**30
+"""About 20 000 million weights of four bits: what one card of a usual machine holds."""
+
+
 class CostTier(StrEnum):
     """Compute cost of a request, the design document's three steps."""
 
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
+
+    @classmethod
+    def of_weights(cls, size_bytes: int) -> CostTier:
+        """Say what a request costs where nobody says otherwise: each token reads all the weights once."""
+        if size_bytes < LOW_COST_BELOW_BYTES:
+            return cls.LOW
+        return cls.MEDIUM if size_bytes < MEDIUM_COST_BELOW_BYTES else cls.HIGH
 
     @property
     def rank(self) -> int:

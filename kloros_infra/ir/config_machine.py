@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
@@ -15,14 +15,18 @@ from kloros_infra.ir.written import (
     Alias,
     Bandwidth,
     Bytes,
+    CardMemory,
+    Count,
     Duration,
     HostAddress,
     Line,
     Name,
     Port,
-    PositiveBytes,
+    PositiveCount,
+    PositiveDuration,
     Program,
     Url,
+    UrlPath,
 )
 
 DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
@@ -39,10 +43,10 @@ class UpstreamKind(StrEnum):
 class HealthSpec(Spec):
     """How a remote host is asked whether it can serve."""
 
-    path: Annotated[Line, about("Path that answers 200 when the host can serve.", "/health")] = "/health"
-    interval: Annotated[Duration, about("Time between two questions.", "10s", standard="10s")] = 10.0
-    timeout: Annotated[Duration, about("How long an answer may take.", "2s", standard="2s")] = 2.0
-    failures: Annotated[PositiveInt, about("Failures in a row that take the host out.", 3)] = 3
+    path: Annotated[UrlPath, about("Path that answers 200 when the host can serve.", "/health")] = "/health"
+    interval: Annotated[PositiveDuration, about("Time between two questions.", "10s", standard="10s")] = 10.0
+    timeout: Annotated[PositiveDuration, about("How long an answer may take.", "2s", standard="2s")] = 2.0
+    failures: Annotated[PositiveCount, about("Failures in a row that take the host out.", 3)] = 3
 
 
 class UpstreamSpec(Spec):
@@ -50,10 +54,10 @@ class UpstreamSpec(Spec):
 
     kind: Annotated[UpstreamKind, about("What it speaks.", "ollama")]
     port: Annotated[Port, about("Its TCP port.", 11434)]
-    path: Annotated[Line, about("What its URL paths begin with.", "/v1")] = ""
+    path: Annotated[UrlPath, about("What its URL paths begin with.", "/v1")] = ""
     tls: Annotated[bool, about("Whether it is asked over https.", False)] = False
     priority: Annotated[
-        NonNegativeInt, about("Order among hosts that serve a model: lower first; this machine's instances are 50.", 10)
+        Count, about("Order among hosts that serve a model: lower first; this machine's instances are 50.", 10)
     ] = 100
     toggle: Annotated[
         Url | None,
@@ -106,7 +110,7 @@ class GpuSpec(Spec):
         Line | None,
         about("What NVML calls it; `init` and `doctor` compare it.", "NVIDIA GeForce RTX 3060", acted_on=False),
     ] = None
-    vram: Annotated[PositiveBytes, about("Its memory.", "12GiB")]
+    vram: Annotated[CardMemory, about("Its memory.", "12GiB")]
     bandwidth: Annotated[Bandwidth, about("Its memory bandwidth.", "360GB/s")]
     compute_capability: Annotated[
         str, Field(pattern=COMPUTE_CAPABILITY_PATTERN), about("Its CUDA compute capability, in quotes.", "8.6")

@@ -24,6 +24,7 @@ from kloros_infra.ir.written import (
     Line,
     Name,
     Port,
+    PositiveDuration,
     Probability,
     ProfileName,
     Slots,
@@ -135,7 +136,13 @@ class ServingSpec(Spec):
     ] = None
     idle_timeout: Annotated[
         Duration | None,
-        about("How long it may be idle before it is stopped.", "5m", standard="5m", inherited=True, acted_on=False),
+        about(
+            "How long it may be idle before it is stopped; `0s` is at once, and `pin: true` is never.",
+            "5m",
+            standard="5m",
+            inherited=True,
+            acted_on=False,
+        ),
     ] = None
     drain: Annotated[
         Duration | None,
@@ -148,7 +155,7 @@ class ServingSpec(Spec):
         ),
     ] = None
     lease: Annotated[
-        Duration | None,
+        PositiveDuration | None,
         about("How long an allocation lasts without activity.", "10m", standard="10m", inherited=True, acted_on=False),
     ] = None
 
@@ -248,19 +255,24 @@ class ModelSpec(ServingSpec):
     name: Annotated[
         Name | None, about("What its units are called: llama@<name>-<profile>.service.", "code", standard="the id")
     ] = None
-    display_name: Annotated[Line, about("What people see.", "Qwen 2.5 Coder 7B Q4_0")]
+    display_name: Annotated[Line | None, about("What people see.", "Qwen 2.5 Coder 7B Q4_0", standard="the id")] = None
     kind: Annotated[
         ModelKind, about("What it is asked for: chat, chat with images (vision), embeddings, or reranking.", "chat")
     ] = ModelKind.CHAT
     aliases: Annotated[tuple[Alias, ...], about("Other names that requests may use.", ["qwen2.5-coder:7b"])] = ()
     purpose_tags: Annotated[
-        tuple[Name, ...],
-        Field(min_length=1),
-        about("What it is good for, its speciality first.", ["code_understanding"]),
-    ]
+        tuple[Name, ...], about("What it is good for, its speciality first.", ["code_understanding"])
+    ] = ()
     languages: Annotated[tuple[Line, ...], about("Languages it is good at; for clients.", ["python", "rust"])] = ()
     context_tokens: Annotated[ContextTokens, about("Context that each request gets.", 32000)]
-    cost_tier: Annotated[CostTier, about("What a request costs in compute; a request may set a limit.", "medium")]
+    cost_tier: Annotated[
+        CostTier | None,
+        about(
+            "What a request costs in compute; a request may set a limit.",
+            "medium",
+            standard="by its weights: low below 3 GiB, medium below 12 GiB, else high",
+        ),
+    ] = None
     group: Annotated[
         Name | None,
         about("Models of one group take turns: one of them is loaded at a time.", "large", acted_on=False),

@@ -5,12 +5,24 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from kloros_infra.ir.catalog import CostTier, ModelKind, ResponseType
 from kloros_infra.ir.config_models import ChatTemplate
 from kloros_infra.ir.setting import Spec, about
-from kloros_infra.ir.written import TEXT_PATTERN, TOOL_PATTERN, Alias, Duration, Line, Name, Probability, Text
+from kloros_infra.ir.written import (
+    TEXT_PATTERN,
+    TOOL_PATTERN,
+    Alias,
+    Count,
+    Line,
+    Name,
+    PositiveCount,
+    PositiveDuration,
+    Probability,
+    Seed,
+    Text,
+)
 
 JsonObject = dict[str, Any]
 
@@ -22,7 +34,7 @@ class SamplingSpec(Spec):
         Annotated[float, Field(ge=0, le=5)] | None, about("Randomness; 0 takes the likeliest.", 0.2)
     ] = None
     top_p: Annotated[Probability | None, about("Share of probability that is sampled from.", 0.9)] = None
-    top_k: Annotated[NonNegativeInt | None, about("Number of tokens that are sampled from; 0 for all.", 40)] = None
+    top_k: Annotated[Count | None, about("Number of tokens that are sampled from; 0 for all.", 40)] = None
     min_p: Annotated[Probability | None, about("Least probability, relative to the likeliest token.", 0.05)] = None
     typical_p: Annotated[Probability | None, about("Locally typical sampling; 1 switches it off.", 1.0)] = None
     repeat_penalty: Annotated[
@@ -42,8 +54,8 @@ class SamplingSpec(Spec):
         None
     )
     mirostat_eta: Annotated[Probability | None, about("Mirostat's learning rate.", 0.1)] = None
-    max_tokens: Annotated[PositiveInt | None, about("Length of an answer at most, in tokens.", 300)] = None
-    seed: Annotated[NonNegativeInt | None, about("Seed that makes answers repeatable.", 1)] = None
+    max_tokens: Annotated[PositiveCount | None, about("Length of an answer at most, in tokens.", 300)] = None
+    seed: Annotated[Seed | None, about("Seed that makes answers repeatable.", 1)] = None
 
 
 class ResponseFormatSpec(Spec):
@@ -97,7 +109,7 @@ class WhenSpec(Spec):
     kind: Annotated[ModelKind | None, about("What is asked for.", "embedding")] = None
     has_images: Annotated[bool | None, about("Whether it carries images.", True)] = None
     has_tools: Annotated[bool | None, about("Whether it carries tools.", True)] = None
-    min_tokens: Annotated[PositiveInt | None, about("Its length at least, in tokens.", 8000)] = None
+    min_tokens: Annotated[PositiveCount | None, about("Its length at least, in tokens.", 8000)] = None
 
 
 class Priority(StrEnum):
@@ -123,7 +135,7 @@ class PurposeSpec(Spec):
         about("Requests without a purpose that are taken for this one.", [{"contains": ["```"]}], acted_on=False),
     ] = ()
     max_latency: Annotated[
-        Duration | None, about("Time to the first token at most.", "2s", standard="none", acted_on=False)
+        PositiveDuration | None, about("Time to the first token at most.", "2s", standard="none", acted_on=False)
     ] = None
     max_cost_tier: Annotated[CostTier | None, about("What a request may cost at most.", "medium", acted_on=False)] = (
         None
@@ -147,10 +159,10 @@ class ClientSpec(Spec):
     purposes: Annotated[tuple[Name, ...] | None, about("Purposes it may use.", ["conversation"], standard="all")] = None
     data_class: Annotated[Name | None, about("How sensitive its data is.", "private")] = None
     priority: Annotated[Priority | None, about("Whose requests go first.", "voice", standard="the purpose's")] = None
-    max_queued: Annotated[PositiveInt | None, about("Requests it may have waiting.", 8, standard="no limit")] = None
-    requests_per_minute: Annotated[PositiveInt | None, about("Requests a minute at most.", 60, standard="no limit")] = (
-        None
-    )
+    max_queued: Annotated[PositiveCount | None, about("Requests it may have waiting.", 8, standard="no limit")] = None
+    requests_per_minute: Annotated[
+        PositiveCount | None, about("Requests a minute at most.", 60, standard="no limit")
+    ] = None
 
 
 class PoliciesSpec(Spec):

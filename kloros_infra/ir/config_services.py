@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from kloros_infra.ir.setting import Spec, about
-from kloros_infra.ir.written import BusAddress, Bytes, Duration, FolderPath, Name, Percent, Port, Url
+from kloros_infra.ir.written import (
+    BusAddress,
+    Bytes,
+    FolderPath,
+    Name,
+    Percent,
+    Port,
+    PositiveCount,
+    PositiveDuration,
+    ReadablePath,
+    Url,
+)
 
 
 class BusSpec(Spec):
@@ -29,12 +40,14 @@ class BridgeSpec(Spec):
         Name | None,
         about("Name of the credential with keys that clients must send, one a line.", "bridge-keys", acted_on=False),
     ] = None
-    max_queued: Annotated[PositiveInt, about("Requests that may wait for one model.", 256, acted_on=False)] = 256
+    max_queued: Annotated[PositiveCount, about("Requests that may wait for one model.", 256, acted_on=False)] = 256
     first_byte_timeout: Annotated[
-        Duration, about("How long an instance may take to begin its answer.", "5m", standard="5m", acted_on=False)
+        PositiveDuration,
+        about("How long an instance may take to begin its answer.", "5m", standard="5m", acted_on=False),
     ] = 300.0
     stall_timeout: Annotated[
-        Duration, about("How long an answer may pause between two tokens.", "30s", standard="30s", acted_on=False)
+        PositiveDuration,
+        about("How long an answer may pause between two tokens.", "30s", standard="30s", acted_on=False),
     ] = 30.0
 
 
@@ -46,8 +59,11 @@ class SandboxSpec(Spec):
         about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 2.0, acted_on=False),
     ] = 2.0
     read_only_paths: Annotated[
-        tuple[FolderPath, ...],
-        about("Folders that units may read although their sandbox hides them.", ["/home/kloros/weights"]),
+        tuple[ReadablePath, ...],
+        about(
+            "Folders that units may read although their sandbox hides them; units do not start while one is missing.",
+            ["/home/kloros/weights"],
+        ),
     ] = ()
     memory_headroom: Annotated[
         Bytes, about("Host memory of each unit on top of what its weights and context need.", "1GiB", standard="1GiB")
@@ -79,10 +95,10 @@ class StorageSpec(Spec):
     weights: Annotated[FolderPath, about("Folder of the weights.", "/var/lib/llama-models", acted_on=False)] = (
         "/var/lib/llama-models"
     )
-    keep_versions: Annotated[PositiveInt, about("Versions of each model that `modelctl gc` keeps.", 2)] = 2
-    keep_generations: Annotated[PositiveInt, about("Generations that `kloros-infra gc` keeps.", 10, acted_on=False)] = (
-        10
-    )
+    keep_versions: Annotated[PositiveCount, about("Versions of each model that `modelctl gc` keeps.", 2)] = 2
+    keep_generations: Annotated[
+        PositiveCount, about("Generations that `kloros-infra gc` keeps.", 10, acted_on=False)
+    ] = 10
     max_used: Annotated[
         Percent, about("Share of the disk that weights may fill it to.", "90%", standard="90%", acted_on=False)
     ] = 0.9

@@ -11,11 +11,6 @@ from kloros_infra.ir.catalog import CostTier, ModelKind
 from kloros_infra.ir.gguf import GgufHeader
 
 GIB = 2**30
-LOW_BELOW_BYTES = 3 * GIB
-"""About 4 000 million weights of four bits."""
-MEDIUM_BELOW_BYTES = 12 * GIB
-"""About 20 000 million weights of four bits: what one card of a usual machine holds."""
-
 USUAL_CONTEXT_TOKENS = 8192
 """Where nothing is said. Ollama's own default moved from 2048 to what the cards hold; this is enough for a conversation
 and costs little memory."""
@@ -56,11 +51,7 @@ def purpose_tags(name: str, kind: ModelKind) -> tuple[str, ...]:
 
 def cost_tier(size_bytes: int | None) -> CostTier:
     """Say what a request costs, by the size of the weights."""
-    if size_bytes is None:
-        return CostTier.MEDIUM
-    if size_bytes < LOW_BELOW_BYTES:
-        return CostTier.LOW
-    return CostTier.MEDIUM if size_bytes < MEDIUM_BELOW_BYTES else CostTier.HIGH
+    return CostTier.MEDIUM if size_bytes is None else CostTier.of_weights(size_bytes)
 
 
 def usual_context(header: GgufHeader | None) -> int:

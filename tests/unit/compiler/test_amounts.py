@@ -13,14 +13,15 @@ from kloros_infra.compiler.amounts import amount_hint
 from kloros_infra.ir.written import (
     parse_bandwidth,
     parse_bytes,
+    parse_card_memory,
     parse_duration,
     parse_percent,
-    parse_positive_bytes,
+    parse_positive_duration,
 )
 
 READERS: tuple[Callable[[Any], Any], ...] = (
     parse_bytes,
-    parse_positive_bytes,
+    parse_card_memory,
     parse_bandwidth,
     parse_duration,
     parse_percent,
@@ -32,7 +33,7 @@ READERS: tuple[Callable[[Any], Any], ...] = (
     [
         ("12gb", parse_bytes, "Did you mean 12GB or 12GiB?"),
         ("12 G", parse_bytes, "Did you mean 12GB or 12GiB?"),
-        ("12G", parse_positive_bytes, "Did you mean 12GB or 12GiB?"),
+        ("12G", parse_card_memory, "Did you mean 12GB or 12GiB?"),
         ("1.5 gib", parse_bytes, "Write 1.5GiB."),
         ("600b", parse_bytes, "Write 600B."),
         (12, parse_bytes, "Did you mean 12GiB or 12MiB?"),
@@ -55,6 +56,11 @@ READERS: tuple[Callable[[Any], Any], ...] = (
         ("3mo", parse_duration, None),
         ("-5s", parse_duration, "It cannot be less than nothing."),
         ("forever", parse_duration, None),
+        ("1000d", parse_duration, "The figure is beyond all measure."),
+        ("99999999999s", parse_positive_duration, "The figure is beyond all measure."),
+        ("0s", parse_positive_duration, None),
+        ("10TB", parse_bytes, "The figure is beyond all measure."),
+        ("100kB", parse_card_memory, None),
         (90, parse_percent, "Write 90%."),
         (0.9, parse_percent, "Write 90%."),
         ("1.0", parse_percent, "Write 100%."),

@@ -215,7 +215,6 @@ def test_a_text_that_speaks_of_including_is_not_read() -> None:
         ("12", "KI104"),
         ("[[a.yaml]]", "KI104"),
         ("{a.yaml: 1}", "KI104"),
-        ("", "KI104"),
     ],
 )
 def test_names_that_cannot_be_included_are_told(text: str, code: str) -> None:
@@ -275,6 +274,13 @@ def test_what_follows_from_an_alias_without_anchor_is_not_told() -> None:
 
     _, told = parse(ROOT.replace("    cost_tier: low\n", "    <<: *x\n"), file="models.yaml")
     assert [problem.code for problem in told] == ["KI115"]
+
+
+@pytest.mark.parametrize("text", ["include:\nhosts: {}\n", "include: ~\nhosts: {}\n", "include: []\nhosts: {}\n"])
+def test_including_nothing_is_no_problem(text: str) -> None:
+    found, told = composed(text)
+
+    assert (found.tree, told) == ({"hosts": {}}, ())
 
 
 def test_includes_are_told_even_where_the_root_cannot_be_read() -> None:

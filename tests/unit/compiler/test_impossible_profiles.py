@@ -39,7 +39,7 @@ def placed(text: str) -> Problems:
     ("old", "new", "codes"),
     [
         ("vram: 12GiB", "vram: 600MiB", ["KI401"]),
-        ("vram: 12GiB", "vram: 999999999TiB", []),
+        ("vram: 12GiB", "vram: 9TiB", []),
         ("context_tokens: 2048", "context_tokens: 10485760\n    parallel: 256", ["KI304", "KI401"]),
         ("vram: 12GiB", "vram: 3GiB, lockout: true", ["KI262", "KI401"]),
     ],

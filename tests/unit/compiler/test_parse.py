@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.source import read
 from kloros_infra.compiler.spec import read_spec
+from kloros_infra.compiler.spec_keys import SEARCHED
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import in_order
 from kloros_infra.ir.catalog import CostTier, ModelKind, PlacementMode
@@ -247,3 +249,37 @@ def test_no_value_anywhere_raises_and_every_problem_is_located(changes: list[tup
 
     assert (found is None) is bool(problems)
     assert all(p.span is not None and p.hint and p.detail.isprintable() for p in problems)
+
+
+def test_of_very_many_unknown_keys_only_the_first_are_searched_for_likely_ones() -> None:
+    keys = "".join(f"  cpu_weigt{number}: 50\n" for number in range(SEARCHED + 5))
+    began = time.process_time()
+    _, problems = parse(f"version: 1\nsandbox:\n{keys}", file="models.yaml")
+    hints = [problem.hint for problem in problems if problem.code == "KI102"]
+
+    assert time.process_time() - began < 20
+    assert set(hints[:SEARCHED]) == {"Did you mean 'cpu_weight'?"}
+    assert set(hints[SEARCHED:]) == {
+        "Known here: security_threshold, read_only_paths, memory_headroom, cpu_weight, io_weight."
+    }
+
+
+def test_null_means_the_same_as_leaving_out() -> None:
+    left_out, _ = parse(MINIMAL, file="models.yaml")
+    nulls = "".join(
+        f"{section}: ~\n" for section in ("gpus", "defaults", "personas", "purposes", "policies", "bus", "storage")
+    )
+    written, problems = parse(f"{MINIMAL}\n{nulls}", file="models.yaml")
+
+    assert left_out is not None
+    assert written is not None, problems
+    assert written.config == left_out.config
+    assert written.config.model_fields_set == left_out.config.model_fields_set
+
+
+MINIMAL = """\
+version: 1
+hosts: {box: {}}
+profiles: {cpu_only: {gpus: []}}
+models: [{id: small, context_tokens: 2048}]
+"""

@@ -88,7 +88,7 @@ models[].profiles.<profile>.lease
 
   How long an allocation lasts without activity.
 
-  type       a duration such as 30s or 5m
+  type       a duration above 0s such as 30s or 5m
   default    the model's, then that of `defaults`, then 10m
   inherited  can stand in `defaults`, `models[]` and `models[].profiles.<profile>`; the nearest to
              the profile counts.

@@ -7,7 +7,7 @@ from typing import Any
 
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.resolve import resolve
-from kloros_infra.ir.catalog import Catalog, Draft, Persona, Sandbox
+from kloros_infra.ir.catalog import Catalog, CostTier, Draft, Persona, Sandbox
 from tests.factories import GIB, a_lock_for
 
 TEXT = """\
@@ -63,12 +63,20 @@ observability: {log_level: warning}
 """
 
 
-def resolved() -> Catalog:
-    found, problems = parse(TEXT, file="models.yaml")
+def resolved(text: str = TEXT) -> Catalog:
+    found, problems = parse(text, file="models.yaml")
     assert found is not None, problems
     catalog, problems = resolve(found, a_lock_for(found.config))
     assert catalog is not None, problems
     return catalog
+
+
+def test_a_model_says_no_more_than_it_must() -> None:
+    bare = TEXT.replace("    display_name: Small\n    purpose_tags: [fast]\n", "").replace("    cost_tier: low\n", "")
+    _, small = resolved(bare).models
+
+    assert (small.display_name, small.purpose_tags) == ("small", ())
+    assert small.cost_tier is CostTier.of_weights(small.weights.size_bytes)
 
 
 def test_the_only_version_is_the_one_in_use() -> None:

@@ -168,3 +168,21 @@ def test_every_part_with_named_settings_is_found_once() -> None:
     assert {Config, DefaultsSpec, ModelSpec, InstanceSpec} <= set(specs().values())
     assert [name for name, spec in specs().items() if spec.__name__ != name] == []
     assert spec_of(Config, "version") == (Shape.VALUE, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_acted_on"),
+    [
+        ("policies", False),
+        ("policies.audit", False),
+        ("policies.clients.<client>.models", False),
+        ("hosts.<host>.upstream.health.interval", False),
+        ("purposes.<purpose>.when[].contains", False),
+        ("profiles.<profile>.conditions.leave_above", False),
+        ("hosts.<host>.address", True),
+        ("models[].profiles.<profile>.port", True),
+        ("models[].draft.model", True),
+    ],
+)
+def test_nothing_acts_on_what_is_below_a_setting_without_effect(path: str, is_acted_on: bool) -> None:
+    assert setting(path).is_acted_on is is_acted_on

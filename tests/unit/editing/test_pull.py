@@ -9,7 +9,6 @@ import pytest
 from kloros_infra.editing.edits import AppendItem, SetValue, model_at
 from kloros_infra.editing.new_model import (
     Pulled,
-    cost_of,
     display_name_for,
     free_ports,
     kind_of,
@@ -211,7 +210,7 @@ def test_the_header_tells_the_kind(pooling: str | None, kind: ModelKind) -> None
 
 
 def test_cost_goes_by_size() -> None:
-    assert [cost_of(size * 10**9) for size in (1, 5, 30)] == [CostTier.LOW, CostTier.MEDIUM, CostTier.HIGH]
+    assert [CostTier.of_weights(size * 10**9) for size in (1, 5, 30)] == [CostTier.LOW, CostTier.MEDIUM, CostTier.HIGH]
 
 
 def test_ports_that_the_file_names_are_not_given_away() -> None:
