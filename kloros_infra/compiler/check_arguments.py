@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from kloros_infra.compiler.owned_arguments import owner_of
 from kloros_infra.compiler.parse import Parsed
+from kloros_infra.compiler.source import Address
 from kloros_infra.compiler.written_arguments import WrittenArguments, written_arguments
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.catalog import ArgumentValue
+from kloros_infra.ir.config import Config
 
 # llama.cpp b10068, `llama-server --help`: short names of options that a key of models.yaml sets.
 SHORT_NAMES: Mapping[str, str] = {
@@ -19,6 +22,9 @@ SHORT_NAMES: Mapping[str, str] = {
     "ngl": "n-gpu-layers", "ngld": "n-gpu-layers-draft", "np": "parallel", "ot": "override-tensor",
     "otd": "override-tensor-draft", "sm": "split-mode", "ts": "tensor-split", "ub": "ubatch-size",
 }  # fmt: skip
+
+SPECULATION = "spec-type"
+_DRAFTING = "draft-"
 
 # Names that begin with `no-` without being the twin of another option.
 _NO_TWINS = frozenset({"no-host"})
@@ -50,7 +56,7 @@ def check_arguments(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find options that have a key of their own, that are refused, or that are switched both ways."""
     for place in written_arguments(parsed.config):
         for name in place.own:
-            if problem := refusal(name) or _both_ways(name, place):
+            if problem := refusal(name) or _both_ways(name, place) or _proposes(name, place, parsed.config):
                 yield parsed.locate(problem, (*place.address, name), at_key=True)
 
 
@@ -90,6 +96,36 @@ def _both_ways(name: str, place: WrittenArguments) -> Diagnostic | None:
         detail = f"`{name}` and `{twin}` are one option, and both are written for the same model."
         return _switched(detail, f"Write `{twin}: true` or `{twin}: false`; the nearest place then counts.")
     return None
+
+
+def _proposes(name: str, place: WrittenArguments, config: Config) -> Diagnostic | None:
+    """Find what would choose how tokens are proposed where `draft` does, or a way that needs a `draft`."""
+    if name != SPECULATION:
+        return None
+    kinds = {kind for value in _values(place.own[name]) for kind in str(value).split(",")}
+    needing = sorted(kind for kind in kinds if kind.startswith(_DRAFTING))
+    if needing:
+        hint = f"Write `draft:` with the model that proposes; `{name}` is for what needs none, such as ngram-simple."
+        return _by_draft(f"What `{name}: {needing[0]}` would say is said by the key `draft` of a model.", hint)
+    drafted = _drafted(place.address, config)
+    if drafted:
+        detail = f"`{name}` would take the place of the `draft` that {drafted[0]} has."
+        return _by_draft(detail, f"Take `{name}` or that `draft` out.")
+    return None
+
+
+def _values(value: ArgumentValue) -> tuple[ArgumentValue, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _drafted(address: Address, config: Config) -> list[str]:
+    """Name the models with a draft that options at a place reach: one, or all of them."""
+    reached = [config.models[address[1]]] if isinstance(address[1], int) else config.models
+    return [model.id for model in reached if model.draft is not None]
+
+
+def _by_draft(detail: str, hint: str) -> Diagnostic:
+    return Diagnostic("KI255", "Option that has its own key", detail, hint)
 
 
 def _switched(detail: str, hint: str) -> Diagnostic:

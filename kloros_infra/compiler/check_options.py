@@ -63,13 +63,18 @@ def _value_problem(name: str, value: ArgumentValue, option: Option, known: Serve
     if isinstance(value, bool):
         hint = f"Write one of {', '.join(option.values)}." if option.values else "Write its value, or take it out."
         return _no_fit(f"`{name}` takes a value, and {str(value).lower()} is none.", hint)
-    for item in value if isinstance(value, tuple) else (value,):
+    for item in _items(value, option):
         if option.values and str(item) not in option.values:
             detail = f"`{name}` takes one of {', '.join(option.values)}, and {item!r} is none of them."
             return _no_fit(detail, suggest(str(item), option.values))
         if option.is_number and isinstance(item, str) and item not in option.words and not _is_number(item):
             return _no_fit(f"`{name}` takes a number, and {item!r} is none.", "Write a number.")
     return None
+
+
+def _items(value: ArgumentValue, option: Option) -> Iterator[ArgumentValue]:
+    for item in value if isinstance(value, tuple) else (value,):
+        yield from item.split(",") if option.is_list and isinstance(item, str) else (item,)
 
 
 def _switch_problem(name: str, value: ArgumentValue, known: ServerOptions) -> Diagnostic | None:

@@ -16,6 +16,7 @@ _GAP = 3
 _NAME = re.compile(r"(-{1,2}[A-Za-z0-9][A-Za-z0-9_.-]*)(, *|$| )")
 _ALLOWED = re.compile(r"allowed values: ([a-z0-9_]+(?:, [a-z0-9_]+)*)")
 _ENUMERATED = re.compile(r"[{<\[]([A-Za-z0-9_-]+(?:[,|][A-Za-z0-9_-]+)+)[}>\]]")
+_LISTED = re.compile(r"([a-z0-9-]+(?:,[a-z0-9-]+)+)")
 _QUOTED = re.compile(r"'([a-z_-]+)'")
 _TEMPLATES = re.compile(r"list of built-in templates: ([A-Za-z0-9_., -]+?)(?= \(|$)")
 _REMOVED = re.compile(r"the argument has been removed\. (.+?)(?: \(env: [A-Z_]+\))?")
@@ -25,8 +26,9 @@ _REMOVED = re.compile(r"the argument has been removed\. (.+?)(?: \(env: [A-Z_]+\
 class Option:
     """One option, by its preferred long name without dashes.
 
-    `values` are all that it takes, none where they are not listed; `words` are texts that stand quoted in its
-    explanation: what an option of numbers may take as well. `removal` says what came instead of it.
+    `values` are all that it takes, none where they are not listed; `is_list` says that it takes several of them, joined
+    by commas. `words` are texts that stand quoted in its explanation: what an option of numbers may take as well.
+    `removal` says what came instead of it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Option:
     values: tuple[str, ...]
     words: tuple[str, ...]
     removal: str | None
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,11 @@ def _option(long_names: list[str], form: str, description: str) -> Option:
         values=_values(form, description),
         words=tuple(_QUOTED.findall(description)),
         removal=removal[1] if removal else None,
+        is_list=_LISTED.fullmatch(form) is not None,
     )
 
 
 def _values(form: str, description: str) -> tuple[str, ...]:
-    """List what an option takes: `{none,layer}`, `[on|off]`, `<0|1>`, or in words further on."""
-    found = _ENUMERATED.fullmatch(form) or _ALLOWED.search(description)
+    """List what an option takes: `{none,layer}`, `[on|off]`, `<0|1>`, `none,draft-simple`, or in words further on."""
+    found = _ENUMERATED.fullmatch(form) or _LISTED.fullmatch(form) or _ALLOWED.search(description)
     return tuple(re.split("[,|] ?", found[1])) if found else ()

@@ -34,8 +34,8 @@ _BY_KEY: Mapping[str, tuple[str, ...]] = {
     # A template of llama.cpp's own works with its old engine alone, so both are set together.
     "chat_template": ("chat-template", "jinja"),
     "placement": (
-        "device", "fit", "gpu-layers", "n-gpu-layers", "split-mode", "tensor-split", "main-gpu", "override-tensor",
-        "cpu-moe", "n-cpu-moe", "kv-offload", "mmproj-offload", "op-offload", "rpc",
+        "device", "fit", "fit-ctx", "fit-target", "gpu-layers", "n-gpu-layers", "split-mode", "tensor-split",
+        "main-gpu", "override-tensor", "cpu-moe", "n-cpu-moe", "kv-offload", "mmproj-offload", "op-offload", "rpc",
     ),
     "draft": (
         "spec-draft-model", "model-draft", "spec-draft-hf", "hf-repo-draft", "spec-draft-device", "device-draft",
@@ -53,8 +53,12 @@ _BY_US: Mapping[str, tuple[str, ...]] = {
     "only the router talks to llama-server, over plain HTTP on loopback, without a key": (
         "host", "reuse-port", "api-key", "api-key-file", "ssl-key-file", "ssl-cert-file", "api-prefix",
     ),
-    "health checks and figures need it as it is": ("metrics", "ui", "webui", "path"),
-    "weights are fetched by apply alone, and checked": ("offline", "hf-token"),
+    "health checks and figures need it as it is": (
+        "metrics", "ui", "webui", "path", "ui-config", "webui-config", "ui-config-file", "webui-config-file",
+    ),
+    "weights are fetched by apply alone, and checked": (
+        "offline", "hf-token", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "model-vocoder",
+    ),
     "the memory that a model takes is reckoned with it": (
         "flash-attn", "kv-unified", "batch-size", "ubatch-size", "swa-full", "cache-ram",
     ),

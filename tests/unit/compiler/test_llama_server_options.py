@@ -32,6 +32,9 @@ HELP = """\
 -kvo,  --kv-offload, -nkvo, --no-kv-offload
                                         whether to enable KV cache offloading (default: enabled)
                                         (env: LLAMA_ARG_KV_OFFLOAD)
+--spec-type none,draft-simple,ngram-mod
+                                        comma-separated list of types of speculative decoding to use (default:
+                                        none)
 --no-host                               bypass host buffer allowing extra buffers to be used
 
 
@@ -63,7 +66,7 @@ def test_long_names_are_known_and_short_ones_stand_for_them(known: ServerOptions
     assert set(known.options) == {
         "help", "usage", "version", "threads", "gpu-layers", "n-gpu-layers", "poll", "cpu-strict", "split-mode", "fit",
         "cache-type-k", "device", "kv-offload", "no-kv-offload", "no-host", "draft", "draft-n", "draft-max",
-        "chat-template",
+        "chat-template", "spec-type",
     }  # fmt: skip
     assert known.short_names == {
         "h": "help", "t": "threads", "ngl": "gpu-layers", "sm": "split-mode", "fit": "fit", "ctk": "cache-type-k",
@@ -115,3 +118,11 @@ def test_other_texts_give_options_or_none(text: str) -> None:
     for name, option in parse_help(text).options.items():
         assert not name.startswith("--")
         assert option.takes_value or not option.is_number
+
+
+def test_a_list_of_words_in_the_place_of_a_value_is_what_may_be_listed(known: ServerOptions) -> None:
+    spec_type, split_mode = (option_of(name, known) for name in ("spec-type", "split-mode"))
+
+    assert (spec_type.values, spec_type.is_list) == (("none", "draft-simple", "ngram-mod"), True)
+    assert (split_mode.values, split_mode.is_list) == (("none", "layer", "row", "tensor"), False)
+    assert not option_of("device", known).is_list
