@@ -78,6 +78,22 @@ class WeightsFolder:
                 found[weights.relative_to(self._root).as_posix()] = metadata.sha256
         return found
 
+    def left_over(self) -> Mapping[str, int]:
+        """Map files that belong to no whole version, by path relative to the root, to the bytes that they hold.
+
+        They are what a fetch or a removal left that was killed, or a version whose metadata is lost.
+        """
+        whole = {self._root / path for first in self.verified() for path in _files_of(Path(first))}
+        there = (file for file in sorted(self._folder.glob("*/*/*")) if file not in whole and not _is_folder(file))
+        return {file.relative_to(self._root).as_posix(): file.lstat().st_size for file in there}
+
+    def remove_left_over(self, path: str) -> None:
+        """Remove one such file, and the folders that become empty; nothing when it is gone."""
+        file = self._root / path
+        with suppress(FileNotFoundError, NotADirectoryError):
+            file.unlink()
+        self._prune(file.parent)
+
     def is_reachable(self, step: PlaceWeights) -> bool:
         """Say whether every source of a step can be read."""
         return all(
@@ -107,8 +123,8 @@ class WeightsFolder:
     def remove(self, destination: str) -> None:
         """Take weights out, and the folders that become empty; nothing when they are gone."""
         first = self._root / destination
-        others = (first.with_name(name) for name in stored_names(first.name))
-        for file in (_beside(first, METADATA), *others, _beside(first, SHA256SUM)):
+        # Metadata first: what is half removed does not count as there, and `left_over` finds the rest.
+        for file in _files_of(first):
             with suppress(FileNotFoundError, NotADirectoryError):
                 file.unlink()
         self._prune(first.parent)
@@ -235,6 +251,19 @@ def _sizes_bytes(first: Path) -> tuple[int, ...] | None:
     """Say how large each file of a version is; None where one is missing."""
     files = [first.with_name(name) for name in stored_names(first.name)]
     return tuple(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
+
+
+def _files_of(first: Path) -> tuple[Path, ...]:
+    """Name everything that belongs to a version's first file."""
+    return (
+        _beside(first, METADATA),
+        *(first.with_name(name) for name in stored_names(first.name)),
+        _beside(first, SHA256SUM),
+    )
+
+
+def _is_folder(file: Path) -> bool:
+    return file.is_dir() and not file.is_symlink()
 
 
 def _beside(first: Path, what: str) -> Path:

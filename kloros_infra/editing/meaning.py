@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kloros_infra.editing.edits import AppendItem, Edit, Remove, Value
@@ -23,6 +23,14 @@ def expected_data(tree: Tree, found: Found, edit: Edit) -> Any:
             _put(root, path, [_plain(value)])
         case _:
             _put(root, path, _plain(edit.value))
+    return root
+
+
+def data_without(tree: Tree, paths: Iterable[Sequence[str | int]]) -> Any:
+    """Give the data of the whole text after removals from different lists and mappings."""
+    root = node_data(tree.root)
+    for path in paths:
+        del _at(root, path[:-1])[path[-1]]
     return root
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from kloros_infra.diagnostics import Problems
-from kloros_infra.editing.edits import AppendItem, Edit
+from kloros_infra.editing.edits import Address, AppendItem, Edit, Remove, Where
 from kloros_infra.editing.find import find
 from kloros_infra.editing.nodes import Tree
-from kloros_infra.editing.texts import edit_tree, read_tree
+from kloros_infra.editing.texts import edit_tree, read_tree, remove_at_once
 
 
 def edit_project(texts: Mapping[str, str], edits: Sequence[Edit]) -> tuple[Mapping[str, str] | None, Problems]:
@@ -23,15 +24,45 @@ def edit_project(texts: Mapping[str, str], edits: Sequence[Edit]) -> tuple[Mappi
             return None, problems
         trees[name] = tree
     changed: dict[str, str] = {}
-    for edit in edits:
-        name = home_of(trees, edit)
-        tree, problems = edit_tree(trees[name], edit, name)
+    for group in _in_groups(trees, edits):
+        name = home_of(trees, group[0])
+        tree, problems = _edited(trees[name], group, name)
         if tree is None:
             return None, problems
         trees[name] = tree
         changed.pop(name, None)
         changed[name] = tree.whole
     return {name: text for name, text in changed.items() if text != texts[name]}, ()
+
+
+def _edited(tree: Tree, group: Sequence[Edit], file: str) -> tuple[Tree | None, Problems]:
+    """Make edits on one text; removals in one go where possible, since reading the text again takes its time."""
+    removals = [edit for edit in group if isinstance(edit, Remove)]
+    if len(removals) == len(group) > 1 and (at_once := remove_at_once(tree, removals)) is not None:
+        return at_once, ()
+    after: Tree | None = tree
+    problems: Problems = ()
+    for edit in group:
+        if after is not None:
+            after, problems = edit_tree(after, edit, file)
+    return after, problems
+
+
+def _in_groups(trees: Mapping[str, Tree], edits: Sequence[Edit]) -> Iterator[Sequence[Edit]]:
+    """Put removals together that can be made in one go: of different lists in one text, all equally deep.
+
+    What is removed is named by what it holds, so that the order does not matter; other edits stay in their order.
+    """
+    if any(not isinstance(edit, Remove) or not isinstance(edit.address[-1], Where) for edit in edits):
+        yield from ((edit,) for edit in edits)
+        return
+    groups: dict[tuple[str, int, int], list[Edit]] = {}
+    turns: Counter[Address] = Counter()
+    for edit in edits:
+        holder = edit.address[:-1]
+        groups.setdefault((home_of(trees, edit), len(holder), turns[holder]), []).append(edit)
+        turns[holder] += 1
+    yield from groups.values()
 
 
 def home_of(trees: Mapping[str, Tree], edit: Edit) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import assert_never
 
 from kloros_infra.diagnostics import Problems, Span
 from kloros_infra.editing import problems
 from kloros_infra.editing.edits import Address, AppendItem, Edit, Remove, SetValue, Value
 from kloros_infra.editing.find import Found, find
-from kloros_infra.editing.meaning import expected_data, is_same
+from kloros_infra.editing.meaning import data_without, expected_data, is_same
 from kloros_infra.editing.nodes import Kind, Node, NotEditableError, Tree, node_data, read_nodes
 from kloros_infra.editing.remove import remove_part
 from kloros_infra.editing.splice import Cuts, UnusualSpellingError, add_key, append_item, begin, replace_scalar, spliced
@@ -45,6 +46,21 @@ def edit_tree(tree: Tree, edit: Edit, file: str) -> tuple[Tree | None, Problems]
         return _checked(tree, found, edit), ()
     except UnusualSpellingError as error:
         return None, (problems.unusual_spelling(span, edit.address, str(error)),)
+
+
+def remove_at_once(tree: Tree, removals: Sequence[Remove]) -> Tree | None:
+    """Make removals from different lists, all equally deep, in one go; None where each has to be made by itself."""
+    found = [find(tree, removal.address) for removal in removals]
+    if any(one.borrowed or one.missing for one in found):
+        return None
+    try:
+        cuts = sorted((cut for one in found for cut in _removal(tree, one)), key=lambda cut: (cut.start, cut.end))
+        are_apart = all(cut.end <= behind.start for cut, behind in pairwise(cuts))
+        after = read_nodes(tree.mark + spliced(tree.text, cuts))
+    except (NotEditableError, UnusualSpellingError):
+        return None
+    is_right = are_apart and is_same(node_data(after.root), data_without(tree, (one.path for one in found)))
+    return after if is_right else None
 
 
 def span_of(tree: Tree, node: Node, file: str) -> Span:

@@ -12,6 +12,7 @@ from kloros_infra.ir.layout import Layout
 
 NOT_NAMED = "models.yaml does not name it"
 OLD = "older than those to keep"
+LEFT_OVER = "left over, part of no whole version"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +56,16 @@ def find_garbage(
     reasons = {one: OLD if one in old else NOT_NAMED for one in paths if one in old or one not in named}
     return tuple(
         Garbage(one, tuple(sorted(paths[one])), reason) for one, reason in sorted(reasons.items()) if one not in in_use
+    )
+
+
+def find_left_over(paths: Iterable[str], in_use: frozenset[StoredVersion], *, layout: Layout) -> tuple[Garbage, ...]:
+    """Put files that belong to no whole version together by the version in whose folder they lie."""
+    found: dict[StoredVersion, list[str]] = {}
+    for path in paths:
+        found.setdefault(version_at(path, layout), []).append(path)
+    return tuple(
+        Garbage(one, tuple(sorted(found[one])), LEFT_OVER) for one in sorted(found.keys()) if one not in in_use
     )
 
 

@@ -16,7 +16,6 @@ import pytest
 from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.adapters.weights_store import PARTIAL, WeightsFolder
 from kloros_infra.errors import ObstacleError
-from kloros_infra.executor.ports import WeightsStore
 from kloros_infra.ir.plan import PlaceWeights, StoredFile
 from kloros_infra.ir.split_gguf import set_sha256, stored_names
 from tests.fakes.small_disk import a_small_disk, can_mount
@@ -35,7 +34,7 @@ class Disk:
     sources: Path
 
     @property
-    def store(self) -> WeightsStore:
+    def store(self) -> WeightsFolder:
         return WeightsFolder(self.root, (LocalFiles(),))
 
     @property
@@ -332,3 +331,23 @@ def test_sources_are_asked_by_url(disk: Disk) -> None:
 
     assert list(store.verified()) == [DESTINATION]
     assert told[-1] == len(CONTENT)
+
+
+def test_what_belongs_to_no_whole_version_is_listed_and_can_be_removed(disk: Disk) -> None:
+    place(disk, a_step(disk.source("m.gguf")))
+    other = disk.folder.with_name("other")
+    other.mkdir()
+    (other / "model.gguf").write_bytes(bytes(10))
+    (disk.folder / ".model.gguf.partial").write_bytes(bytes(3))
+
+    left = disk.store.left_over()
+
+    assert {Path(path).relative_to("var/lib/llama-models/small").as_posix(): size for path, size in left.items()} == {
+        "2025-11-17-01/.model.gguf.partial": 3,
+        "other/model.gguf": 10,
+    }
+    for path in (*left, *left):
+        disk.store.remove_left_over(path)
+    assert not disk.store.left_over()
+    assert not other.exists()
+    assert disk.store.verified()

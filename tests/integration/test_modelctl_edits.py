@@ -403,3 +403,23 @@ def test_gc_waits_for_no_apply(site: Site) -> None:
         refused = site.run("gc", "--yes")
     assert refused.returncode == 5
     assert "KI512" in refused.stderr
+
+
+def test_gc_finds_what_a_killed_run_left_and_passes_over_links_to_nowhere(site: Site) -> None:
+    assert site.run("pull", "code").returncode == 0
+    units = site.root / "etc" / "systemd" / "system"
+    units.mkdir(parents=True)
+    (units / "gone.service").symlink_to("/nowhere/gone.service")
+    left = site.store / "other" / "2025-01-01-01"
+    left.mkdir(parents=True)
+    (left / "model.gguf").write_bytes(bytes(2**20))
+    (left / ".model.gguf.partial").write_bytes(bytes(2**20))
+
+    shown = site.run("gc", "--dry-run")
+    done = site.run("gc", "--yes")
+
+    assert (shown.returncode, done.returncode) == (0, 0), shown.stderr + done.stderr
+    assert re.search(r"other +2025-01-01-01 +2.* left over", shown.stdout)
+    assert site.stored() == ["tiny-coder-q4_0/2025-11-17-01"]
+    assert not left.parent.exists()
+    assert "nothing to remove" in site.run("gc", "--yes").stdout

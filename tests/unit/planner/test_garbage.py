@@ -6,11 +6,13 @@ import pytest
 
 from kloros_infra.ir.layout import Layout
 from kloros_infra.planner.garbage import (
+    LEFT_OVER,
     NOT_NAMED,
     OLD,
     Garbage,
     StoredVersion,
     find_garbage,
+    find_left_over,
     old_versions,
     versions_in_use,
 )
@@ -65,3 +67,15 @@ def test_everything_of_a_version_goes_together() -> None:
 def test_old_versions_of_the_file_are_listed_whether_stored_or_not() -> None:
     assert old_versions(CONFIG, 2) == (StoredVersion("one", "1"),)
     assert old_versions(CONFIG, 1) == (StoredVersion("one", "1"), StoredVersion("one", "3"))
+
+
+def test_files_left_over_go_by_version_but_for_those_in_use() -> None:
+    folder = Layout().weights
+    paths = [f"{folder}/a/1/model.gguf", f"{folder}/a/1/.model.gguf.partial", f"{folder}/b/2/x", f"{folder}/c/3/x"]
+
+    found = find_left_over(paths, frozenset({StoredVersion("b", "2")}), layout=Layout())
+
+    assert found == (
+        Garbage(StoredVersion("a", "1"), tuple(sorted(paths[:2])), LEFT_OVER),
+        Garbage(StoredVersion("c", "3"), (paths[3],), LEFT_OVER),
+    )
