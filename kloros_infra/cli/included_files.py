@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kloros_infra.compiler.composition import IncludePattern, has_wildcard, included, is_name_match
-from kloros_infra.compiler.composition_problems import leaves_folder
+from kloros_infra.compiler.composition_problems import leaves_folder, not_included
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.source_builder import MAX_BYTES
 from kloros_infra.compiler.source_encoding import decode
@@ -48,10 +48,25 @@ class _Parts:
         paths: list[Path] = []
         with self._noting(self.folder, pattern.span):
             paths += _paths(self.folder, pattern.names)
+            self._check_there(pattern, paths, passed_over)
         for path in paths:
             if path not in passed_over and str(path) not in self.texts:
                 with self._noting(path, pattern.span):
                     self.texts[str(path)] = self._read(path, pattern.span)
+
+    def _check_there(self, pattern: IncludePattern, found: list[Path], passed_over: Collection[Path]) -> None:
+        """Say why a name that is there is not included; patterns pass over such things."""
+        path = self.folder.joinpath(*pattern.names)
+        if any(map(has_wildcard, pattern.names)):
+            return
+        if path in passed_over:
+            raise ProblemsError(
+                [not_included(pattern.span, pattern.text, "is models.yaml or its lock, and those are read anyway")]
+            )
+        if not found and path.is_dir():
+            raise ProblemsError([not_included(pattern.span, pattern.text, "is a folder")])
+        if not found and path.exists():
+            raise ProblemsError([not_included(pattern.span, pattern.text, "is no plain file")])
 
     def _read(self, path: Path, span: Span) -> str:
         real = path.resolve(strict=True)

@@ -8,7 +8,7 @@ patterns from `included`; here they are texts already.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -100,6 +100,20 @@ def check_included(root: Source, names: Iterable[str]) -> Problems:
     patterns, problems = patterns_of(root)
     without = (pattern for pattern in patterns if not any(map(pattern.is_match, paths)))
     return (*problems, *(told.not_found(pattern.span, pattern.text) for pattern in without))
+
+
+def marked_elsewhere(problems: Problems, sources: Sequence[Source]) -> Iterator[Diagnostic]:
+    """Say of anchors that nothing in a file marks where another file marks them."""
+    marked = {name: span for source in reversed(sources) for name, span in source.anchors.items()}
+    elsewhere = {
+        span: marked[name]
+        for source in sources
+        for span, name in source.unknown.items()
+        if name in marked and name not in source.anchors
+    }
+    for problem in problems:
+        first = elsewhere.get(problem.span) if problem.span is not None else None
+        yield problem if first is None else told.anchor_elsewhere(problem, first)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kloros_infra.compiler.printable import printable
 from kloros_infra.diagnostics import Diagnostic, Span
 
@@ -85,6 +87,18 @@ def not_found(span: Span, pattern: str) -> Diagnostic:
     )
 
 
+def not_included(span: Span, name: str, reason: str) -> Diagnostic:
+    """Say why something that is there cannot be included."""
+    return Diagnostic(
+        code="KI113",
+        summary="Include not found",
+        detail=f'"{printable(name)}" {printable(reason)}.',
+        hint="Name further files of YAML, such as models/code.yaml or models/*.yaml.",
+        span=span,
+        address=_ADDRESS,
+    )
+
+
 def leaves_folder(span: Span, reason: str) -> Diagnostic:
     """Refuse a file outside of what is reviewed together."""
     return Diagnostic(
@@ -95,3 +109,9 @@ def leaves_folder(span: Span, reason: str) -> Diagnostic:
         span=span,
         address=_ADDRESS,
     )
+
+
+def anchor_elsewhere(problem: Diagnostic, marked: Span) -> Diagnostic:
+    """Say that an alias repeats what another file marks."""
+    where = f"{marked.file}:{marked.line}"
+    return replace(problem, hint=f"Anchors work within one file, and this one stands in {where}: write the value out.")

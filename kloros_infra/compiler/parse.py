@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from kloros_infra.compiler.composition import check_included, compose
+from kloros_infra.compiler.composition import check_included, compose, marked_elsewhere
 from kloros_infra.compiler.source import Address, Source, read
 from kloros_infra.compiler.spec import read_spec
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity, Span, has_errors, in_order
@@ -60,6 +60,7 @@ def read_all(
     read_parts = [_read_part(one, file=name) for name, one in parts.items()]
     sources = [source for source, _ in read_parts if source is not None]
     problems = (*problems, *(problem for _, found in read_parts for problem in found))
+    problems = tuple(marked_elsewhere(problems, sources if root is None else [root, *sources]))
     if root is None:
         return None, in_order(problems)
     without = tuple(problem for problem in check_included(root, parts) if problem.span not in unread | root.unread)

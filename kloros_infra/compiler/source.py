@@ -7,7 +7,8 @@ than one value, is refused by name (tags, directives, several documents).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -29,12 +30,15 @@ class Source:
     """A file's plain values; asked for an address that is not in the file, it answers for the nearest part that is.
 
     What an alias brings in stands where it is written. At the places in `unread` stands something that could not be
-    read; that was told, and what is found there later follows from it.
+    read; that was told, and what is found there later follows from it. `anchors` says where names are marked, `unknown`
+    where names are repeated that nothing in the file marks.
     """
 
     file: str
     root: Node
     unread: frozenset[Span] = frozenset()
+    anchors: Mapping[str, Span] = field(default_factory=dict)
+    unknown: Mapping[Span, str] = field(default_factory=dict)
 
     @property
     def tree(self) -> Any:
@@ -118,4 +122,5 @@ def _build(text: str, file: str, events: Events) -> tuple[Source | None, Problem
         return None, (*builder.problems, *builder.unknown_aliases(), stop.problem)
     except yaml.MarkedYAMLError as error:
         return None, (*builder.problems, *builder.unknown_aliases(), syntax(file, text, error))
-    return Source(file, root, frozenset(builder.unread)), (*builder.problems, *builder.unknown_aliases())
+    source = Source(file, root, frozenset(builder.unread), builder.anchors, builder.unknown)
+    return source, (*builder.problems, *builder.unknown_aliases())

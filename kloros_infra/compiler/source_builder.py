@@ -47,11 +47,16 @@ class _Hole(Scalar):
 
 
 class Builder:
-    """Puts one file's events together; `unread` are the places of values that it could not know."""
+    """Puts one file's events together; `unread` are the places of values that it could not know.
+
+    `anchors` says where names are marked, `unknown` where names are repeated that nothing marks.
+    """
 
     def __init__(self, file: str, text: str) -> None:
         self.problems: list[Diagnostic] = []
         self.unread: set[Span] = set()
+        self.anchors: dict[str, Span] = {}
+        self.unknown: dict[Span, str] = {}
         self._root: Node | None = None
         self._file = file
         self._text = text
@@ -61,8 +66,6 @@ class Builder:
         self._values = 0
         self._characters = 0
         self._anchors: dict[str, Node | None] = {}
-        self._anchor_spans: dict[str, Span] = {}
-        self._unknown: list[tuple[Span, str]] = []
 
     def build(self, events: Iterable[yaml.Event]) -> Node:
         """Read all events of one document; raise StopError where nothing more can be made of the file."""
@@ -87,10 +90,10 @@ class Builder:
 
     def unknown_aliases(self) -> Problems:
         """Say what aliases without anchor may have meant, now that all anchors are known."""
-        known = tuple(islice(self._anchor_spans, MAX_ANCHORS_COMPARED))
+        known = tuple(islice(self.anchors, MAX_ANCHORS_COMPARED))
         return tuple(
-            source_problems.unknown_anchor(span, name, known, self._anchor_spans.get(name))
-            for span, name in self._unknown
+            source_problems.unknown_anchor(span, name, known, self.anchors.get(name))
+            for span, name in self.unknown.items()
         )
 
     def _span(self) -> Span:
@@ -101,7 +104,7 @@ class Builder:
         self._stop_at_too_many()
 
     def _stop_at_too_many(self) -> None:
-        if len(self.problems) + len(self._unknown) == MAX_PROBLEMS:
+        if len(self.problems) + len(self.unknown) == MAX_PROBLEMS:
             raise StopError(source_problems.too_many(self._span(), MAX_PROBLEMS))
 
     def _end_document(self, event: yaml.DocumentEndEvent) -> None:
@@ -141,7 +144,7 @@ class Builder:
         length = found.end() - mark.index if found else 0
         own = OwnMark(mark.index + length, mark.line, mark.column + length)
         if event.anchor is not None:
-            self._anchor_spans[event.anchor] = self._span()
+            self.anchors[event.anchor] = self._span()
         if event.tag not in (None, "!"):
             self._tell(source_problems.tag(self._span(), str(event.tag)))
             key = self._top.key_mark if self._top is not None and self._top.is_mapping else None
@@ -196,7 +199,7 @@ class Builder:
         if anchor in self._anchors:
             self._tell(source_problems.alias_to_itself(self._span(), anchor))
         else:
-            self._unknown.append((self._span(), anchor))
+            self.unknown[self._span()] = anchor
             self._stop_at_too_many()
         self.unread.add(self._span())
         return _Hole(self._file, self._mark, None, "")

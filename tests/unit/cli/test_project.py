@@ -84,7 +84,7 @@ def test_a_folder_is_no_file(folder: Path) -> None:
     (folder / "models" / "c.yaml").mkdir()
 
     assert list(project("'models/*.yaml'").parts) == ["models/a.yaml", "models/b.yaml"]
-    assert project("[models, 'models/a.yaml/*', none/*.yaml]").parts == {}
+    assert project("['models/a.yaml/*', none/*.yaml]").parts == {}
 
 
 def test_links_within_the_project_are_followed(folder: Path) -> None:
@@ -114,6 +114,23 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "models" / "c.yaml")
 
     assert list(project("models/*.yaml").parts) == ["models/a.yaml", "models/b.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("models.yaml", "is models.yaml or its lock"),
+        ("./models.lock.yaml", "is models.yaml or its lock"),
+        ("models", "is a folder"),
+        ("pipe.yaml", "is no plain file"),
+    ],
+)
+def test_what_is_there_and_cannot_be_included_is_told_with_the_reason(folder: Path, name: str, reason: str) -> None:
+    os.mkfifo(folder / "pipe.yaml")
+    (problem,) = problems(name)
+
+    assert (problem.code, str(problem.span)) == ("KI113", "models.yaml:4:10")
+    assert reason in problem.detail
 
 
 def test_a_name_that_no_file_can_have_is_told(folder: Path) -> None:

@@ -283,6 +283,21 @@ def test_including_nothing_is_no_problem(text: str) -> None:
     assert (found.tree, told) == ({"hosts": {}}, ())
 
 
+def test_an_anchor_of_another_file_is_said_to_be_there() -> None:
+    root = INCLUDING + "x-calm: &calm {top_p: 0.9}\npersonas: *later\nx-later: &later []\n"
+    _, told = parsed(root, a=f"x-later: &later []\nx-a: *calm\nx-b: *clam\n{model('small', 8601)}")
+    line = root[: root.index("&calm")].count("\n") + 1
+
+    assert [(str(problem.span), problem.hint) for problem in told if problem.code == "KI115"] == [
+        (f"models.yaml:{line + 1}:11", f"&later comes only in line {line + 2}; move it above the alias."),
+        (
+            "models/a.yaml:2:6",
+            f"Anchors work within one file, and this one stands in models.yaml:{line}: write the value out.",
+        ),
+        ("models/a.yaml:3:6", "Known here: later."),
+    ]
+
+
 def test_includes_are_told_even_where_the_root_cannot_be_read() -> None:
     _, told = parsed("include: [\n", a="models: {\n")
 
