@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,9 +38,29 @@ def read_project(file: Path) -> Project:
     lock_file = file.parent / LOCK_FILE
     parts = read_included(file, text, passed_over={file, lock_file})
     lock_text = read_source(lock_file) if lock_file.exists() else None
-    folder = file.parent / HEADERS_FOLDER
-    headers = {f"{HEADERS_FOLDER}/{path.name}": read_source(path) for path in sorted(folder.glob("*.json"))}
+    headers = dict(_headers(file.parent / HEADERS_FOLDER, lock_text or ""))
     return Project(file, text, lock_file, lock_text, headers, parts)
+
+
+def _headers(folder: Path, lock_text: str) -> Iterator[tuple[str, str]]:
+    """Read header files; what no entry can name is there by name alone, and need not be readable."""
+    for path in _header_files(folder):
+        name = f"{HEADERS_FOLDER}/{path.name}"
+        try:
+            yield name, read_source(path) if path.is_file() or name in lock_text else ""
+        except ProblemsError:
+            if name in lock_text:
+                raise
+            yield name, ""
+
+
+def _header_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ProblemsError([unreadable(folder, error)]) from error
 
 
 def read_source(file: Path) -> str:
