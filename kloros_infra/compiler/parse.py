@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from kloros_infra.compiler.composition import check_included, compose, marked_elsewhere
+from kloros_infra.compiler.foreign_files import foreign_file
 from kloros_infra.compiler.source import Address, Source, read
 from kloros_infra.compiler.spec import read_spec
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity, Span, has_errors, in_order
@@ -72,6 +73,9 @@ def read_all(
 def check_values(composed: Composed, before: Problems) -> tuple[Parsed | None, Problems]:
     """Do the other half of `parse`: check keys and values; `before` is what reading found."""
     source = composed.source
+    foreign = foreign_file(source)
+    if foreign is not None:
+        return None, in_order((*before, foreign))
     config, found = read_spec(source, Config)
     found = tuple(problem for problem in found if not _follows(problem, source, is_whole=composed.is_whole))
     problems = _distinct((*before, *found))

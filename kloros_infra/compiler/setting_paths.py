@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from kloros_infra.compiler.printable import printable
 from kloros_infra.compiler.settings import Setting, Shape, children, sections, settings
+from kloros_infra.compiler.spec_keys import foreign_hint
 from kloros_infra.compiler.suggest import closest, suggest
 from kloros_infra.diagnostics import Diagnostic, Problems
 
 # Nearer than for a mere hint: a name of the user's own is no mistake for a setting.
 _MISTAKEN = 0.75
+_WORD = re.compile(r"[a-z][a-z_]*")
 _INDEX = re.compile(r"\[.*\]|[0-9]+|\*")
 
 
@@ -41,10 +43,15 @@ def _behind_entry(setting: Setting, words: Sequence[str], level: Sequence[Settin
             return [] if has_parts or all(map(_INDEX.fullmatch, words)) else list(words)
         case _ if ahead is not None:
             return list(words[ahead:])
-        case Shape.LISTED:
-            return [word for word in words if not _INDEX.fullmatch(word)]
         case _:
-            return [word for word in words if closest(word, names, cutoff=_MISTAKEN)]
+            close = [word for word in words if closest(word, names, cutoff=_MISTAKEN)]
+            return close or [word for word in words[-1:] if _is_meant(word, setting, is_alone=len(words) == 1)]
+
+
+def _is_meant(word: str, setting: Setting, *, is_alone: bool) -> bool:
+    """Say whether a word that is near no setting is meant as one; if not, it is a name or an id, or the end of one."""
+    behind_id = setting.shape is Shape.LISTED and not is_alone and _WORD.fullmatch(word) is not None
+    return behind_id or foreign_hint(word) is not None
 
 
 def _unknown(word: str, above: str, level: Sequence[Setting]) -> Diagnostic:
@@ -53,7 +60,7 @@ def _unknown(word: str, above: str, level: Sequence[Setting]) -> Diagnostic:
     if elsewhere:
         hint = f"There is {', '.join(elsewhere)}."
     elif names:
-        hint = suggest(word, names)
+        hint = foreign_hint(word) or suggest(word, names)
     else:
         hint = f"`kloros-infra explain {above}` shows what it is."
     return Diagnostic(

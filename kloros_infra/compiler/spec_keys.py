@@ -7,7 +7,7 @@ from functools import cache
 
 from pydantic import BaseModel
 
-from kloros_infra.compiler.composition import INCLUDE
+from kloros_infra.compiler.composition import ASIDE, INCLUDE
 from kloros_infra.compiler.settings import settings
 from kloros_infra.compiler.suggest import closest, listed, suggest
 from kloros_infra.ir.config import Config
@@ -19,6 +19,7 @@ LIKELY = 0.75
 """How alike two words are of which one is a slip of the other."""
 ALMOST = 0.9
 _SHOWN = 3
+_ALMOST_ASIDE = ("x_", "X-", "X_")
 
 _COMPOSED = "The command is composed here; further options of llama-server go under models[].arguments."
 _OPTION = "Options of llama-server go under models[].arguments, by their long names without dashes."
@@ -38,7 +39,11 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "ctx_size": "models[].context_tokens",
     "device": "profiles.<profile>.gpus",
     "env": "Variables of units are composed here; options of llama-server go under models[].arguments.",
+    "environment": "Variables of units are composed here; options of llama-server go under models[].arguments.",
     "extra_args": "models[].arguments",
+    "fallback": "purposes.<purpose>.otherwise",
+    "fallbacks": "purposes.<purpose>.otherwise",
+    "filters": "personas[].sampling",
     "flash_attn": _OPTION,
     "from": "personas[].base_model",
     "gguf": "models[].versions[].gguf_url",
@@ -47,7 +52,10 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "groups": "models[].group",
     "healthchecktimeout": "hosts.<host>.upstream.health.timeout",
     "hf_repo": "models[].versions[].gguf_url",
+    "image": "hosts.<host>.llama_server",
     "keep_alive": "models[].idle_timeout",
+    "litellm_params": "hosts.<host>.upstream",
+    "litellm_settings": "Nothing of LiteLLM is set here: its models are `models` and `hosts`, with `upstream`.",
     "macros": "There are no macros here: use `defaults`, or anchors of YAML.",
     "main_gpu": "profiles.<profile>.gpus",
     "max_model_len": "models[].context_tokens",
@@ -55,6 +63,8 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "mlock": _OPTION,
     "mmap": _OPTION,
     "mmproj": "models[].versions[].mmproj_url",
+    "model_list": "models[].id",
+    "model_name": "models[].id",
     "model_path": "models[].versions[].gguf_url",
     "n_ctx": "models[].context_tokens",
     "n_gpu_layers": "models[].profiles.<profile>.layers",
@@ -72,16 +82,19 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "params": "personas[].sampling",
     "proxy": "hosts.<host>.upstream",
     "quant": "models[].versions[].quantization",
+    "router_settings": "Which models serve a request is said by purposes.<purpose>.candidates.",
     "startport": "models[].profiles.<profile>.port",
     "system": "personas[].system_prompt",
     "template": "models[].chat_template",
     "tensor_split": "models[].profiles.<profile>.gpu_percentages",
     "threads": _OPTION,
     "ttl": "models[].idle_timeout",
+    "unlisted": "Every model is listed here; `policies.clients` says who may use which.",
     "url": "models[].versions[].gguf_url",
     "use_mlock": _OPTION,
     "use_mmap": _OPTION,
     "usemodelname": "hosts.<host>.upstream.models",
+    "volumes": "sandbox.read_only_paths",
 }
 
 
@@ -92,7 +105,12 @@ def key_hint(key: str, spec: type[BaseModel]) -> str:
     if not issubclass(spec, Spec):
         return suggest(key, here)
     likely = (
-        _slip(key, here, cutoff=LIKELY) or _foreign(key) or _elsewhere(key) or _slip(key, here) or _foreign_slip(key)
+        _aside(key, spec)
+        or _slip(key, here, cutoff=LIKELY)
+        or foreign_hint(key)
+        or _elsewhere(key)
+        or _slip(key, here)
+        or _foreign_slip(key)
     )
     return likely or known_here(spec)
 
@@ -107,12 +125,17 @@ def _keys(spec: type[BaseModel]) -> tuple[str, ...]:
     return (*spec.model_fields, *((INCLUDE,) if spec is Config else ()))
 
 
+def _aside(key: str, spec: type[BaseModel]) -> str | None:
+    return f"Did you mean '{ASIDE}{key[2:]}'?" if spec is Config and key.startswith(_ALMOST_ASIDE) else None
+
+
 def _slip(key: str, here: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     close = closest(key, here, cutoff=cutoff)
     return None if close is None else f"Did you mean {close!r}?"
 
 
-def _foreign(key: str) -> str | None:
+def foreign_hint(key: str) -> str | None:
+    """Say what a key of another program is here; None where none is known."""
     known = FOREIGN_KEYS.get(key.lower().replace("-", "_"))
     is_sentence = known is not None and known.endswith(".")
     return known if is_sentence or known is None else f"What other programs call `{key}` is {known} here."
@@ -120,7 +143,7 @@ def _foreign(key: str) -> str | None:
 
 def _foreign_slip(key: str) -> str | None:
     close = closest(key, FOREIGN_KEYS, cutoff=LIKELY)
-    return None if close is None else _foreign(close)
+    return None if close is None else foreign_hint(close)
 
 
 def _elsewhere(key: str) -> str | None:

@@ -51,6 +51,8 @@ def test_every_setting_is_found_by_its_path(setting: Setting) -> None:
         ("hosts.my.box.upstream.kind", "hosts.<host>.upstream.kind"),
         ("models.arguments.threads", "models[].arguments"),
         ("policies.clients.voice", "policies.clients"),
+        ("models.code", "models"),
+        ("models.qwen2.5-7b", "models"),
         ("personas.tools.parameters.type", "personas[].tools[].parameters"),
     ],
 )
@@ -65,6 +67,17 @@ def test_names_ids_and_indices_may_stand_on_the_way(asked: str, path: str) -> No
         ("models.contxt_tokens", "models[] has no setting `contxt_tokens`.", "Did you mean 'context_tokens'?"),
         ("profiles.max.gups", "profiles.<profile> has no setting `gups`.", "Did you mean 'gpus'?"),
         ("models.profilse.max.port", "models[] has no setting `profilse`.", "Did you mean 'profiles'?"),
+        (
+            "models.qwen2.5-7b.ctx",
+            "models[] has no setting `ctx`.",
+            "What other programs call `ctx` is models[].context_tokens here.",
+        ),
+        (
+            "models.ttl",
+            "models[] has no setting `ttl`.",
+            "What other programs call `ttl` is models[].idle_timeout here.",
+        ),
+        ("models.code.colour", "models[] has no setting `colour`.", "Known here: id, name"),
         ("bridge.port", "bridge has no setting `port`.", "Did you mean 'ports'?"),
         ("keep_versions", "models.yaml has no setting `keep_versions`.", "There is storage.keep_versions."),
         ("bridge.ports.x", "bridge.ports has no setting `x`.", "`kloros-infra explain bridge.ports` shows what it is."),
