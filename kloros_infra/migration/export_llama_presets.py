@@ -46,7 +46,8 @@ def _section(instance: ExportedInstance, notes: list[str]) -> Iterator[str]:
     yield f"[{instance.model_id}]"
     if instance.names:
         yield f"alias = {','.join(instance.names)}"
-    yield f"tags = {','.join(instance.tags)}"
+    if instance.tags:
+        yield f"tags = {','.join(instance.tags)}"
     yield f"load-on-startup = {_word(instance.preload)}"
     yield f"stop-timeout = {instance.drain_s}"
     if not instance.pin:

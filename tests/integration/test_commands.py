@@ -13,7 +13,7 @@ import pytest
 from kloros_infra.cli.program import COMMANDS
 from tests.integration.conftest import LAPTOP, SMOLLM2, Laptop, kloros_infra, modelctl, processes_naming
 
-MODELCTL = ("list", "show", "status", "logs")
+MODELCTL = ("list", "show", "status", "logs", "pull", "promote", "rollback", "gc")
 VARIABLES = {"kloros-infra": "_KLOROS_INFRA_COMPLETE", "modelctl": "_MODELCTL_COMPLETE"}
 
 
