@@ -138,7 +138,7 @@ def parse_llama_swap(
     if source is None or has_errors(problems):
         return None, problems
     tree, found = expand(source, environment)
-    filled = Filled(source.file, source.root, source.unread, tree)
+    filled = Filled(source.file, source.root, source.unread, filled=tree)
     spec, wrong = read_spec(filled, LlamaSwapSpec)
     problems = (*problems, *found, *wrong)
     return (None if spec is None or has_errors(problems) else (spec, filled)), problems

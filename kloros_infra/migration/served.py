@@ -42,7 +42,7 @@ _AS_WE_DO: Mapping[str, frozenset[str]] = {
 }
 # Given several times, they add up; of all others the last one counts.
 _ADD_UP = frozenset({
-    "control-vector", "control-vector-scaled", "dry-sequence-breaker", "logit-bias", "lora", "lora-scaled",
+    "dry-sequence-breaker", "logit-bias",
     "override-kv", "reverse-prompt",
 })  # fmt: skip
 _HUB_URL = re.compile(r"https?://huggingface\.co/([^/]+)/([^/]+)/resolve/([^/]+)/([^?]+)(\?.*)?")

@@ -60,7 +60,7 @@ def everything(*instances: ExportedInstance, fits_together: bool = True, **furth
 def test_presets_are_read_back_as_they_were() -> None:
     odd = Setting("chat-template-kwargs", '{"a": "b c"}')
     switches = (Setting("jinja", True), Setting("mmap", False), Setting("no-host", True))
-    repeated = (Setting("lora", "a"), Setting("lora", "b"))
+    repeated = (Setting("override-kv", "a=int:1"), Setting("override-kv", "b=int:2"))
     export = export_llama_presets(everything(an_export("a", odd, *switches, *repeated), an_export("b", preload=False)))
     described, problems = describe_llama_presets(export.text, file="p.ini")
     assert problems == ()
@@ -69,7 +69,7 @@ def test_presets_are_read_back_as_they_were() -> None:
     assert (first.served.preload, second.served.preload) == (True, False)
     assert (first.served.drain_s, first.served.idle_timeout_s, first.served.context_tokens) == (30, 300, 2048)
     assert first.served.arguments["chat-template-kwargs"] == '{"a": "b c"}'
-    assert first.served.arguments["lora"] == "a,b"
+    assert first.served.arguments["override-kv"] == "a=int:1,b=int:2"
     assert first.served.arguments["mmap"] is False
     assert export.notes == ()
 

@@ -52,7 +52,7 @@ def test_the_context_is_that_of_one_request(words: str, context: int | None) -> 
 
 def test_further_options_are_arguments_numbers_as_numbers() -> None:
     found = served(
-        "-m /x -t 8 --temp 0.50 --top-p 0.9 --mlock --no-mmap --rope-scaling yarn --lora a --lora b --lora c"
+        "-m /x -t 8 --temp 0.50 --top-p 0.9 --mlock --no-mmap --rope-scaling yarn --dry-sequence-breaker a --dry-sequence-breaker b --dry-sequence-breaker c"
     )
     assert found.arguments == {
         "threads": 8,
@@ -61,7 +61,7 @@ def test_further_options_are_arguments_numbers_as_numbers() -> None:
         "mlock": True,
         "mmap": False,
         "rope-scaling": "yarn",
-        "lora": ("a", "b", "c"),
+        "dry-sequence-breaker": ("a", "b", "c"),
     }
 
 
