@@ -17,6 +17,8 @@ from kloros_infra.ir.observed import Installed
 
 TEMPORARY = ".kloros-tmp"
 FOLDER_MODE = 0o755
+FORMER_PROGRAMS = "usr/lib/kloros-infra"
+"""Where launchers stood before there were generations."""
 
 
 class RootedFiles:
@@ -122,12 +124,12 @@ class RootedFiles:
 
     def _is_own_folder(self, folder: PurePosixPath) -> bool:
         layout = self._layout
-        own = (PurePosixPath(layout.env).parent, PurePosixPath(layout.programs).parent, PurePosixPath(layout.run))
-        is_beside_unit = folder.parent == PurePosixPath(self._layout.units) and folder.suffix in (".wants", ".d")
+        own = (PurePosixPath(layout.current).parent, PurePosixPath(FORMER_PROGRAMS), PurePosixPath(layout.run))
+        is_beside_unit = folder.parent == PurePosixPath(layout.former_units) and folder.suffix in (".wants", ".d")
         return is_beside_unit or any(folder.is_relative_to(one) for one in own)
 
     def _sweep(self, paths: Iterable[str]) -> None:
-        folders = {self._layout.env, self._layout.units, self._layout.programs, self._layout.state}
+        folders = {self._layout.former_units, self._layout.state}
         for folder in sorted(folders | {str(PurePosixPath(path).parent) for path in paths}):
             for left in self._root.joinpath(folder).glob(f".*{TEMPORARY}"):
                 left.unlink(missing_ok=True)

@@ -22,9 +22,12 @@ def observe(
     Without a manager no unit is looked at, and nothing will be planned for any.
     """
     installed = files.installed()
-    concerned = sorted({*paths, *installed.digests})
+    # A path of `paths` that is a unit's is looked at where a file would override it, too.
+    overrides = (layout.override_path(unit) for path in paths if (unit := layout.unit_at(path)) is not None)
+    concerned = sorted({*paths, *installed.digests, *overrides})
     found = {path: artifact for path in concerned if (artifact := files.read(path)) is not None}
-    units = tuple(unit for path in concerned if (unit := layout.unit_at(path)) is not None)
+    ours = {*paths, *installed.digests}
+    units = tuple(sorted({unit for path in ours if (unit := layout.unit_at(path)) is not None}))
     states = manager.states(units) if manager is not None and units else {}
     # A manager knows nothing of a unit whose file it has not read yet.
     unknown = () if manager is None else (unit for unit in units if unit not in states)

@@ -46,12 +46,14 @@ def installed_tree(tree: ArtifactTree) -> Mapping[str, str]:
 
 
 def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
-    """List paths where something stands that we did not put there and that differs from what we would put."""
-    return tuple(
-        path
-        for path in sorted(desired.tree.keys() & observed.files.keys())
-        if path not in observed.installed.digests and observed.files[path] != desired.tree[path]
+    """List paths where something stands that we did not put there, and that differs from ours or overrides it."""
+    layout = desired.layout
+    units = (unit for path in desired.tree if (unit := layout.unit_at(path)) is not None)
+    overrides = observed.files.keys() & {layout.override_path(unit) for unit in units}
+    different = (
+        path for path in desired.tree.keys() & observed.files.keys() if observed.files[path] != desired.tree[path]
     )
+    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys()))
 
 
 def file_changes(desired: Desired, observed: Observed) -> dict[str, FileChange]:

@@ -86,7 +86,7 @@ def _write_rank(path: str, layout: Layout) -> tuple[int, str]:
 
 
 def _is_unit_file(path: str, layout: Layout) -> bool:
-    return path.startswith(f"{layout.units}/")
+    return path.startswith((f"{layout.units}/", f"{layout.former_units}/"))
 
 
 def _removals(work: Work, *, units: bool) -> Iterator[Step]:

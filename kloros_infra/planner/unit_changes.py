@@ -75,7 +75,9 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
     changes: dict[str, UnitChange] = {}
     for unit in both.desired.units:
         state = both.observed.units.get(unit.unit)
-        is_ours = both.desired.layout.unit_path(unit.unit) not in both.foreign
+        is_ours = both.foreign.isdisjoint(
+            (both.desired.layout.unit_path(unit.unit), both.desired.layout.override_path(unit.unit))
+        )
         change = _unit_change(unit, state, both) if state is not None and is_ours else None
         if change is not None:
             changes[unit.unit] = change
@@ -90,8 +92,9 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
 def removed_units(both: Comparison) -> tuple[str, ...]:
     """List the units that we once installed and want no longer, last started first."""
     layout = both.desired.layout
-    units = (layout.unit_at(path) for path in both.observed.installed.digests if path not in both.desired.tree)
-    return tuple(sorted((unit for unit in units if unit is not None), key=stop_rank))
+    named = {layout.unit_at(path) for path in both.observed.installed.digests}
+    units = (unit for unit in named if unit is not None and layout.unit_path(unit) not in both.desired.tree)
+    return tuple(sorted(units, key=stop_rank))
 
 
 def stop_rank(unit: str) -> tuple[int, str]:

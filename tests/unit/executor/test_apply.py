@@ -299,7 +299,7 @@ def test_a_process_that_is_replaced_while_we_wait_has_failed() -> None:
 def test_an_undo_that_fails_is_reported_and_the_rest_is_undone() -> None:
     machine = a_machine(BEFORE)
     machine.manager.crashing = {"llama@embed-max.service"}
-    machine.files.write("etc/kloros-infra/routing.json", machine.files.files["etc/kloros-infra/routing.json"])
+    machine.files.write(LAYOUT.routing, machine.files.files[LAYOUT.routing])
     made, _ = plan(AFTER, machine.observe(AFTER))
     failing = FailsToStop(machine.files)
     failing.__dict__.update(machine.manager.__dict__)
