@@ -55,6 +55,10 @@ _BY_US: Mapping[str, tuple[str, ...]] = {
     ),
     "health checks and figures need it as it is": ("metrics", "ui", "webui", "path"),
     "weights are fetched by apply alone, and checked": ("offline", "hf-token"),
+    "apply reads in its log what it loaded, and where": (
+        "verbosity", "log-verbosity", "verbose", "log-verbose", "log-disable", "log-file", "log-prefix",
+        "log-timestamps", "log-colors",
+    ),
     "the memory that a model takes is reckoned with it": (
         "flash-attn", "kv-unified", "batch-size", "ubatch-size", "swa-full", "cache-ram",
     ),
