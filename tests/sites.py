@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, Link, TextFile
 from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.generation import History, Run
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Origin, weights_key
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
-from kloros_infra.planner.desired import Desired, Run, desired_state
+from kloros_infra.planner.desired import Desired, desired_state
 from kloros_infra.planner.file_changes import installed_tree
+from kloros_infra.planner.generation_changes import manifest_of
 from tests.factories import a_bus, a_catalog, a_model, a_profile, a_serving, an_instance, some_weights
 
 LAYOUT = Layout()
@@ -139,6 +141,8 @@ def converged(desired: Desired) -> Observed:
     return Observed(
         files=dict(desired.tree),
         installed=Installed(installed_tree(desired.tree)),
+        history=History((1,), 1, 1),
+        manifest=manifest_of(desired, 1),
         weights={step.destination: step.sha256 for step in desired.weights},
         units=states,
     )

@@ -76,6 +76,12 @@ class Systemd:
             if [problem.code for problem in error.problems] != ["KI601"]:
                 raise
 
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget failures and start limits."""
+        with conversation("") as bus:
+            for unit in sorted(units):
+                bus.forgive(unit)
+
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]:
         """Report on units; one that systemd does not know is inactive."""
         if not units:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 
 import click
 
@@ -12,10 +13,12 @@ from kloros_infra.cli.wiring import Target, locked_machine, observe_target
 from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.apply import apply
+from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from kloros_infra.planner.explain import applied_text, explain
+from kloros_infra.planner.explain import explain
+from kloros_infra.planner.summary import applied_text
 
 
 def make_plan(desired: Desired, where: Target) -> tuple[Plan, Problems]:
@@ -42,21 +45,38 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.ClickException("Cancelled. Nothing was changed.")
 
 
-def carry_out(desired: Desired, where: Target, *, question: str, yes: bool, shows_plan: bool = True) -> bool:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for."""
+
+    question: str = ""
+    yes: bool = False
+    shows_plan: bool = True
+    wait_s: float = 0.0
+
+
+def carry_out(desired: Desired, where: Target, manner: Manner) -> bool:
     """Plan, show, ask and apply under one lock; say whether anything changed."""
     display = ProgressDisplay()
-    with locked_machine(where, display) as machine:
-        made, warnings = make_plan(desired, where)
-        if shows_plan:
-            show_plan(made, warnings)
-        if made.refusals:
-            raise ObstacleError(made.refusals)
-        if not made.is_empty:
-            confirm(question, yes=yes)
-        outcome = apply(made, machine)
-        display.close()
+    with locked_machine(where, display, wait_s=manner.wait_s) as machine:
+        return carry_out_locked(desired, where, manner, machine=machine, display=display)
+
+
+def carry_out_locked(
+    desired: Desired, where: Target, manner: Manner, *, machine: Machine, display: ProgressDisplay
+) -> bool:
+    """Plan, show, ask and apply; the caller holds the lock."""
+    made, warnings = make_plan(desired, where)
+    if manner.shows_plan:
+        show_plan(made, warnings)
+    if made.refusals:
+        raise ObstacleError(made.refusals)
+    if not made.is_empty:
+        confirm(manner.question, yes=manner.yes)
+    outcome = apply(made, machine)
+    display.close()
     if outcome.resumed_after:
-        click.echo(f"An earlier apply was interrupted at: {outcome.resumed_after}. This one carried it on.")
+        click.echo(f"An earlier apply was interrupted at: {outcome.resumed_after.step}. This one carried it on.")
     if not made.is_empty:
         click.echo(f"\n{applied_text(made)} ({outcome.duration_s:.1f} s)")
     return not made.is_empty

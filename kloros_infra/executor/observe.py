@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from kloros_infra.executor.ports import ServiceManager, TargetFiles, WeightsStore
+from kloros_infra.executor.generations import current_manifest
+from kloros_infra.executor.ports import Generations, ServiceManager, TargetFiles, WeightsStore
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 
 
-def observe(
-    files: TargetFiles,
-    manager: ServiceManager | None,
-    weights: WeightsStore,
-    *,
-    paths: Collection[str],
-    layout: Layout,
-) -> Observed:
-    """Read `paths` and everything that earlier applies installed, the units among them, and the store.
+@dataclass(frozen=True, slots=True)
+class Observable:
+    """What can be looked at; without a manager no unit is, and nothing will be planned for any."""
 
-    Without a manager no unit is looked at, and nothing will be planned for any.
-    """
+    files: TargetFiles
+    generations: Generations
+    weights: WeightsStore
+    manager: ServiceManager | None
+
+
+def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Observed:
+    """Read `paths` and everything that earlier applies installed, the units among them, and the store."""
+    files, manager, generations = where.files, where.manager, where.generations
     installed = files.installed()
     # A path of `paths` that is a unit's is looked at where a file would override it, too.
     overrides = (layout.override_path(unit) for path in paths if (unit := layout.unit_at(path)) is not None)
@@ -34,6 +37,8 @@ def observe(
     return Observed(
         files=found,
         installed=installed,
-        weights=weights.verified(),
+        weights=where.weights.verified(),
+        history=generations.history(),
+        manifest=current_manifest(generations),
         units={**states, **{unit: UnitState(unit, ActiveState.INACTIVE) for unit in unknown}},
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.generation import History, Manifest
 
 
 class ActiveState(StrEnum):
@@ -22,7 +23,10 @@ class ActiveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """One unit as the service manager reports it."""
+    """One unit as the service manager reports it.
+
+    `drop_ins` are the files beside its own that it was loaded with; a masked unit cannot be started.
+    """
 
     unit: str
     active: ActiveState
@@ -31,6 +35,9 @@ class UnitState:
     result: str = "success"
     exit_status: int = 0
     needs_reload: bool = False
+    drop_ins: tuple[str, ...] = ()
+    is_masked: bool = False
+    is_stopped_by_hand: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -55,12 +62,14 @@ class Installed:
     """What earlier applies put on the machine.
 
     `digests` maps each path of ours to the digest of what was written there. While an apply runs, and after one
-    was killed, `is_unfinished` holds and `owed` names the units that may still run with an old definition.
+    was killed, `is_unfinished` holds, `owed` names the units that may still run with an old definition, and `staged`
+    is the generation that it was to make.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     is_unfinished: bool = False
     owed: frozenset[str] = frozenset()
+    staged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +78,12 @@ class Observed:
 
     `files` holds what is at each path of (installed ∪ desired) now; a path that holds nothing is
     absent. `weights` maps a store path to the sha256 recorded when it was verified. A unit that is
-    absent from `units` was not asked about: nothing is planned for it.
+    absent from `units` was not asked about: nothing is planned for it. `manifest` is that of the current generation.
     """
 
     files: Mapping[str, Artifact]
     installed: Installed
     weights: Mapping[str, str]
     units: Mapping[str, UnitState]
+    history: History = field(default_factory=History)
+    manifest: Manifest | None = None

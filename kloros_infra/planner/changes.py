@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kloros_infra.ir.artifact import Artifact, TextFile
-from kloros_infra.ir.plan import Action, Change, KeyChange, PlaceWeights
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import Action, Change, KeyChange
 from kloros_infra.planner.address import (
     address_order,
     owner_of,
@@ -18,6 +19,7 @@ from kloros_infra.planner.figures import size_text
 from kloros_infra.planner.file_changes import Cause, FileChange
 from kloros_infra.planner.text_keys import artifact_changes
 from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, env_paths, environment
+from kloros_infra.planner.unit_effects import ignored_keys, is_harmless, unit_action
 from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_changes, unit_keys, unquoted
 
 HIDDEN_VALUE = "(sensitive value)"
@@ -75,7 +77,8 @@ def _file_change(file: FileChange, both: Comparison) -> Change:
         return Change(address, Action.CREATE, file.cause)
     if file.after is None:
         return Change(address, Action.DELETE, file.cause)
-    return Change(address, Action.UPDATE, file.cause, artifact_changes(file.before, file.after))
+    keys = artifact_changes(file.before, file.after)
+    return Change(address, Action.UPDATE, file.cause, keys, is_harmless=is_harmless((file,), keys, None))
 
 
 def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Change:
@@ -89,9 +92,11 @@ def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, 
         action=action,
         reason="; ".join(dict.fromkeys(reasons)),
         keys=keys,
-        unit_action="" if change is None else "restart" if change.verb.is_restart else change.verb,
+        unit_action=unit_action(unit, files, change, both),
         seconds=0.0 if change is None else change.seconds,
         hidden=hidden,
+        ignored=ignored_keys(keys) if action is Action.UPDATE else (),
+        is_harmless=bool(files) and is_harmless(files, keys, change),
     )
 
 

@@ -81,10 +81,10 @@ def _cause(path: str, desired: Desired, observed: Observed) -> Cause:
     return Cause.MISSING if before is None else Cause.ALTERED
 
 
-def during(desired: Desired, observed: Observed, owed: frozenset[str]) -> Installed:
+def during(desired: Desired, observed: Observed, owed: frozenset[str], staged: int | None) -> Installed:
     """Say what to remember before the first write: old and new paths are all ours."""
     digests = {**observed.installed.digests, **installed_tree(desired.tree)}
-    return Installed(digests, is_unfinished=True, owed=owed | observed.installed.owed)
+    return Installed(digests, is_unfinished=True, owed=owed | observed.installed.owed, staged=staged)
 
 
 def afterwards(desired: Desired) -> Installed:

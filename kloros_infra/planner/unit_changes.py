@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
 from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 from kloros_infra.planner.cost import expected_load_s
-from kloros_infra.planner.desired import Desired, DesiredUnit, Run
+from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import Cause, FileChange
 from kloros_infra.planner.text_keys import json_keys
 from kloros_infra.planner.unit_keys import (
@@ -78,12 +79,13 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
         is_ours = both.foreign.isdisjoint(
             (both.desired.layout.unit_path(unit.unit), both.desired.layout.override_path(unit.unit))
         )
-        change = _unit_change(unit, state, both) if state is not None and is_ours else None
+        is_asked = is_ours and both.desired.acts_on(unit.unit)
+        change = _unit_change(unit, state, both) if state is not None and is_asked else None
         if change is not None:
             changes[unit.unit] = change
     for name in removed_units(both):
         state = both.observed.units.get(name)
-        if state is not None and _is_up(state):
+        if state is not None and _is_up(state) and both.desired.acts_on(name):
             cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
             changes[name] = UnitChange(name, Verb.STOP, cause)
     return changes
@@ -151,6 +153,8 @@ def _why_down(state: UnitState) -> str:
 
 def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
     desired, observed = both.desired, both.observed
+    if unit.unit in desired.replaced:
+        yield "a restart was asked for"
     if unit.unit in observed.installed.owed:
         yield "an interrupted apply left it running with its old definition"
     path = desired.layout.unit_path(unit.unit)

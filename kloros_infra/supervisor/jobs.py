@@ -79,6 +79,12 @@ class Jobs:
         others = [await self._start(name) for wave in rest for name in wave]
         return (*problems, *(problem for some in others for problem in some))
 
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget that units failed, and how often they were started lately."""
+        for unit in units:
+            if runner := self._runners.get(unit):
+                runner.forgive()
+
     async def close(self) -> None:
         """Stop everything, what was ordered later first; nothing can be started any more."""
         self._is_closing = True

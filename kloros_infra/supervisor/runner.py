@@ -27,6 +27,7 @@ from kloros_infra.supervisor.service import (
     SpawnFailed,
     Terminate,
     Tick,
+    forgiven,
     step,
 )
 from kloros_infra.supervisor.service_log import note, open_log
@@ -78,6 +79,10 @@ class ServiceRunner:
             self._events.popleft()
             self._wake_waiting()
         self._set_timer()
+
+    def forgive(self) -> None:
+        """Forget earlier starts, and a failure that nothing goes on with."""
+        self.state = forgiven(self.state)
 
     def exited(self, pid: int, code: int) -> None:
         """Take note of the end of a process, if it is one of this service."""

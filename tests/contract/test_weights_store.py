@@ -19,7 +19,7 @@ from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.adapters.weights_store import PARTIAL, WeightsFolder
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import WeightsStore
-from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.split_gguf import set_sha256, stored_names
 from tests.fakes.weights import HeldFile, HeldFiles
 from tests.needed import need

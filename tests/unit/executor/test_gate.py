@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from kloros_infra.diagnostics import Problems
 from kloros_infra.errors import StepFailedError
-from kloros_infra.executor.gate import REPORT_S, Passed, Probes, pass_gate
+from kloros_infra.executor.gate import REPORT_S, LoadGate, Probes
+from kloros_infra.executor.perform import let_through
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
+from kloros_infra.ir.plan import AwaitReady
 from kloros_infra.placement.load_report import MIB
 from tests.fakes.gate import FakeCardMemory, FakeLlamaServers, FakeStartLog
 from tests.fakes.machine import FakeMachine
@@ -41,6 +44,7 @@ ON_A_CARD = Placement(
     parallel=1,
     micro_batch=512,
 )
+GATE = InstanceGate(URL, ModelKind.CHAT, ON_A_CARD, token_timeout_s=30, card_uuids=(("CUDA0", UUID),))
 AS_PLACED = log_of("b10068-flash-attention-auto")
 
 
@@ -55,17 +59,24 @@ class House:
         self.log.written[UNIT] = AS_PLACED
         self.servers = FakeLlamaServers()
         self.cards = FakeCardMemory()
-        self.gate = InstanceGate(
-            UNIT, URL, ModelKind.CHAT, ON_A_CARD, ready_timeout_s=60, token_timeout_s=30, card_uuids=(("CUDA0", UUID),)
-        )
+        self.gate: InstanceGate | None = GATE
         self.machine.manager.start(UNIT)
 
-    def run(self) -> Passed:
-        return pass_gate(self.gate, self.machine.ports_of_apply(), Probes(self.log, self.servers, self.cards))
+    def problems(self) -> Problems:
+        return self._gate().problems(self._step())
+
+    def pass_through(self) -> None:
+        let_through(self._step(), replace(self.machine.ports_of_apply(), gate=self._gate()))
+
+    def _step(self) -> AwaitReady:
+        return AwaitReady(UNIT, f"{URL}/health", 60, self.gate)
+
+    def _gate(self) -> LoadGate:
+        return LoadGate(Probes(self.log, self.servers, self.cards), self.machine.manager, self.machine.clock)
 
     def refusal(self) -> list[tuple[str, str]]:
         with pytest.raises(StepFailedError) as caught:
-            self.run()
+            self.pass_through()
         assert {problem.address for problem in caught.value.problems} == {UNIT}
         assert caught.value.problems[-1].detail.endswith("\n    | what it wrote last")
         return [(problem.code, problem.detail) for problem in caught.value.problems]
@@ -77,9 +88,8 @@ def house() -> House:
 
 
 def test_a_server_that_is_as_placed_and_answers_passes(house: House) -> None:
-    passed = house.run()
-    assert passed.warnings == ()
-    assert passed.ready_after_s > 0
+    house.pass_through()
+    assert not [text for text in house.machine.display.texts if text.startswith("warning")]
     assert house.servers.asked == [(URL, ModelKind.CHAT)]
     assert house.machine.health.asks.keys() == {f"{URL}/health"}
 
@@ -112,15 +122,22 @@ def test_all_that_is_not_as_placed_is_named_at_once(house: House) -> None:
 
 def test_a_log_that_lags_behind_is_waited_for(house: House) -> None:
     house.log.written[UNIT], house.log.later[UNIT] = AS_PLACED[:20], AS_PLACED[20:]
-    assert house.run().warnings == ()
+    assert house.problems() == ()
 
 
 def test_without_a_load_report_the_rest_is_checked_with_a_warning(house: House) -> None:
     house.log.written[UNIT] = ()
-    passed = house.run()
-    assert [(problem.code, problem.address) for problem in passed.warnings] == [("KI570", UNIT)]
+    assert [(problem.code, problem.address) for problem in house.problems()] == [("KI570", UNIT)]
     assert house.machine.clock.now() >= REPORT_S
     assert len(house.servers.asked) == 1
+    house.pass_through()
+    assert house.machine.display.texts[-1] == "warning KI570"
+
+
+def test_a_unit_without_a_gate_is_only_waited_for(house: House) -> None:
+    house.gate = None
+    house.pass_through()
+    assert house.servers.asked == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +150,7 @@ def test_without_a_load_report_the_rest_is_checked_with_a_warning(house: House) 
     ],
 )
 def test_one_that_is_ready_and_never_answers_is_refused(house: House, kind: ModelKind, asked: str) -> None:
-    house.gate = replace(house.gate, kind=kind)
+    house.gate = replace(GATE, kind=kind)
     house.servers.mute[URL] = "it did not answer within 30 s"
     ((code, detail),) = house.refusal()
     assert code == "KI577"
@@ -151,7 +168,7 @@ def test_one_that_ends_over_its_first_token_is_said_to_have_ended(house: House) 
 
 def test_nvml_is_believed_where_it_knows_the_process(house: House) -> None:
     house.cards.held = {UUID: 500 * MIB, "GPU-of-another-profile": 0}
-    assert house.run().warnings == ()
+    assert house.problems() == ()
     house.cards.held = {UUID: 9000 * MIB}
     ((code, detail),) = house.refusal()
     assert code == "KI578"
@@ -159,9 +176,9 @@ def test_nvml_is_believed_where_it_knows_the_process(house: House) -> None:
 
 
 def test_nvml_is_not_asked_where_the_cards_are_not_known_by_uuid(house: House) -> None:
-    house.gate = replace(house.gate, card_uuids=())
+    house.gate = replace(GATE, card_uuids=())
     house.cards.held = {UUID: 9000 * MIB}
-    house.run()
+    assert house.problems() == ()
     assert house.cards.asked == []
 
 

@@ -71,7 +71,8 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
         owed=frozenset(machine.get("owed", [])),
     )
     asked = {} if machine.get("is_manager_silent") else units
-    return Observed(files, installed, {**observed.weights, **machine.get("weights", {})}, asked)
+    weights = {**observed.weights, **machine.get("weights", {})}
+    return replace(observed, files=files, installed=installed, weights=weights, units=asked)
 
 
 def shown(desired: Desired, observed: Observed) -> str:
