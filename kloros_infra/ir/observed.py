@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Manifest
+from kloros_infra.ir.running import RunningProcess
 
 
 class ActiveState(StrEnum):
@@ -87,3 +88,5 @@ class Observed:
     units: Mapping[str, UnitState]
     history: History = field(default_factory=History)
     manifest: Manifest | None = None
+    running: Mapping[str, RunningProcess] = field(default_factory=dict)
+    """The processes of units, where they could be looked at."""

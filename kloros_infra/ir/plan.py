@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree
+from kloros_infra.ir.drift import Drift
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.impact import Impact
@@ -203,7 +204,8 @@ class Plan:
     """Ports that a unit started by this plan will bind, and that unit: checked before the first step."""
     refusals: Problems = ()
     """Why apply will not carry this plan out: it can be shown all the same."""
-    impact: Impact = Impact()
+    impact: Impact = field(default_factory=Impact)
+    drift: tuple[Drift, ...] = ()
     only: tuple[str, ...] = ()
     """Addresses that the plan is limited to; none for a whole one."""
 

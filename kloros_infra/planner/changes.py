@@ -25,8 +25,19 @@ from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_chan
 HIDDEN_VALUE = "(sensitive value)"
 LEFT_OVER = "an env file is left over that nothing reads"
 
-# Of a new unit only what tells it from the others is shown; the whole file is in generated/.
-TELLING_KEYS = frozenset({"Service.ExecStart", "Unit.Wants"})
+# Of a new unit only what tells it from the others is shown; the whole file is in generated/, and --diff shows it.
+TELLING_KEYS = frozenset(
+    {
+        "Service.ExecStart",
+        "Unit.Wants",
+        "Unit.X-Kloros-Vram",
+        "LLAMA_ARG_CTX_SIZE",
+        "LLAMA_ARG_MODEL",
+        "LLAMA_ARG_N_GPU_LAYERS",
+        "LLAMA_ARG_N_PARALLEL",
+        "LLAMA_ARG_PORT",
+    }
+)
 
 
 def changes(
@@ -126,17 +137,13 @@ def _unit_keys(unit: str, files: list[FileChange], both: Comparison) -> tuple[tu
     """Compare a unit with its env files and links as one block; say how many keys are not listed."""
     before, after = _block(unit, both.observed.files, both), _block(unit, both.desired.tree, both)
     differing = key_changes(before, after)
-    listed = differing if before else tuple(change for change in differing if _is_telling(change.key))
+    listed = differing if before else tuple(change for change in differing if change.key in TELLING_KEYS)
     listed = listed if after else ()
     layout = both.desired.layout
     links = (file for file in files if owner_of(file.path, layout) and file.path != layout.unit_path(unit))
     beside = (change for file in links for change in _beside(file))
     hidden = len(before.keys() | after.keys()) - len(listed)
     return (*(_shown(change) for change in listed), *beside), hidden if files and after else 0
-
-
-def _is_telling(key: str) -> bool:
-    return key in TELLING_KEYS or "." not in key
 
 
 def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[str, str]:

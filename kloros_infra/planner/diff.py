@@ -14,6 +14,7 @@ from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.address import desired_addresses, unit_address
 from kloros_infra.planner.changes import changes, env_owners
 from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.drift import drift
 from kloros_infra.planner.file_changes import file_changes, foreign_paths
 from kloros_infra.planner.generation_changes import move
 from kloros_infra.planner.impact import impact
@@ -41,6 +42,7 @@ def plan(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
         ports=ports(work),
         refusals=refusals(desired, observed),
         impact=impact(ordered, both),
+        drift=drift(both, units),
         only=tuple(sorted(map(unit_address, desired.only or ()))),
     )
     return made, problems(desired, observed)
