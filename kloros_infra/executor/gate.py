@@ -1,18 +1,18 @@
-"""The gate of one instance: ready in time, loaded as placed, and one token.
+"""The gate of an instance that is ready: loaded as placed, and one token.
 
 `/health` alone says little: a server that found no GPU answers it too, and so does one whose model cannot generate.
-Every check has its own time, by the caller's clock; the first that is not passed ends the gate.
+Every check has its own time, by the clock that it is given; the first that is not passed ends the gate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, quoted_log
-from kloros_infra.errors import StepFailedError
 from kloros_infra.executor.gate_ports import CardMemory, LlamaServers, StartLog
-from kloros_infra.executor.machine import Machine
-from kloros_infra.executor.readiness import LOG_LINES, POLL_S, await_ready
+from kloros_infra.executor.ports import Clock, ServiceManager
+from kloros_infra.executor.readiness import LOG_LINES, POLL_S
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.gate import InstanceGate, TokenAnswer
 from kloros_infra.ir.load_report import LoadReport
@@ -33,7 +33,7 @@ ASKED = {
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What the gate asks beside the service manager and `/health`."""
+    """What the gate asks beside the service manager."""
 
     log: StartLog
     servers: LlamaServers
@@ -41,65 +41,60 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """A gate that was passed: after how long the server was ready, how long its token took, and what is notable."""
+class LoadGate:
+    """Checks what a server of ours loaded where, and that it works."""
 
-    ready_after_s: float
-    answered_in_s: float
-    warnings: Problems
+    probes: Probes
+    manager: ServiceManager
+    clock: Clock
 
+    def problems(self, step: AwaitReady) -> Problems:
+        """Check a unit that is ready: its first errors, with its last log lines, or else what is notable."""
+        if step.gate is None:
+            return ()
+        notable: list[Diagnostic] = []
+        for found in self._checks(step.unit, step.gate):
+            named = tuple(replace(problem, address=step.unit) for problem in found)
+            if has_errors(named):
+                return self._with_log(step.unit, named)
+            notable += named
+        return tuple(notable)
 
-def pass_gate(gate: InstanceGate, machine: Machine, probes: Probes) -> Passed:
-    """Check a started instance; raise StepFailedError, with its last log lines, at the first check it fails."""
-    ready_after_s = await_ready(AwaitReady(gate.unit, f"{gate.base_url}/health", gate.ready_timeout_s), machine)
-    main_pid = _main_pid(gate.unit, machine)
-    found = _checked(gate, compare(gate.placement, _report(gate.unit, main_pid, machine, probes)), machine)
-    held = probes.cards.used_bytes(main_pid) if gate.card_uuids else None
-    if held is not None:
-        by_device = {device: held[uuid] for device, uuid in gate.card_uuids if uuid in held}
-        _checked(gate, compare_cards(gate.placement, by_device), machine)
-    return Passed(ready_after_s, _one_token(gate, main_pid, machine, probes), found)
+    def _checks(self, unit: str, gate: InstanceGate) -> Iterator[Problems]:
+        main_pid = self._main_pid(unit)
+        yield compare(gate.placement, self._report(unit, main_pid))
+        held = self.probes.cards.used_bytes(main_pid) if gate.card_uuids else None
+        if held is not None:
+            by_device = {device: held[uuid] for device, uuid in gate.card_uuids if uuid in held}
+            yield compare_cards(gate.placement, by_device)
+        answer = self.probes.servers.ask_token(gate.base_url, gate.kind, gate.token_timeout_s)
+        if not answer.is_good:
+            yield (_no_token(unit, gate.kind, answer, has_ended=self._main_pid(unit) != main_pid),)
 
+    def _report(self, unit: str, main_pid: int) -> LoadReport:
+        """Read the log until the server has said in it that the model is loaded; what is there by then, otherwise."""
+        deadline = self.clock.now() + REPORT_S
+        report = parse_load_report(self.probes.log.lines(unit, main_pid))
+        while not report.is_complete and self.clock.now() < deadline:
+            self.clock.pause(POLL_S)
+            report = parse_load_report(self.probes.log.lines(unit, main_pid))
+        return report
 
-def _report(unit: str, main_pid: int, machine: Machine, probes: Probes) -> LoadReport:
-    """Read the log until the server has said in it that the model is loaded; what is there by then, otherwise."""
-    deadline = machine.clock.now() + REPORT_S
-    report = parse_load_report(probes.log.lines(unit, main_pid))
-    while not report.is_complete and machine.clock.now() < deadline:
-        machine.clock.pause(POLL_S)
-        report = parse_load_report(probes.log.lines(unit, main_pid))
-    return report
+    def _main_pid(self, unit: str) -> int:
+        state = self.manager.states((unit,)).get(unit)
+        return 0 if state is None else state.main_pid
 
-
-def _one_token(gate: InstanceGate, main_pid: int, machine: Machine, probes: Probes) -> float:
-    began = machine.clock.now()
-    answer = probes.servers.ask_token(gate.base_url, gate.kind, gate.token_timeout_s)
-    if not answer.is_good:
-        has_ended = _main_pid(gate.unit, machine) != main_pid
-        _checked(gate, (_no_token(gate, answer, has_ended=has_ended),), machine)
-    return machine.clock.now() - began
-
-
-def _main_pid(unit: str, machine: Machine) -> int:
-    state = machine.manager.states((unit,)).get(unit)
-    return 0 if state is None else state.main_pid
-
-
-def _checked(gate: InstanceGate, problems: Problems, machine: Machine) -> Problems:
-    """Give the problems back with the unit's name, or raise where one is an error: the last one quotes the log."""
-    found = tuple(replace(problem, address=gate.unit) for problem in problems)
-    if not has_errors(found):
-        return found
-    *others, last = found
-    log = quoted_log(machine.manager.log_tail(gate.unit, LOG_LINES))
-    raise StepFailedError((*others, replace(last, detail=last.detail + log)))
+    def _with_log(self, unit: str, problems: Problems) -> Problems:
+        *others, last = problems
+        log = quoted_log(self.manager.log_tail(unit, LOG_LINES))
+        return (*others, replace(last, detail=last.detail + log))
 
 
-def _no_token(gate: InstanceGate, answer: TokenAnswer, *, has_ended: bool) -> Diagnostic:
+def _no_token(unit: str, kind: ModelKind, answer: TokenAnswer, *, has_ended: bool) -> Diagnostic:
     end = " Its process has ended meanwhile." if has_ended else ""
     return Diagnostic(
         code="KI577",
         summary="Ready, but it does not answer",
-        detail=f"{gate.unit} answers /health, and was asked to {ASKED[gate.kind]}: {answer.detail}.{end}",
+        detail=f"{unit} answers /health, and was asked to {ASKED[kind]}: {answer.detail}.{end}",
         hint="Its last lines say what it is doing; most often its kind does not fit the model, or memory has run out.",
     )

@@ -1,4 +1,4 @@
-"""What a started instance must show before requests are sent to it."""
+"""What a started instance must show, once it is ready, before requests are sent to it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from kloros_infra.ir.placement import Placement
 
 @dataclass(frozen=True, slots=True)
 class InstanceGate:
-    """One instance's checks: ready, loaded as placed, and able to work.
+    """One instance's checks beside readiness: loaded as placed, and able to work.
 
     `base_url` is where its server listens; `card_uuids` pairs llama.cpp's devices with the cards behind them, as far
     as their UUIDs are known.
     """
 
-    unit: str
     base_url: str
     kind: ModelKind
     placement: Placement
-    ready_timeout_s: float
     token_timeout_s: float
     card_uuids: tuple[tuple[str, str], ...] = ()
 
