@@ -114,8 +114,6 @@ def _undo_claimed(
     click.echo("Not confirmed in time: undoing.")
     manner = Manner(yes=True)
     carry_out_locked(desired_at(where, waiting.previous), where, manner, machine=machine, display=display)
-    if machine.journal.unfinished() is not None:
-        machine.journal.finish("undone, as it was not confirmed")
     confirmation.finish()
 
 

@@ -75,8 +75,6 @@ def recover(where: Target, manner: Manner) -> None:
 
 def _go_to(number: int | None, where: Target, manner: Manner, machine: Machine, display: ProgressDisplay) -> None:
     carry_out_locked(desired_at(where, number), where, manner, machine=machine, display=display)
-    if machine.journal.unfinished() is not None:
-        machine.journal.finish("recovered")
 
 
 def _tell_interruption(where: Target, history: History) -> None:

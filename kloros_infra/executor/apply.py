@@ -54,6 +54,8 @@ def apply(plan: Plan, machine: Machine) -> Outcome:
     if plan.steps:
         _perform_all(plan.steps, machine, current_manifest(machine.generations))
         machine.journal.finish("applied")
+    elif resumed_after is not None:
+        machine.journal.finish("nothing was left to do")
     return Outcome(plan, machine.clock.now() - began, resumed_after)
 
 

@@ -91,8 +91,9 @@ def desired_of(generation: Generation, layout: Layout, profile: str) -> Desired:
     """Say what the machine looks like at a generation while `profile` is active."""
     manifest = generation.manifest
     content = {layout.content_path(name): artifact for name, artifact in generation.files.items()}
+    chosen = {layout.profile_file: TextFile(f"{profile}\n")} if profile else {}
     return Desired(
-        tree={**content, **manifest.fixed, layout.profile_file: TextFile(f"{profile}\n")},
+        tree={**content, **manifest.fixed, **chosen},
         layout=layout,
         profile=profile,
         units=tuple(unit.under(profile) for unit in manifest.units),
