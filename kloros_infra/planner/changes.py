@@ -25,6 +25,8 @@ from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_chan
 HIDDEN_VALUE = "(sensitive value)"
 LEFT_OVER = "an env file is left over that nothing reads"
 
+UNIT_LISTS = frozenset({f"Unit.{name}" for name in ("After", "Before", "Conflicts", "PartOf", "Requires", "Wants")})
+
 # Of a new unit only what tells it from the others is shown; the whole file is in generated/, and --diff shows it.
 TELLING_KEYS = frozenset(
     {
@@ -143,7 +145,8 @@ def _unit_keys(unit: str, files: list[FileChange], both: Comparison) -> tuple[tu
     links = (file for file in files if owner_of(file.path, layout) and file.path != layout.unit_path(unit))
     beside = (change for file in links for change in _beside(file))
     hidden = len(before.keys() | after.keys()) - len(listed)
-    return (*(_shown(change) for change in listed), *beside), hidden if files and after else 0
+    shown = (_shown(one) for change in listed for one in _by_word(change))
+    return (*shown, *beside), hidden if files and after else 0
 
 
 def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[str, str]:
@@ -154,6 +157,16 @@ def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[s
     settings = unit_keys(artifact.text) | environment(unit, files, both.desired)
     settings.pop(ENVIRONMENT_FILE, None)
     return settings
+
+
+def _by_word(change: KeyChange) -> tuple[KeyChange, ...]:
+    """Of a list of units, show those that come and go: all of them would not fit on a line."""
+    if change.key not in UNIT_LISTS or change.before is None or change.after is None:
+        return (change,)
+    before, after = change.before.split(), change.after.split()
+    gone = tuple(KeyChange(change.key, word, None) for word in before if word not in after)
+    come = tuple(KeyChange(change.key, None, word) for word in after if word not in before)
+    return gone + come
 
 
 def _beside(file: FileChange) -> tuple[KeyChange, ...]:

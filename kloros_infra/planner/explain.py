@@ -188,7 +188,7 @@ def _costs(change: Change, impact: UnitImpact | None) -> Iterator[str]:
 
 def _memory(plan: Plan) -> Iterator[str]:
     """Show the cards whose use changes, or that would hold more than they can."""
-    cards = [card for card in plan.impact.cards if card.before_bytes != card.after_bytes or card.is_over]
+    cards = [card for card in plan.impact.cards if card.is_over or _differs(card)]
     if not cards:
         return
     longest = max(len(card.card) for card in cards)
@@ -205,6 +205,11 @@ def _drift(found: Iterable[Drift], pen: _Pen) -> Iterator[str]:
         yield "On the machine, and left as it is:"
         yield from lines
         yield ""
+
+
+def _differs(card: CardMemory) -> bool:
+    """Say whether the use of a card differs as far as it is shown."""
+    return card.before_bytes is None or size_text(card.before_bytes) != size_text(card.after_bytes)
 
 
 def memory_text(card: CardMemory) -> str:

@@ -45,15 +45,22 @@ def installed_tree(tree: ArtifactTree) -> Mapping[str, str]:
     return {path: digest(tree[path]) for path in sorted(tree)}
 
 
+MASK = Link("/dev/null")
+"""What `systemctl mask` leaves in a unit's place; systemd.unit(5)."""
+
+
 def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
-    """List paths where something stands that we did not put there, and that differs from ours or overrides it."""
+    """List paths where something stands that we did not put there, and that differs from ours or overrides it.
+
+    A mask is no such thing: it says what must not run. Nor is what an administrator has us take over.
+    """
     layout = desired.layout
     units = (unit for path in desired.tree if (unit := layout.unit_at(path)) is not None)
-    overrides = observed.files.keys() & {layout.override_path(unit) for unit in units}
+    overrides = {path for unit in units if observed.files.get(path := layout.override_path(unit)) not in (None, MASK)}
     different = (
         path for path in desired.tree.keys() & observed.files.keys() if observed.files[path] != desired.tree[path]
     )
-    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys()))
+    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys() - desired.adopted))
 
 
 def file_changes(desired: Desired, observed: Observed) -> dict[str, FileChange]:

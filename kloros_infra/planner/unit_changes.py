@@ -114,6 +114,8 @@ def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitC
     if unit.run is Run.NEVER:
         reason = f"profile {both.desired.profile} is active"
         return UnitChange(unit.unit, Verb.STOP, reason) if _is_up(state) else None
+    if is_held(state, both.desired):
+        return None
     if unit.unit.endswith(".target"):
         return _target_change(unit, state, both)
     # systemd applies a changed path, timer or slice with the reload; only processes keep what they started with.
@@ -134,9 +136,23 @@ def _target_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> Uni
         return None
     if not state.is_active:
         return UnitChange(unit.unit, Verb.START, _why_down(state))
-    if unit.unit in both.observed.installed.owed or _wants_differ(unit.unit, both):
+    # Who starts a target starts all that it wants: apply starts the new ones itself.
+    is_due = unit.unit in both.observed.installed.owed or _wants_differ(unit.unit, both)
+    if is_due and not _holds_back(unit.unit, both):
         return UnitChange(unit.unit, Verb.START_AGAIN, "what it wants differs")
     return None
+
+
+def is_held(state: UnitState, desired: Desired) -> bool:
+    """Say whether a unit is left as an administrator has it: a mask holds in any case, a stop until it is reset."""
+    return state.is_masked or (state.is_stopped_by_hand and not desired.resets_pins)
+
+
+def _holds_back(target: str, both: Comparison) -> bool:
+    keys = unit_keys(_text(both.desired.tree.get(both.desired.layout.unit_path(target))) or "")
+    wanted = (unit for key in WANTING_KEYS for unit in keys.get(key, "").split())
+    states = (both.observed.units.get(unit) for unit in wanted)
+    return any(state is not None and is_held(state, both.desired) for state in states)
 
 
 def _wants_differ(target: str, both: Comparison) -> bool:
