@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -90,8 +91,15 @@ class Confirmation:
         command = (sys.executable, *words)
         if manager == "systemd" and _run_as_unit(command):
             return
-        with (self._folder / LOG).open("ab") as log:
-            subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self._spawn(command)
+
+    def _spawn(self, command: tuple[str, ...]) -> None:
+        """Start a process in a session of its own, which nobody waits for."""
+        log = str(self._folder / LOG)
+        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        files = ((0, os.devnull, os.O_RDONLY, 0), (1, log, append, 0o640), (2, log, append, 0o640))
+        actions = [(os.POSIX_SPAWN_OPEN, *file) for file in files]
+        os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
 
     def _write(self, spec: WaitingSpec) -> None:
         fresh = self._folder / f".{WAITING}.kloros-tmp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
@@ -62,6 +63,7 @@ def refuse_while_waiting(where: Target) -> None:
 
 def watch(where: Target) -> None:
     """Wait until the apply is confirmed, or its time is over, or it was killed; then undo it in the latter two."""
+    os.chdir("/")
     confirmation = Confirmation(where.root)
     while (waiting := confirmation.read()) is not None:
         if waiting.left_s is None:
