@@ -215,6 +215,7 @@ def weights_store(where: Target) -> WeightsStore:
 
 def observe_target(desired: Desired, where: Target) -> Observed:
     """Look at a target; where no service manager can be asked, units are left out."""
+    from kloros_infra.adapters.running_processes import ProcProcesses
     from kloros_infra.adapters.target_files import RootedFiles
     from kloros_infra.executor.observe import Observable, observe
 
@@ -223,6 +224,7 @@ def observe_target(desired: Desired, where: Target) -> Observed:
         generations=generations_of(where),
         weights=weights_store(where),
         manager=observing_manager(where),
+        processes=ProcProcesses(),
     )
     return observe(visible, paths=desired.tree.keys(), layout=where.layout)
 

@@ -11,6 +11,7 @@ from kloros_infra.ir.generation import History, Interrupted
 from kloros_infra.ir.observed import Installed, Listener, UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.ir.running import RunningProcess
 
 
 class ServiceManager(Protocol):
@@ -30,6 +31,16 @@ class ServiceManager(Protocol):
     def log_tail(self, unit: str, lines: int) -> tuple[str, ...]: ...
     def reset_failed(self, units: Collection[str]) -> None:
         """Forget failures and start limits; a unit that is not known has none."""
+        ...
+
+
+class RunningProcesses(Protocol):
+    """What processes of this machine were started with."""
+
+    def running(
+        self, pid: int, *, names: Collection[str] = (), prefixes: tuple[str, ...] = ()
+    ) -> RunningProcess | None:
+        """Give a process with those of its variables that are named or have a prefix; None when it is gone."""
         ...
 
 

@@ -26,7 +26,9 @@ class ActiveState(StrEnum):
 class UnitState:
     """One unit as the service manager reports it.
 
-    `drop_ins` are the files beside its own that it was loaded with; a masked unit cannot be started.
+    `drop_ins` are files of an administrator's that it was loaded with beside its own; a masked unit cannot be started.
+    `has_ended` says that it ran, as far back as the manager knows, and ended without failing; when no apply of ours
+    ended it, `is_stopped_by_hand` holds.
     """
 
     unit: str
@@ -38,6 +40,7 @@ class UnitState:
     needs_reload: bool = False
     drop_ins: tuple[str, ...] = ()
     is_masked: bool = False
+    has_ended: bool = False
     is_stopped_by_hand: bool = False
 
     @property
@@ -90,3 +93,5 @@ class Observed:
     manifest: Manifest | None = None
     running: Mapping[str, RunningProcess] = field(default_factory=dict)
     """The processes of units, where they could be looked at."""
+    has_manager: bool = True
+    """Whether anybody runs units here: without, files can be compared, and nothing can be started."""

@@ -164,7 +164,7 @@ class Jobs:
 
     def _load(self, *, keeping: Collection[str]) -> None:
         up = self._up()
-        fresh = read_units(self._folder)
+        fresh = read_units(self._folder, masks=self._root / self._layout.former_units)
         # A unit whose file is gone stays known as long as it runs: it must be possible to stop it.
         kept = {*keeping, *(up - fresh.keys())}
         self._units = {**fresh, **{name: unit for name, unit in self._units.items() if name in kept}}

@@ -34,6 +34,7 @@ class FakeServiceManager:
         self._watch = watch
         self._pids: dict[str, int] = {}
         self._failed: set[str] = set()
+        self._ended: set[str] = set()
         self._last_pid = 1000
         self._linked = files.generations.current
 
@@ -63,7 +64,8 @@ class FakeServiceManager:
 
     def stop(self, unit: str) -> None:
         self._watch(f"before stop {unit}")
-        self.running.pop(unit, None)
+        if self.running.pop(unit, None) is not None:
+            self._ended.add(unit)
         self.loaded.pop(unit, None)
         self._failed.discard(unit)
         self._watch(f"after stop {unit}")
@@ -106,7 +108,7 @@ class FakeServiceManager:
         if unit in self._failed:
             result, status = self.endings.get(unit, ("exit-code", 1))
             return UnitState(unit, ActiveState.FAILED, "failed", result=result, exit_status=status)
-        return UnitState(unit, ActiveState.INACTIVE, "dead")
+        return UnitState(unit, ActiveState.INACTIVE, "dead", has_ended=unit in self._ended)
 
     def _text(self, unit: str) -> str | None:
         """Read a unit as it is linked; one of before there were generations comes first (systemd.unit(5))."""

@@ -11,14 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.errors import ObstacleError, StepFailedError
+from kloros_infra.errors import LeftBehindError, ObstacleError, RolledBackError, StepFailedError
+from kloros_infra.executor import manifest_json
 from kloros_infra.executor.apply import Outcome, apply
+from kloros_infra.executor.generations import read_generation
 from kloros_infra.executor.journal_record import describe
+from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import Interrupted, Run
 from kloros_infra.ir.observed import Installed, Listener
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
+from kloros_infra.planner.generation_changes import desired_of, manifest_of
 from kloros_infra.planner.unit_keys import restart_keys
 from tests.fakes.machine import FakeMachine, KilledError, Watch
 from tests.fakes.outside import FakeJournal
@@ -301,7 +305,7 @@ class RestartsOnce:
 def test_a_process_that_is_replaced_while_we_wait_has_failed() -> None:
     machine = a_machine(BEFORE)
     machine.manager.stop("llama@code-max.service")
-    made, _ = plan(BEFORE, machine.observe(BEFORE))
+    made, _ = plan(replace(BEFORE, resets_pins=True), machine.observe(BEFORE))
     outside = machine.ports_of_apply()
     with pytest.raises(StepFailedError) as caught:
         apply(made, replace(outside, health=RestartsOnce(machine)))
@@ -472,3 +476,95 @@ def test_a_kill_anywhere_between_any_two_sites_is_completed(first: Site, second:
     assert made.steps == ()
     assert machine.files.visible == desired.tree
     assert_runs_by_what_is_there(machine)
+
+
+def at_generation(machine: FakeMachine, number: int) -> Desired:
+    """Say what is wanted by going to a generation, as rollback does."""
+    generation = read_generation(machine.generations, number)
+    return desired_of(generation, LAYOUT, generation.manifest.profile)
+
+
+def kept_files(machine: FakeMachine) -> dict[str, Artifact]:
+    """Give the files that a generation is about: which profile is active is not."""
+    return {path: file for path, file in machine.files.visible.items() if path != LAYOUT.profile_file}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(sites(), min_size=2, max_size=4), st.data())
+def test_from_any_generation_to_any_other_and_back_is_the_identity(route: list[Site], data: st.DataObject) -> None:
+    machine = FakeMachine()
+    seen: dict[int, dict[str, Artifact]] = {}
+    for site in route:
+        carry_out(machine, site.desired())
+        number = machine.generations.current
+        assert number is not None
+        seen[number] = kept_files(machine)
+    for _ in range(3):
+        goal = data.draw(st.sampled_from(sorted(seen)))
+        desired = at_generation(machine, goal)
+        carry_out(machine, desired)
+        made, problems = plan(desired, machine.observe(desired))
+        assert (made.changes, made.steps, problems) == ((), (), ())
+        assert machine.generations.history().current == machine.generations.last_good == goal
+        assert kept_files(machine) == seen[goal]
+        assert_runs_by_what_is_there(machine)
+    assert machine.generations.history().numbers == tuple(sorted(seen))
+
+
+def test_a_rollback_ends_what_came_later_and_brings_back_what_went() -> None:
+    machine = a_machine(BEFORE, AFTER)
+    carry_out(machine, at_generation(machine, 1))
+    assert "llama@embed-max.service" not in machine.manager.running
+    assert "llama@chat-max.service" in machine.manager.running
+    assert kept_files(machine) == BEFORE.tree
+
+
+def test_a_gate_that_does_not_let_a_unit_through_rolls_back() -> None:
+    machine = a_machine(BEFORE)
+    before = machine.snapshot()
+    machine.gate.closed = {"llama@embed-max.service"}
+    with pytest.raises(RolledBackError) as caught:
+        carry_out(machine, AFTER)
+    assert [problem.code for problem in caught.value.problems] == ["KI599", "KI585"]
+    assert machine.snapshot() == before
+
+
+def test_a_unit_that_the_rollback_does_not_bring_back_is_named() -> None:
+    machine = a_machine(BEFORE)
+    machine.manager.crashing = {"llama@embed-max.service", "llama@code-max.service"}
+    with pytest.raises(LeftBehindError) as caught:
+        carry_out(machine, AFTER)
+    assert caught.value.exit_code == 4
+    named = [problem.address for problem in caught.value.problems if problem.code == "KI586"]
+    assert named == ["llama@code-max.service"]
+    assert machine.files.visible == BEFORE.tree
+
+
+def test_staged_units_that_do_not_pass_stop_apply_before_anything_is_touched() -> None:
+    machine = a_machine(BEFORE)
+    before = machine.snapshot()
+    machine.staged_check.found = {2: (Diagnostic("KI599", "Bad unit", "x", ""),)}
+    with pytest.raises(StepFailedError) as caught:
+        carry_out(machine, AFTER)
+    assert caught.value.exit_code == 1
+    assert machine.snapshot() == before
+    assert not [call for call in machine.watch.calls if call.startswith(("before stop", "before flip"))]
+
+
+def test_units_that_failed_are_forgiven_before_they_start() -> None:
+    machine = a_machine(BEFORE)
+    machine.manager.stop("llama@code-max.service")
+    machine.manager.crashing = {"llama@code-max.service"}
+    machine.manager.start("llama@code-max.service")
+    machine.manager.crashing = set()
+    machine.display.texts.clear()
+    carry_out(machine, BEFORE)
+    assert machine.display.texts.index("forget failures of llama@code-max.service") < machine.display.texts.index(
+        "start llama@code-max.service"
+    )
+
+
+def test_a_manifest_survives_being_written_down() -> None:
+    manifest = manifest_of(AFTER, 3)
+    assert manifest_json.from_text(manifest_json.to_text(manifest)) == manifest
+    assert manifest_json.from_text("{}") is None
