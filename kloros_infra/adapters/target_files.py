@@ -31,10 +31,17 @@ class RootedFiles:
     def __init__(self, root: Path, layout: Layout | None = None) -> None:
         self._root = root
         self._layout = layout or Layout()
+        # Folders that were found to be inside the root, so that reading thousands of files looks at each folder once.
+        self._read_from: set[str] = set()
 
     def read(self, path: str) -> Artifact | None:
         """Read what is at a path; raise ObstacleError when it is neither file nor link."""
-        return read_artifact(self._place(path))
+        parts = PurePosixPath(path).parts
+        folder = "/".join(parts[:-1])
+        if folder not in self._read_from or ".." in parts or path.startswith("/"):
+            self._place(path)
+            self._read_from.add(folder)
+        return read_artifact(self._root / path)
 
     def write(self, path: str, artifact: Artifact) -> None:
         """Put an artifact in place atomically, with the folders above it."""

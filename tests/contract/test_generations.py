@@ -133,6 +133,12 @@ def test_the_booted_one_is_read_from_run(real: GenerationFolders, tmp_path: Path
         assert real.history().booted == number
 
 
+def test_a_generation_of_many_files_is_whole(real: GenerationFolders) -> None:
+    many: dict[str, Artifact] = {f"units/{number}.service": TextFile(f"{number}\n") for number in range(500)}
+    real.stage(1, many)
+    assert {name: real.read(1, name) for name in many} == many
+
+
 def test_the_folder_of_all_goes_with_the_last_one(real: GenerationFolders, tmp_path: Path) -> None:
     real.stage(1, FILES)
     real.remove(1)
