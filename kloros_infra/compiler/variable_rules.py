@@ -26,7 +26,7 @@ VARIABLES: Mapping[str, Rule] = {
     "LLAMA_ARG_DEVICE": Rule("The cards that hold layers.", README, PLACEMENT),
     "LLAMA_ARG_EMBEDDINGS": Rule("The model embeds.", README, ("model:kind",)),
     "LLAMA_ARG_ENDPOINT_METRICS": Rule("Says how many requests it answers: plan and status ask.", README),
-    "LLAMA_ARG_FIT": Rule("llama-server may move layers itself only where it is asked to.", README, PLACEMENT),
+    "LLAMA_ARG_FIT": Rule("Only where it is asked to does llama-server move layers itself.", README, PLACEMENT),
     "LLAMA_ARG_FLASH_ATTN": Rule("Without it the compute buffer grows with the context.", README),
     "LLAMA_ARG_HOST": Rule("Only the router talks to it, on the same machine.", README),
     "LLAMA_ARG_JINJA": Rule("With the newer engine a template's name would be taken for a template.", README),

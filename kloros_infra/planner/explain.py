@@ -139,8 +139,8 @@ def _block(change: Change, impact: UnitImpact | None, meanwhile: Iterable[str], 
     for key in change.keys:
         yield f"    {_key_line(key, longest, pen)}"
     if change.hidden:
-        kind = "keys" if change.action is Action.CREATE else "unchanged keys"
-        yield f"        # ({change.hidden} {kind} hidden)"
+        kind = "key" if change.action is Action.CREATE else "unchanged key"
+        yield f"        # ({amount_text(change.hidden, kind)} hidden)"
 
 
 def _key_line(key: KeyChange, longest: int, pen: _Pen) -> str:

@@ -18,9 +18,9 @@ WIDTH = 110
 MOST_CHARACTERS = 60_000
 """A comment on GitHub holds 65,536 characters."""
 
-SYMBOL = re.compile(r"^( +)(-/\+|[-+~])( .*)$")
-# In a diff block `+` is green, `-` red and `!` orange; a restart is worth the stronger colour.
-FIRST = {"+": "+", "-": "-", "~": "!", "-/+": "-"}
+SYMBOL = re.compile(r"^( +)([-+~])( .*)$")
+# In a diff block `+` is green, `-` red and `!` orange; the sign of a restart stands first as it is, and is red.
+FIRST = {"+": "+", "-": "-", "~": "!"}
 
 
 def plan_markdown(
@@ -49,7 +49,7 @@ def _symbol_first(line: str) -> str:
     if found is None:
         return line
     blanks, symbol, rest = found.groups()
-    return f"{FIRST[symbol]}{blanks}{symbol if symbol == '-/+' else ' '}{rest}".rstrip()
+    return f"{FIRST[symbol]}{blanks}{rest}"
 
 
 def _folded(title: str, lines: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Each folder of tests/cases/plan is a machine, what is wanted of it, and the plan in expected.txt.
 
 case.yaml: `before` and `after` change the standard site (before: null is a machine that we never touched, after:
-destroy wants nothing), `machine` then changes what is found on it. `only`, `replace`, `drift` and `diff` are the options
-of that name, `requests` what servers say. KLOROS_WRITE_CASES=1 writes what is missing.
+destroy wants nothing), `machine` then changes what is found on it. `only`, `replace`, `drift` and `diff` are options,
+`requests` is what servers say. KLOROS_WRITE_CASES=1 writes what is missing.
 """
 
 from __future__ import annotations
