@@ -154,7 +154,7 @@ def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[s
     artifact = files.get(both.desired.layout.unit_path(unit))
     if not isinstance(artifact, TextFile):
         return {}
-    settings = unit_keys(artifact.text) | environment(unit, files, both.desired)
+    settings = {**unit_keys(artifact.text), **environment(unit, files, both.desired)}
     settings.pop(ENVIRONMENT_FILE, None)
     return settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import zip_longest
 
@@ -82,11 +82,11 @@ def _with_whole_members(
     changes: Iterable[KeyChange], old: frozenset[str], new: frozenset[str]
 ) -> tuple[KeyChange, ...]:
     """Write one line for a member that is on one side only, and not one for each of its keys."""
-    whole = sorted(old ^ new, key=len, reverse=True)
+    whole = old ^ new
     found: list[KeyChange] = []
     sizes: Counter[str] = Counter()
     for change in changes:
-        member = next((one for one in whole if change.key.startswith(f"{one}.")), None)
+        member = next((one for one in _prefixes(change.key) if one in whole), None)
         if member is None:
             found.append(change)
         else:
@@ -95,6 +95,14 @@ def _with_whole_members(
         text = f"({size} keys)"
         found.append(KeyChange(member, text, None) if member in old else KeyChange(member, None, text))
     return tuple(sorted(found, key=lambda change: change.key))
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    """List what stands before each dot of a key: names of members may have dots themselves."""
+    dot = key.find(".")
+    while dot >= 0:
+        yield key[:dot]
+        dot = key.find(".", dot + 1)
 
 
 def artifact_changes(before: Artifact, after: Artifact) -> tuple[KeyChange, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
+from types import MappingProxyType
 
 from kloros_infra.ir.plan import KeyChange
 
@@ -29,10 +31,14 @@ RELOAD_ONLY_SECTIONS = frozenset({"Unit", "Install"})
 # that hides what later unit files say.
 LIVE_KEYS = frozenset({"CPUWeight", "IOWeight", "MemoryHigh", "MemoryMax", "TasksMax"})
 
+KEPT_UNITS = 8192
+"""A plan reads each unit some ten times, and this is most of its work: so many are read once."""
+
 SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
-def unit_keys(text: str) -> dict[str, str]:
+@lru_cache(maxsize=KEPT_UNITS)
+def unit_keys(text: str) -> Mapping[str, str]:
     """Read a unit file as `Section.Key` → value; see systemd.syntax(7).
 
     Lines that end in a backslash go on, comments are dropped even between continued lines, and repeated keys keep
@@ -46,7 +52,7 @@ def unit_keys(text: str) -> dict[str, str]:
         elif "=" in line:
             key, _, value = line.partition("=")
             values.setdefault(f"{section}.{key.strip()}", []).append(value.strip())
-    return {key: "\n".join(lines) for key, lines in values.items()}
+    return MappingProxyType({key: "\n".join(lines) for key, lines in values.items()})
 
 
 def _joined_lines(text: str) -> list[str]:
