@@ -62,6 +62,10 @@ class JournalFile:
             goal=_number(first.get("goal")),
         )
 
+    def applies(self) -> dict[int, list[dict[str, object]]]:
+        """Give the lines of every apply that is kept, by its number."""
+        return {int(file.stem): _records(file) for file in self._files()}
+
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*.jsonl"))
 

@@ -117,7 +117,7 @@ def say_how_to_go_on(compiled: Compiled, where: Target, file: Path) -> None:
     for line in (
         f"kloros-infra ask --file {file} 'Why is the sky blue?'",
         f'curl {url}/api/generate -d \'{{"model": "smollm2", "prompt": "Hello"}}\'',
-        f"kloros-infra status --file {file} --root {where.root}",
+        f"kloros-infra status --root {where.root}",
         f"kloros-infra destroy --root {where.root} --with-weights --yes    # ends it",
     ):
         click.echo(f"  {line}")

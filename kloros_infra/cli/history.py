@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
 from kloros_infra.adapters.apply_lock import apply_lock
+from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.cli.changing import Manner, carry_out_locked, confirm
 from kloros_infra.cli.display import ProgressDisplay
-from kloros_infra.cli.status import echo_table
+from kloros_infra.cli.table import echo_table
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, locked_machine, observe_target
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError, LeftBehindError, ObstacleError
@@ -60,6 +59,8 @@ def recover(where: Target, manner: Manner) -> None:
     display = ProgressDisplay()
     with locked_machine(where, display, wait_s=manner.wait_s) as machine:
         history = machine.generations.history()
+        if undo_overdue(where, manner, machine, display):
+            return
         _refuse_former_installation(machine.files.installed(), history, where)
         _tell_interruption(where, history)
         try:
@@ -71,6 +72,18 @@ def recover(where: Target, manner: Manner) -> None:
             click.echo(f"Generation {history.current} does not start; going to {fallback}, the last good one.")
             _go_to(fallback, where, manner, machine, display)
             raise LeftBehindError((*error.problems, _fell_back(history.current, fallback))) from error
+
+
+def undo_overdue(where: Target, manner: Manner, machine: Machine, display: ProgressDisplay) -> bool:
+    """Undo what was not confirmed in time and that nobody could undo, as the machine was down; say whether it was."""
+    confirmation = Confirmation(where.root)
+    waiting = confirmation.read()
+    if waiting is None or not waiting.is_over:
+        return False
+    click.echo("The last apply was not confirmed in time.")
+    _go_to(waiting.previous, where, manner, machine, display)
+    confirmation.confirm()
+    return True
 
 
 def _go_to(number: int | None, where: Target, manner: Manner, machine: Machine, display: ProgressDisplay) -> None:
@@ -91,13 +104,6 @@ def _refuse_former_installation(installed: Installed, history: History, where: T
     former = f"{where.layout.former_units}/"
     if history.current is None and any(path.startswith(former) for path in installed.digests):
         raise ObstacleError([_no_generation_yet()])
-
-
-def interruption_lines(where: Target) -> Iterator[str]:
-    """Say in status that an apply was interrupted, and what to do."""
-    interrupted = journal_of(where).unfinished()
-    if interrupted is not None:
-        yield f"An apply was interrupted at: {interrupted.step} ({interrupted.at}); run `kloros-infra recover`."
 
 
 def list_generations(where: Target) -> None:

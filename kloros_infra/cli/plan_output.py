@@ -13,7 +13,7 @@ import click
 from kloros_infra import __version__
 from kloros_infra.adapters.generated_folder import write_text_atomically
 from kloros_infra.cli.planning import Planned
-from kloros_infra.cli.status import echo_table
+from kloros_infra.cli.table import echo_table
 from kloros_infra.planner.explain import explain
 from kloros_infra.planner.explain_json import explain_json, json_lines
 from kloros_infra.planner.markdown import matrix_markdown, plan_markdown

@@ -43,7 +43,7 @@ class Desired:
     which `provenance` tells.
     `refusals` is what is known already to keep apply from carrying it out; it can be planned all the same.
     Units outside `only` are left as they are, those in `replaced` are restarted although nothing differs.
-    Foreign files in `adopted` are taken over. What was stopped by hand stays so unless `resets_pins`.
+    What was stopped by hand stays so unless `resets_pins`.
     `exposure_limit` is what systemd's score of a service may be at most.
     """
 
@@ -57,7 +57,6 @@ class Desired:
     refusals: Problems = ()
     only: frozenset[str] | None = None
     replaced: frozenset[str] = frozenset()
-    adopted: frozenset[str] = frozenset()
     resets_pins: bool = False
     exposure_limit: float | None = None
     generation: int | None = None

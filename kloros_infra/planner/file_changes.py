@@ -52,7 +52,7 @@ MASK = Link("/dev/null")
 def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
     """List paths where something stands that we did not put there, and that differs from ours or overrides it.
 
-    A mask is no such thing: it says what must not run. Nor is what an administrator has us take over.
+    A mask is no such thing: it says what must not run.
     """
     layout = desired.layout
     units = (unit for path in desired.tree if (unit := layout.unit_at(path)) is not None)
@@ -60,7 +60,7 @@ def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
     different = (
         path for path in desired.tree.keys() & observed.files.keys() if observed.files[path] != desired.tree[path]
     )
-    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys() - desired.adopted))
+    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys()))
 
 
 def file_changes(desired: Desired, observed: Observed) -> dict[str, FileChange]:

@@ -178,6 +178,8 @@ def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
     keys = frozenset() if before is None else restart_keys(before, after)
     if before is None:
         yield "its unit file was missing"
+    elif desired.layout.override_path(unit.unit) in both.files:
+        yield "another unit file stood in its place"
     if keys - {ENVIRONMENT_FILE}:
         yield "its definition differs"
     if ENVIRONMENT_FILE in keys or any(_alters_environment(both, env_path) for env_path in env_paths(after, desired)):

@@ -106,7 +106,8 @@ def test_the_whole_loop(machine: Machine) -> None:
     assert "Apply complete!" in machine.apply()
     assert machine.units("llama@*") == {GEMMA3_UNIT: "active", SMOLLM2_UNIT: "active"}
     assert machine.container.run(["systemctl", "is-active", "llama@*"]).stdout.split() == ["active", "active"]
-    assert machine.show("kloros-llm.target", "UnitFileState") == "enabled"
+    # A generator brings it in, at each boot and reload.
+    assert machine.show("kloros-llm.target", "UnitFileState") == "enabled-runtime"
 
     reply = machine.ask("What is the capital of France?", purpose="fast", max_tokens=16)
     assert reply["success"], reply

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -32,8 +33,17 @@ from kloros_infra.cli.options import (
     metavar="TIME",
     help="Undo everything unless `kloros-infra confirm` is run within this time, such as 60s.",
 )
+@click.option("--reset-pins", is_flag=True, help="Start units again that were stopped by hand.")
 def command(  # noqa: PLR0913 - one argument for each option
-    file: Path, root: Path, manager: str, profile: str | None, *, yes: bool, wait: float, confirm_s: float | None
+    file: Path,
+    root: Path,
+    manager: str,
+    profile: str | None,
+    *,
+    yes: bool,
+    wait: float,
+    confirm_s: float | None,
+    reset_pins: bool,
 ) -> None:
     """Make the machine (or --root) match models.yaml.
 
@@ -52,6 +62,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     compiled = compile_project(project, where.layout)
     show_problems(compiled.warnings, project.sources)
     desired = desired_for(compiled, where, profile, provenance=provenance_of(project))
+    desired = replace(desired, resets_pins=reset_pins)
     refuse_while_waiting(where)
     manner = Manner("Do you want to perform these actions?", yes=yes, wait_s=wait)
     if confirm_s is None:

@@ -111,14 +111,13 @@ def test_a_target_is_not_started_again_over_a_member_that_is_held() -> None:
     assert touched(after, holding(observed, is_masked=True)) == {"llama@chat-max.service"}
 
 
-def test_a_mask_is_not_a_foreign_file_and_what_is_adopted_is_none_either() -> None:
+def test_a_mask_is_not_a_foreign_file() -> None:
     desired = Site().desired()
     path = LAYOUT.override_path(UNIT)
     masked = replace(fresh(desired), files={path: Link("/dev/null")})
     assert foreign_paths(desired, masked) == ()
     hidden = replace(fresh(desired), files={path: TextFile("[Service]\n")})
     assert foreign_paths(desired, hidden) == (path,)
-    assert foreign_paths(replace(desired, adopted=frozenset({path})), hidden) == ()
 
 
 def test_without_a_service_manager_plan_warns_and_apply_refuses() -> None:
