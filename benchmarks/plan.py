@@ -20,7 +20,6 @@ from kloros_infra.compiler.placing import place_all
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import Catalog, Instance
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.observed import Observed
 from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.desired import Desired, desired_state
 from kloros_infra.planner.diff import plan

@@ -9,24 +9,22 @@ from dataclasses import dataclass
 import click
 
 from kloros_infra.cli.display import ProgressDisplay
+from kloros_infra.cli.planning import Choice, compare, whole
 from kloros_infra.cli.wiring import Target, locked_machine, observe_target
-from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.diagnostics import Problems
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.apply import apply
 from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import explain
 from kloros_infra.planner.summary import applied_text
 
 
-def make_plan(desired: Desired, where: Target) -> tuple[Plan, Problems]:
+def make_plan(desired: Desired, where: Target, choose: Choice = whole) -> tuple[Plan, Problems]:
     """Compare a target with what is desired of it; raise ObstacleError when a foreign file is in the way."""
-    made, problems = plan(desired, observe_target(desired, where))
-    if has_errors(problems):
-        raise ObstacleError(problems)
-    return made, problems
+    observed = observe_target(desired, where)
+    return compare(choose(desired, observed), observed)
 
 
 def show_plan(made: Plan, warnings: Problems) -> None:
@@ -47,12 +45,16 @@ def confirm(question: str, *, yes: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for."""
+    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for.
+
+    `choose` limits it to a part.
+    """
 
     question: str = ""
     yes: bool = False
     shows_plan: bool = True
     wait_s: float = 0.0
+    choose: Choice = whole
 
 
 def carry_out(desired: Desired, where: Target, manner: Manner) -> bool:
@@ -66,9 +68,14 @@ def carry_out_locked(
     desired: Desired, where: Target, manner: Manner, *, machine: Machine, display: ProgressDisplay
 ) -> bool:
     """Plan, show, ask and apply; the caller holds the lock."""
-    made, warnings = make_plan(desired, where)
+    made, warnings = make_plan(desired, where, manner.choose)
     if manner.shows_plan:
         show_plan(made, warnings)
+    return perform_plan(made, manner, machine=machine, display=display)
+
+
+def perform_plan(made: Plan, manner: Manner, *, machine: Machine, display: ProgressDisplay) -> bool:
+    """Ask, and carry a plan out; the caller holds the lock."""
     if made.refusals:
         raise ObstacleError(made.refusals)
     if not made.is_empty:

@@ -76,16 +76,6 @@ def watch(where: Target) -> None:
         time.sleep(max(0.0, left_s))  # the pause between two polls of a condition with a deadline
 
 
-def undo_overdue(where: Target, machine: Machine, display: ProgressDisplay) -> bool:
-    """Undo, under the caller's lock, what was not confirmed before the machine went down; say whether that was due."""
-    confirmation = Confirmation(where.root)
-    waiting = confirmation.read()
-    if waiting is None or not waiting.is_over:
-        return False
-    _undo_claimed(where, confirmation, waiting, machine, display)
-    return True
-
-
 def _undo_abandoned(where: Target, confirmation: Confirmation) -> bool:
     """Undo an apply whose process is gone: its lock is free although it has not said that it ended."""
     display = ProgressDisplay()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kloros_infra.adapters.pci import present_cards
 from kloros_infra.adapters.server_metrics import requests_in_flight
 from kloros_infra.cli.project import Project, read_project
-from kloros_infra.cli.wiring import Target, compile_project, desired_for, observe_target, target
+from kloros_infra.cli.wiring import Target, compile_project, desired_for, observe_target, provenance_of, target
 from kloros_infra.compiler.pipeline import Compiled
 from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.errors import ObstacleError, ProblemsError
@@ -23,6 +23,13 @@ from kloros_infra.planner.impact import metrics_urls, with_requests
 from kloros_infra.planner.request import PlanRequest
 from kloros_infra.planner.selection import chosen_units, narrowed, unit_names, unknown_name
 from kloros_infra.router.profile import select_profile
+
+Choice = Callable[[Desired, Observed], Desired]
+
+
+def whole(desired: Desired, _: Observed) -> Desired:
+    """Choose everything."""
+    return desired
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,20 @@ def make_planned(request: PlanRequest) -> Planned:
     """Compile, look at the target and compare; raise ProblemsError or ObstacleError with all that is in the way."""
     where = target(Path(request.root), request.manager)
     project, compiled = (None, None) if request.is_destroy else _compile(request, where)
-    wanted = _wanted(request, compiled, where)
+    wanted = _wanted(request, project, compiled, where)
     observed = observe_target(wanted, where)
-    desired = _chosen(request, wanted, observed, compiled)
+    choose = choice(request.only, request.replaced, compiled.catalog if compiled else None)
+    desired = choose(wanted, observed)
+    made, problems = compare(desired, observed)
+    return Planned(request, made, problems, desired, observed, project, compiled)
+
+
+def compare(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
+    """Plan, and ask the servers that are interrupted; raise ObstacleError when a foreign file is in the way."""
     made, problems = plan(desired, observed)
     if has_errors(problems):
         raise ObstacleError(problems)
-    return Planned(request, _asked(made, desired, observed), problems, desired, observed, project, compiled)
+    return with_requests(made, requests_in_flight(metrics_urls(made, desired, observed))), problems
 
 
 def _compile(request: PlanRequest, where: Target) -> tuple[Project, Compiled]:
@@ -65,12 +79,12 @@ def _compile(request: PlanRequest, where: Target) -> tuple[Project, Compiled]:
     return project, compile_project(project, where.layout)
 
 
-def _wanted(request: PlanRequest, compiled: Compiled | None, where: Target) -> Desired:
-    if compiled is None:
+def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
+    if project is None or compiled is None:
         return nothing_desired(where.layout, with_weights=request.is_with_weights)
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
-    return desired_for(compiled, where, profile)
+    return desired_for(compiled, where, profile, provenance=provenance_of(project))
 
 
 def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
@@ -85,22 +99,19 @@ def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
     return select_profile(catalog.profiles, frozenset(present))[0]
 
 
-def _chosen(request: PlanRequest, wanted: Desired, observed: Observed, compiled: Compiled | None) -> Desired:
-    """Limit a plan to what was chosen, and mark what shall be restarted in any case."""
-    if not request.only and not request.replaced:
-        return wanted
-    names = unit_names(compiled.catalog if compiled else None, wanted, observed)
-    only, unknown = chosen_units(request.only, names)
-    replaced, also_unknown = chosen_units(request.replaced, names)
-    if unknown or also_unknown:
-        raise ProblemsError((*unknown, *also_unknown))
-    marked = replace(wanted, replaced=replaced)
-    return narrowed(marked, observed, only | replaced) if request.only else marked
+def choice(only: Sequence[str], replaced: Sequence[str], catalog: Catalog | None) -> Choice:
+    """Give what limits a plan to what was chosen, and marks what is restarted in any case."""
 
+    def choose(wanted: Desired, observed: Observed) -> Desired:
+        names = unit_names(catalog, wanted, observed)
+        chosen, unknown = chosen_units(only, names)
+        restarted, also_unknown = chosen_units(replaced, names)
+        if unknown or also_unknown:
+            raise ProblemsError((*unknown, *also_unknown))
+        marked = replace(wanted, replaced=restarted)
+        return narrowed(marked, observed, chosen | restarted) if only else marked
 
-def _asked(made: Plan, desired: Desired, observed: Observed) -> Plan:
-    """Add what the servers that are interrupted say themselves."""
-    return with_requests(made, requests_in_flight(metrics_urls(made, desired, observed)))
+    return choose if only or replaced else whole
 
 
 def read_suppositions(words: Iterable[str]) -> tuple[tuple[str, bool], ...]:

@@ -98,11 +98,10 @@ def _with_whole_members(
 
 
 def _prefixes(key: str) -> Iterator[str]:
-    """List what stands before each dot of a key: names of members may have dots themselves."""
-    dot = key.find(".")
-    while dot >= 0:
-        yield key[:dot]
-        dot = key.find(".", dot + 1)
+    """List what stands before each dot of a key, the longest first: names of members may have dots themselves."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
 
 
 def artifact_changes(before: Artifact, after: Artifact) -> tuple[KeyChange, ...]:

@@ -150,3 +150,35 @@ def test_a_real_server_says_what_it_answers_and_generations_can_be_compared(lapt
     assert removal.returncode == 2
     assert "instance.smollm2-cpu_only will be removed" in removal.stdout
     assert laptop.destroy().returncode == 0
+
+
+@pytest.mark.real_model
+def test_a_saved_plan_is_carried_out_as_it_is_and_only_once(laptop: Laptop, tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    assert laptop.run("plan", "--root", laptop.root, "--out", file, "--only", "smollm2").returncode == 2
+    contradicted = kloros_infra("apply", file, "--only", "smollm2")
+    assert contradicted.returncode == 2
+    assert "as it is" in contradicted.stderr
+    applied = kloros_infra("apply", file)
+    assert applied.returncode == 0, applied.stderr + applied.stdout
+    assert "Apply complete!" in applied.stdout
+    stale = kloros_infra("apply", file)
+    assert stale.returncode == 6
+    assert "KI539" in stale.stderr
+    assert "the current generation" in stale.stderr
+    rest = laptop.run("plan", "--root", laptop.root)
+    assert rest.returncode == 2
+    assert "gemma3" in rest.stdout
+    restarted = laptop.run("apply", "--root", laptop.root, "--yes", "--only", "smollm2", "--replace", "smollm2")
+    assert restarted.returncode == 0, restarted.stderr
+    assert "instance.smollm2-cpu_only must be restarted" in restarted.stdout
+    assert laptop.run("apply", "--root", laptop.root, "--yes").returncode == 0
+    assert laptop.run("plan", "--root", laptop.root).returncode == 0
+    assert laptop.destroy().returncode == 0
+
+
+def test_a_file_that_is_no_saved_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("{}")
+    refused = kloros_infra("apply", tmp_path / "x")
+    assert refused.returncode == 1
+    assert "KI538" in refused.stderr
