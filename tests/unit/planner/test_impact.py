@@ -153,3 +153,11 @@ def test_outages_overlap_when_both_are_down_at_some_moment() -> None:
     assert Outage("a", 0, 2).overlaps(Outage("b", 1, 3))
     assert not Outage("a", 0, 2).overlaps(Outage("b", 2, 3))
     assert MiniModel("x", {}).vram == ""
+
+
+def test_what_was_still_starting_is_restarted_without_being_missed() -> None:
+    observed = converged(Site().desired())
+    starting = UnitState(CODE, ActiveState.ACTIVATING, main_pid=5)
+    observed = replace(observed, units={**observed.units, CODE: starting})
+    made, _ = plan(a_site(code={"context": 9}).desired(), observed)
+    assert made.impact.units == (UnitImpact(CODE, read_bytes=4 * GB),)
