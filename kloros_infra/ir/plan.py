@@ -208,6 +208,7 @@ class Plan:
     drift: tuple[Drift, ...] = ()
     only: tuple[str, ...] = ()
     """Addresses that the plan is limited to; none for a whole one."""
+    is_destroy: bool = False
 
     @property
     def is_empty(self) -> bool:

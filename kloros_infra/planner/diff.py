@@ -44,6 +44,7 @@ def plan(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
         impact=impact(ordered, both),
         drift=drift(both, units),
         only=tuple(sorted(map(unit_address, desired.only or ()))),
+        is_destroy=desired.is_destroyed,
     )
     return made, problems(desired, observed)
 

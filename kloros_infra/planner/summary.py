@@ -12,6 +12,7 @@ from kloros_infra.planner.figures import amount_text, seconds_text, size_text
 from kloros_infra.planner.unit_effects import CHANGE_LIVE, RELOAD
 
 NOTHING = "No changes. The machine matches models.yaml."
+NOTHING_INSTALLED = "No changes. Nothing of ours is installed."
 NOTHING_CHOSEN = "No changes to what was chosen; the rest was not looked at."
 
 # Words of `unit_action` as they are counted in the summary.
@@ -37,6 +38,8 @@ def harmless_text(plan: Plan, *, is_drift_shown: bool) -> tuple[str, ...]:
 
 def nothing_text(plan: Plan) -> str:
     """Say that nothing differs, as far as it was asked."""
+    if plan.is_destroy:
+        return NOTHING_INSTALLED
     return NOTHING_CHOSEN if plan.only else NOTHING
 
 
