@@ -3,10 +3,14 @@
     KlorosError                1
     ├── ProblemsError          1   models.yaml or the lock is wrong: carries every diagnostic
     ├── ObstacleError          1   the machine is in the way: foreign file, busy port, missing weights
-    ├── StepFailedError        1   a step of apply failed and was undone
+    ├── StepFailedError        1   a step of apply failed before anything that runs was touched
+    │   ├── RolledBackError    3   a step of apply failed, and everything was undone: the old generation runs again
+    │   └── LeftBehindError    4   a step failed, and something is not as it should be: each thing is named
     ├── LockHeldError          5   another apply holds the lock
+    ├── StalePlanError         6   a saved plan is of another models.yaml, generation or machine than this
     └── UnreachableError       1   something outside did not answer: bus, service manager, hub
 
+plan itself exits with 0 when there is nothing to do, 2 when there are changes, and 1 after an error.
 Each carries diagnostics, so that every message a user sees has a code, a reason and a remedy.
 """
 
@@ -37,13 +41,31 @@ class ObstacleError(KlorosError):
 
 
 class StepFailedError(KlorosError):
-    """A step of apply failed; the steps before it were undone."""
+    """A step of apply failed, before anything that runs was touched; the steps before it were undone."""
+
+
+class RolledBackError(StepFailedError):
+    """A step of apply failed; what was written, started and stopped is as before again."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class LeftBehindError(StepFailedError):
+    """A step of apply failed, and something could not be undone, or does not answer although it was."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class LockHeldError(KlorosError):
     """Another apply is running on this root."""
 
     exit_code: ClassVar[int] = 5
+
+
+class StalePlanError(KlorosError):
+    """What a saved plan was made of has changed since."""
+
+    exit_code: ClassVar[int] = 6
 
 
 class UnreachableError(KlorosError):

@@ -341,6 +341,7 @@ def a_sandbox(
     memory_headroom_bytes: int = GIB,
     cpu_weight: int | None = None,
     io_weight: int | None = None,
+    exposure_limit: float = 2.0,
 ) -> Sandbox:
     """Build what the units may do; by default what is standard."""
     return Sandbox(
@@ -348,6 +349,7 @@ def a_sandbox(
         memory_headroom_bytes=memory_headroom_bytes,
         cpu_weight=cpu_weight,
         io_weight=io_weight,
+        exposure_limit=exposure_limit,
     )
 
 

@@ -7,14 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kloros_infra.compiler.emit_routing import emit_routing
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, Link, TextFile
-from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.catalog import Catalog, Instance, Purpose
+from kloros_infra.ir.generation import History, Run
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Origin, weights_key
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
-from kloros_infra.planner.desired import Desired, Run, desired_state
+from kloros_infra.planner.desired import Desired, desired_state
 from kloros_infra.planner.file_changes import installed_tree
+from kloros_infra.planner.generation_changes import manifest_of
 from tests.factories import a_bus, a_catalog, a_model, a_profile, a_serving, an_instance, some_weights
 
 LAYOUT = Layout()
@@ -32,6 +35,7 @@ class MiniModel:
     is_derived: bool = False
     memory: str = "8G"
     description: str = "a model"
+    vram: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,17 @@ class Site:
     router_memory: str = "512M"
     extra: Mapping[str, str] = field(default_factory=dict)
     gigabytes: int = 4
+    purposes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """With purposes the routing table is a whole one, otherwise one that only says what differs between models."""
 
     def catalog(self) -> Catalog:
         """Build the catalog that the compiler would resolve."""
         instances = tuple(self._instance(model, profile) for model in self.models for profile in sorted(model.ports))
         profiles = tuple(a_profile(name) for name in ("max", "mid"))
-        return a_catalog(*instances, profiles=profiles, bus=a_bus(is_managed=self.with_bus))
+        purposes = tuple(
+            Purpose(name, tuple(candidates), None, is_default=False) for name, candidates in self.purposes.items()
+        )
+        return a_catalog(*instances, profiles=profiles, purposes=purposes, bus=a_bus(is_managed=self.with_bus))
 
     def _instance(self, mini: MiniModel, profile: str) -> Instance:
         key = weights_key(mini.name, mini.version)
@@ -81,7 +90,10 @@ class Site:
         tree[LAYOUT.unit_path(f"multi-user.target.wants/{LLM_TARGET}")] = Link(f"../{LLM_TARGET}")
         tree[LAYOUT.program_path("llama-server")] = TextFile(f'#!/bin/sh\nexec {self.llama_server} "$@"\n', 0o755)
         tree[LAYOUT.program_path("kloros-infra")] = TextFile('#!/bin/sh\nexec python3 -m kloros_infra "$@"\n', 0o755)
-        tree[LAYOUT.routing] = TextFile(json.dumps({"version": 1, "models": [self._route(m) for m in self.models]}))
+        routes = {"version": 1, "models": [self._route(m) for m in self.models]}
+        tree[LAYOUT.routing] = TextFile(
+            emit_routing(self.catalog(), LAYOUT) if self.purposes else json.dumps(routes)
+        )
         return tree | {path: TextFile(text) for path, text in self.extra.items()}
 
     def _services(self) -> dict[str, str]:
@@ -102,8 +114,9 @@ class Site:
             )
             name = f"{model.name}-{profile}"
             env_path = f"{LAYOUT.env}/{name}.{hashlib.sha256(env.encode()).hexdigest()[:8]}.env"
+            vram = f"X-Kloros-Vram={model.vram}\n" if model.vram else ""
             unit = (
-                f"# Generated\n[Unit]\nDescription={model.description}\nPartOf={LLM_TARGET}\n"
+                f"# Generated\n[Unit]\nDescription={model.description}\nPartOf={LLM_TARGET}\n{vram}"
                 f"[Service]\nType=exec\nEnvironmentFile=/{env_path}\nMemoryMax={model.memory}\n"
                 f"ExecStart=:/{LAYOUT.program_path('llama-server')} --alias {model.name}\n"
             )
@@ -139,6 +152,8 @@ def converged(desired: Desired) -> Observed:
     return Observed(
         files=dict(desired.tree),
         installed=Installed(installed_tree(desired.tree)),
+        history=History((1,), 1, 1),
+        manifest=manifest_of(desired, 1),
         weights={step.destination: step.sha256 for step in desired.weights},
         units=states,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,21 +16,23 @@ from kloros_infra.errors import LockHeldError, ObstacleError
 from kloros_infra.ir.layout import Layout
 
 LOCK_FILE = f"{Layout().state}/lock"
+POLL_S = 0.05
 
 
 @contextmanager
-def apply_lock(root: Path) -> Iterator[None]:
-    """Hold the lock of a root; raise LockHeldError with the holder when another has it.
+def apply_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a root; raise LockHeldError with the holder when another still has it after a wait.
 
-    The file stays: a lock file that is removed can be locked twice, once by its old and once by its new inode.
+    Only `destroy` removes the file, while it holds the lock. Who waited for it then holds an inode that has no name
+    any more, which another could not see: so the lock counts only while the file is still that inode.
     """
     file = root / LOCK_FILE
-    descriptor = _open(file)
+    deadline = time.monotonic() + wait_s
+    descriptor = _lock(file, deadline)
+    while not _is_same(descriptor, file):
+        os.close(descriptor)
+        descriptor = _lock(file, deadline)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockHeldError([_held(file, _holder(descriptor))]) from error
         _sign(descriptor)
         try:
             yield
@@ -38,6 +41,30 @@ def apply_lock(root: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
+
+
+def _lock(file: Path, deadline: float) -> int:
+    descriptor = _open(file)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                holder = _holder(descriptor)
+                os.close(descriptor)
+                raise LockHeldError([_held(file, holder)]) from error
+            time.sleep(POLL_S)  # the pause between two polls of a condition with a deadline
+        else:
+            return descriptor
+
+
+def _is_same(descriptor: int, file: Path) -> bool:
+    held = os.fstat(descriptor)
+    try:
+        named = file.stat()
+    except FileNotFoundError:
+        return False
+    return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
 
 
 def _open(file: Path) -> int:
@@ -68,7 +95,7 @@ def _held(file: Path, holder: str) -> Diagnostic:
         code="KI512",
         summary="Another apply is running",
         detail=f"{file} is held by {holder}.",
-        hint="Wait for it to end. The lock cannot go stale: it ends with its process.",
+        hint="Wait for it to end, or have apply wait with --wait. The lock cannot go stale: it ends with its process.",
     )
 
 

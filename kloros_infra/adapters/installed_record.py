@@ -20,21 +20,29 @@ class InstalledSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1]
+    version: Literal[1, 2]
     digests: dict[RelativePath, Sha256]
     is_unfinished: bool
     owed: tuple[str, ...]
+    staged: int | None = None
     checksum: str
 
 
 def to_text(installed: Installed) -> str:
     """Write the record; the same record gives the same bytes."""
-    body = {
-        "version": 1,
+    return _written(installed, version=2)
+
+
+def _written(installed: Installed, version: int) -> str:
+    """Write a record as the version has it: before the second there were no generations."""
+    body: dict[str, object] = {
+        "version": version,
         "digests": dict(sorted(installed.digests.items())),
         "is_unfinished": installed.is_unfinished,
         "owed": sorted(installed.owed),
     }
+    if version > 1:
+        body["staged"] = installed.staged
     return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
 
 
@@ -44,8 +52,8 @@ def from_text(text: str) -> Installed | None:
         spec = InstalledSpec.model_validate_json(text)
     except ValidationError:
         return None
-    installed = Installed(spec.digests, spec.is_unfinished, frozenset(spec.owed))
-    return installed if to_text(installed) == text else None
+    installed = Installed(spec.digests, spec.is_unfinished, frozenset(spec.owed), spec.staged)
+    return installed if _written(installed, spec.version) == text else None
 
 
 def _checksum(body: dict[str, object]) -> str:

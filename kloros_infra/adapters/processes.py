@@ -62,6 +62,10 @@ class SupervisorClient:
         """Stop a unit; nothing is to do for one that does not run."""
         self._ask(Request(op=Operation.STOP, units=(unit,)))
 
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget failures and start limits; without a supervisor there are none."""
+        self._ask(Request(op=Operation.RESET_FAILED, units=tuple(sorted(units))))
+
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]:
         """Report on units; without a supervisor nothing runs."""
         if not units:

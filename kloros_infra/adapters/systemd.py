@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
 SERVICE_INTERFACE = "org.freedesktop.systemd1.Service"
 MANAGER = DBusAddress("/org/freedesktop/systemd1", BUS_NAME, MANAGER_INTERFACE)
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+# A unit leaves the inactive state when it starts, and enters it when it has ended.
+WAYS = ("Exit", "Enter")
+LOOKS = 3
+LOCAL_FOLDERS = ("/etc/", "/run/")
 ANSWER_S = 30.0
 JOURNAL_S = 20.0
 
@@ -75,6 +80,12 @@ class Systemd:
         except StepFailedError as error:
             if [problem.code for problem in error.problems] != ["KI601"]:
                 raise
+
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget failures and start limits."""
+        with conversation("") as bus:
+            for unit in sorted(units):
+                bus.forgive(unit)
 
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]:
         """Report on units; one that systemd does not know is inactive."""
@@ -145,22 +156,38 @@ class Conversation:
                     return str(result)
 
     def state(self, row: tuple[Any, ...]) -> UnitState:
-        """Turn a row of ListUnitsByNames into a state, asking for what it does not hold."""
+        """Turn a row of ListUnitsByNames into a state; a unit that changed while it was asked about is asked again."""
+        for _ in range(LOOKS):
+            state = self._state(row)
+            if self._property(row[6], UNIT_INTERFACE, "ActiveState") == state.active:
+                break
+            row = self.call("ListUnitsByNames", "as", [state.unit])[0][0]
+        return state
+
+    def _state(self, row: tuple[Any, ...]) -> UnitState:
         name, _, load, active, sub, _, path, *_ = row
-        if load != "loaded":
-            return UnitState(name, ActiveState(active), sub=sub)
-        needs_reload = bool(self._property(path, UNIT_INTERFACE, "NeedDaemonReload"))
+        state = UnitState(name, ActiveState(active), sub=sub, is_masked=load == "masked")
+        if load not in ("loaded", "masked"):
+            return state
+        state = replace(
+            state,
+            needs_reload=bool(self._property(path, UNIT_INTERFACE, "NeedDaemonReload")),
+            drop_ins=tuple(one for one in self._property(path, UNIT_INTERFACE, "DropInPaths") if _is_local(one)),
+            has_ended=state.active is ActiveState.INACTIVE and self._has_ended(path),
+        )
         if not name.endswith(".service"):
-            return UnitState(name, ActiveState(active), sub=sub, needs_reload=needs_reload)
-        return UnitState(
-            unit=name,
-            active=ActiveState(active),
-            sub=sub,
+            return state
+        return replace(
+            state,
             main_pid=int(self._property(path, SERVICE_INTERFACE, "MainPID")),
             result=str(self._property(path, SERVICE_INTERFACE, "Result")),
             exit_status=int(self._property(path, SERVICE_INTERFACE, "ExecMainStatus")),
-            needs_reload=needs_reload,
         )
+
+    def _has_ended(self, path: str) -> bool:
+        """Say whether an inactive unit was up since the boot; systemd forgets it with a unit that nothing refers to."""
+        left, entered = (self._property(path, UNIT_INTERFACE, f"Inactive{way}TimestampMonotonic") for way in WAYS)
+        return 0 < int(left) < int(entered)
 
     def _property(self, path: str, interface: str, name: str) -> Any:
         address = DBusAddress(path, BUS_NAME, interface)
@@ -169,6 +196,11 @@ class Conversation:
     def _exchange(self, message: Message) -> tuple[Any, ...]:
         body: tuple[Any, ...] = unwrap_msg(self._connection.send_and_get_reply(message, timeout=ANSWER_S))
         return body
+
+
+def _is_local(path: str) -> bool:
+    """Say whether a drop-in is an administrator's, and not the distribution's for all units."""
+    return path.startswith(LOCAL_FOLDERS)
 
 
 def run_journalctl(*arguments: str) -> tuple[str, ...]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from kloros_infra.adapters import installed_record
+from kloros_infra.adapters.artifact_files import read_artifact
+from kloros_infra.adapters.synced_files import create, make_folders, sync_folder
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.artifact import Artifact, Link, TextFile
+from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Installed
 
 TEMPORARY = ".kloros-tmp"
-FOLDER_MODE = 0o755
+FORMER_PROGRAMS = "usr/lib/kloros-infra"
+"""Where launchers stood before there were generations."""
 
 
 class RootedFiles:
@@ -30,34 +31,31 @@ class RootedFiles:
     def __init__(self, root: Path, layout: Layout | None = None) -> None:
         self._root = root
         self._layout = layout or Layout()
+        # Folders that were found to be inside the root, so that reading thousands of files looks at each folder once.
+        self._read_from: set[str] = set()
 
     def read(self, path: str) -> Artifact | None:
         """Read what is at a path; raise ObstacleError when it is neither file nor link."""
-        place = self._place(path)
-        try:
-            found = place.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if stat.S_ISLNK(found.st_mode):
-            return Link(str(place.readlink()))
-        if not stat.S_ISREG(found.st_mode):
-            raise ObstacleError([_not_a_file(path)])
-        # Bytes that are not UTF-8 survive a round trip, and equal no text of ours.
-        return TextFile(place.read_bytes().decode("utf-8", "surrogateescape"), stat.S_IMODE(found.st_mode))
+        parts = PurePosixPath(path).parts
+        folder = "/".join(parts[:-1])
+        if folder not in self._read_from or ".." in parts or path.startswith("/"):
+            self._place(path)
+            self._read_from.add(folder)
+        return read_artifact(self._root / path)
 
     def write(self, path: str, artifact: Artifact) -> None:
         """Put an artifact in place atomically, with the folders above it."""
         place = self._place(path)
-        self._make_folders(place.parent)
+        make_folders(place.parent)
         scratch = place.with_name(f".{place.name}{TEMPORARY}")
         scratch.unlink(missing_ok=True)
         try:
-            _create(scratch, artifact)
+            create(scratch, artifact)
             scratch.replace(place)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
 
     def remove(self, path: str) -> None:
         """Take a file or link away, and the folders of ours that become empty; nothing when it is gone."""
@@ -66,7 +64,7 @@ class RootedFiles:
             place.unlink()
         except (FileNotFoundError, NotADirectoryError):
             return
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
         self._prune(PurePosixPath(path).parent)
 
     def installed(self) -> Installed:
@@ -103,14 +101,6 @@ class RootedFiles:
             raise ObstacleError([_outside(path)])
         return place
 
-    def _make_folders(self, folder: Path) -> None:
-        """Create missing folders with a mode that the umask does not decide."""
-        missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        for one in reversed(missing):
-            one.mkdir()
-            one.chmod(FOLDER_MODE)
-            _sync_folder(one.parent)
-
     def _prune(self, folder: PurePosixPath) -> None:
         """Remove empty folders upwards as long as they can only be ours."""
         while self._is_own_folder(folder):
@@ -122,36 +112,15 @@ class RootedFiles:
 
     def _is_own_folder(self, folder: PurePosixPath) -> bool:
         layout = self._layout
-        own = (PurePosixPath(layout.env).parent, PurePosixPath(layout.programs).parent, PurePosixPath(layout.run))
-        is_beside_unit = folder.parent == PurePosixPath(self._layout.units) and folder.suffix in (".wants", ".d")
+        own = (PurePosixPath(layout.current).parent, PurePosixPath(FORMER_PROGRAMS), PurePosixPath(layout.run))
+        is_beside_unit = folder.parent == PurePosixPath(layout.former_units) and folder.suffix in (".wants", ".d")
         return is_beside_unit or any(folder.is_relative_to(one) for one in own)
 
     def _sweep(self, paths: Iterable[str]) -> None:
-        folders = {self._layout.env, self._layout.units, self._layout.programs, self._layout.state}
+        folders = {self._layout.former_units, self._layout.state}
         for folder in sorted(folders | {str(PurePosixPath(path).parent) for path in paths}):
             for left in self._root.joinpath(folder).glob(f".*{TEMPORARY}"):
                 left.unlink(missing_ok=True)
-
-
-def _create(file: Path, artifact: Artifact) -> None:
-    if isinstance(artifact, Link):
-        file.symlink_to(artifact.target)
-        return
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(artifact.text.encode("utf-8", "surrogateescape"))
-        stream.flush()
-        os.fchmod(descriptor, artifact.mode)
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename or removal durable; see fsync(2) on directories."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _outside(path: str) -> Diagnostic:
@@ -160,16 +129,6 @@ def _outside(path: str) -> Diagnostic:
         summary="Path leaves the target root",
         detail=f"{path!r} is not below the root, or a link on the way to it leads outside.",
         hint="Replace the link by a folder, or choose another root.",
-        address=f"file.{path}",
-    )
-
-
-def _not_a_file(path: str) -> Diagnostic:
-    return Diagnostic(
-        code="KI517",
-        summary="Not a file",
-        detail=f"/{path} is a folder or a device, where a generated file belongs.",
-        hint="Move it away.",
         address=f"file.{path}",
     )
 

@@ -24,7 +24,7 @@ from kloros_infra.adapters import weights_problems
 from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Sha256
-from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.split_gguf import stored_names
 
 MODEL = "model.gguf"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kloros_infra.adapters import systemd
+from kloros_infra.adapters.generations import GenerationFolders
 from kloros_infra.adapters.pci import present_cards
 from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.adapters.watched_file import WatchedFile
@@ -28,9 +29,16 @@ def profile_by_table(routing: Path) -> tuple[RoutingTable, tuple[str, str]]:
 
 
 def start_profile(table: RoutingTable, name: str) -> None:
-    """Write the profile file; on a real root have systemd start the profile's target, without waiting for it."""
+    """Write the profile file; on a real root have systemd start the profile's target, without waiting for it.
+
+    /run is empty after a boot: the first call since says which generation the machine booted with.
+    """
     layout = Layout()
     root = Path(table.profile_file.removesuffix(layout.profile_file))
-    RootedFiles(root).write(layout.profile_file, TextFile(f"{name}\n"))
+    files = RootedFiles(root)
+    files.write(layout.profile_file, TextFile(f"{name}\n"))
+    current = GenerationFolders(root).history().current
+    if current is not None and files.read(layout.booted_file) is None:
+        files.write(layout.booted_file, TextFile(f"{current}\n"))
     if root == Path("/") and systemd.is_available():
         systemd.Systemd().enqueue_start(profile_target(name))

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 
 import click
 
 from kloros_infra.cli.display import ProgressDisplay
+from kloros_infra.cli.planning import Choice, compare, whole
 from kloros_infra.cli.wiring import Target, locked_machine, observe_target
-from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.diagnostics import Problems
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.apply import apply
+from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.diff import plan
-from kloros_infra.planner.explain import applied_text, explain
+from kloros_infra.planner.explain import explain
+from kloros_infra.planner.summary import applied_text
 
 
-def make_plan(desired: Desired, where: Target) -> tuple[Plan, Problems]:
+def make_plan(desired: Desired, where: Target, choose: Choice = whole) -> tuple[Plan, Problems]:
     """Compare a target with what is desired of it; raise ObstacleError when a foreign file is in the way."""
-    made, problems = plan(desired, observe_target(desired, where))
-    if has_errors(problems):
-        raise ObstacleError(problems)
-    return made, problems
+    observed = observe_target(desired, where)
+    return compare(choose(desired, observed), observed)
 
 
 def show_plan(made: Plan, warnings: Problems) -> None:
@@ -42,21 +43,47 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.ClickException("Cancelled. Nothing was changed.")
 
 
-def carry_out(desired: Desired, where: Target, *, question: str, yes: bool, shows_plan: bool = True) -> bool:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for.
+
+    `choose` limits it to a part.
+    """
+
+    question: str = ""
+    yes: bool = False
+    shows_plan: bool = True
+    wait_s: float = 0.0
+    choose: Choice = whole
+
+
+def carry_out(desired: Desired, where: Target, manner: Manner) -> bool:
     """Plan, show, ask and apply under one lock; say whether anything changed."""
     display = ProgressDisplay()
-    with locked_machine(where, display) as machine:
-        made, warnings = make_plan(desired, where)
-        if shows_plan:
-            show_plan(made, warnings)
-        if made.refusals:
-            raise ObstacleError(made.refusals)
-        if not made.is_empty:
-            confirm(question, yes=yes)
-        outcome = apply(made, machine)
-        display.close()
+    with locked_machine(where, display, wait_s=manner.wait_s) as machine:
+        return carry_out_locked(desired, where, manner, machine=machine, display=display)
+
+
+def carry_out_locked(
+    desired: Desired, where: Target, manner: Manner, *, machine: Machine, display: ProgressDisplay
+) -> bool:
+    """Plan, show, ask and apply; the caller holds the lock."""
+    made, warnings = make_plan(desired, where, manner.choose)
+    if manner.shows_plan:
+        show_plan(made, warnings)
+    return perform_plan(made, manner, machine=machine, display=display)
+
+
+def perform_plan(made: Plan, manner: Manner, *, machine: Machine, display: ProgressDisplay) -> bool:
+    """Ask, and carry a plan out; the caller holds the lock."""
+    if made.refusals:
+        raise ObstacleError(made.refusals)
+    if not made.is_empty:
+        confirm(manner.question, yes=manner.yes)
+    outcome = apply(made, machine)
+    display.close()
     if outcome.resumed_after:
-        click.echo(f"An earlier apply was interrupted at: {outcome.resumed_after}. This one carried it on.")
+        click.echo(f"An earlier apply was interrupted at: {outcome.resumed_after.step}. This one carried it on.")
     if not made.is_empty:
         click.echo(f"\n{applied_text(made)} ({outcome.duration_s:.1f} s)")
     return not made.is_empty

@@ -15,7 +15,7 @@ from kloros_infra.cli.changing import confirm
 from kloros_infra.cli.editing import change_models_file, show_changes
 from kloros_infra.cli.locking import parse_project, read_existing
 from kloros_infra.cli.project import read_project
-from kloros_infra.cli.status import echo_table
+from kloros_infra.cli.table import echo_table
 from kloros_infra.cli.wiring import Target, weights_store
 from kloros_infra.compiler.locked import lockables
 from kloros_infra.compiler.parse import Parsed

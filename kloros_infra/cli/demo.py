@@ -15,7 +15,7 @@ import click
 from kloros_infra.adapters.chembus import ChemBusClient
 from kloros_infra.adapters.templates import examples_folder
 from kloros_infra.cli.asking import Answer, ask_ollama, ask_openai, bus_answer
-from kloros_infra.cli.changing import carry_out
+from kloros_infra.cli.changing import Manner, carry_out
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import ManagerChoice, Target, compile_project, desired_for, stop_supervisor
 from kloros_infra.compiler.pipeline import Compiled
@@ -37,7 +37,7 @@ def run_demo(*, keep: bool) -> None:
         compiled = compile_project(read_project(file), where.layout)
         click.echo(f"{len(compiled.catalog.instances)} instances, {len(compiled.tree)} generated files.")
         announce(2, f"Plan and apply below {where.root}, run by the embedded supervisor")
-        carry_out(desired_for(compiled, where, None), where, question="", yes=True)
+        carry_out(desired_for(compiled, where, None), where, Manner(yes=True))
         ask_in_three_languages(compiled.catalog)
         if keep:
             say_how_to_go_on(compiled, where, file)
@@ -66,7 +66,7 @@ def scratch_target(*, keep: bool) -> Iterator[Target]:
 def clean_up(where: Target) -> None:
     """Destroy a scratch target and its folder."""
     try:
-        carry_out(nothing_desired(where.layout, with_weights=True), where, question="", yes=True, shows_plan=False)
+        carry_out(nothing_desired(where.layout, with_weights=True), where, Manner(yes=True, shows_plan=False))
     finally:
         stop_supervisor(where)
         shutil.rmtree(where.root)
@@ -117,7 +117,7 @@ def say_how_to_go_on(compiled: Compiled, where: Target, file: Path) -> None:
     for line in (
         f"kloros-infra ask --file {file} 'Why is the sky blue?'",
         f'curl {url}/api/generate -d \'{{"model": "smollm2", "prompt": "Hello"}}\'',
-        f"kloros-infra status --file {file} --root {where.root}",
+        f"kloros-infra status --root {where.root}",
         f"kloros-infra destroy --root {where.root} --with-weights --yes    # ends it",
     ):
         click.echo(f"  {line}")

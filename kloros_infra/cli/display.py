@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from kloros_infra.cli.render import show_problems
+from kloros_infra.diagnostics import Problems
 from kloros_infra.planner.figures import size_text
 
 
@@ -40,6 +42,11 @@ class ProgressDisplay:
         """Show what is waited for and since when."""
         if self._is_terminal:
             self._rewrite(f"      {text} {elapsed_s:.0f} s")
+
+    def warn(self, problems: Problems) -> None:
+        """Show what did not stop a step."""
+        self._close_line()
+        show_problems(problems, {})
 
     def close(self) -> None:
         """End an open line."""

@@ -11,7 +11,7 @@ from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.wiring import Target, weights_sources, weights_store
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import WeightsStore
-from kloros_infra.ir.plan import PlaceWeights
+from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.planner.figures import size_text
 
 NOT_WRITABLE = "KI513"

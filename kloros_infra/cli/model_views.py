@@ -74,25 +74,6 @@ def instance_lines(instance: Instance, placement: Placement) -> Iterator[str]:
         yield f"    {name:<20} {load.layers} layers, {size_text(load.total_bytes)}{room}"
 
 
-def installed_unit(where: Target, asked: str) -> str:
-    """Find the installed unit of an instance; raise ProblemsError with the likeliest when there is none."""
-    unit = asked if asked.endswith(".service") else f"llama@{asked}.service"
-    units = sorted(path.name for path in (where.root / where.layout.units).glob("*.service"))
-    if unit in units:
-        return unit
-    known = [name.removeprefix("llama@").removesuffix(".service") for name in units if name.startswith("llama@")]
-    raise ProblemsError(
-        [
-            Diagnostic(
-                code="KI524",
-                summary="Unknown instance",
-                detail=f"{unit} is not installed below {where.root}.",
-                hint=suggest(asked, known),
-            )
-        ]
-    )
-
-
 def find_model(catalog: Catalog, asked: str) -> Model:
     """Find a model by id, name or alias."""
     names = {name: model for model in catalog.models for name in (*model.aliases, model.name, model.id)}

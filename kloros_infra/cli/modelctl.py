@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kloros_infra import __version__
-from kloros_infra.cli.commands import status_command
+from kloros_infra.cli.commands import logs_command, status_command
 from kloros_infra.cli.modelctl_commands import gc_command, promote_command, pull_command, rollback_command
 from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
 from kloros_infra.cli.program import run
@@ -29,7 +29,7 @@ def list_models(file: Path, root: Path, manager: str, profile: str | None) -> No
     """List every model: version, size, profile and whether it runs."""
     from kloros_infra.cli.model_views import list_rows
     from kloros_infra.cli.project import read_project
-    from kloros_infra.cli.status import echo_table
+    from kloros_infra.cli.table import echo_table
     from kloros_infra.cli.wiring import compile_project, target
 
     where = target(root, manager)
@@ -54,22 +54,8 @@ def show(model: str, file: Path, root: Path, manager: str) -> None:
         click.echo(line)
 
 
-@modelctl.command()
-@click.argument("instance")
-@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many lines.")
-@root_option
-@manager_option
-def logs(instance: str, lines: int, root: Path, manager: str) -> None:
-    """Show the last log lines of INSTANCE, such as `code-max`."""
-    from kloros_infra.cli.model_views import installed_unit
-    from kloros_infra.cli.wiring import service_manager, target
-
-    where = target(root, manager)
-    for line in service_manager(where).log_tail(installed_unit(where, instance), lines):
-        click.echo(line)
-
-
 modelctl.add_command(status_command.command, "status")
+modelctl.add_command(logs_command.command, "logs")
 for module in (pull_command, promote_command, rollback_command, gc_command):
     modelctl.add_command(module.command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,22 @@ from typing import Any, TypeVar
 import click
 
 from kloros_infra.cli.wiring import ManagerChoice
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs alone
+    """A time as people write it: `90`, `60s`, `5m`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is not a time such as 60s or 5m.", param, ctx)
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
+
+
+DURATION = Duration()
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,6 +70,17 @@ def profile_option(command: Command) -> Command:
         "--profile",
         metavar="NAME",
         help="Take this profile as the active one instead of choosing by the cards that are present.",
+    )(command)
+
+
+def wait_option(command: Command) -> Command:
+    """Add --wait: for how long another apply is waited for."""
+    return click.option(
+        "--wait",
+        type=DURATION,
+        default=0.0,
+        metavar="TIME",
+        help="Wait as long for another apply to end, such as 30s or 5m; without it, exit 5 at once.",
     )(command)
 
 

@@ -29,18 +29,29 @@ COMMANDS = {
     "compile": "Write the generated units, env files and routing table.",
     "plan": "Show what apply would change.",
     "apply": "Make the machine match models.yaml.",
+    "adopt": "Take over a file that stands in the way.",
+    "confirm": "Keep what `apply --confirm` did.",
+    "generations": "List the generations that this machine keeps.",
+    "rollback": "Go back to an earlier generation.",
+    "recover": "Bring the machine back to order after an apply that was killed.",
+    "gc": "Remove old generations.",
     "destroy": "Stop and remove everything that apply installed.",
-    "status": "Show the units of an installation and whether they answer.",
+    "why": "Say why a directive stands in a generated unit.",
+    "diff": "Show what differs between two generations.",
+    "status": "Show what runs: state, memory, context, requests, and what went wrong last.",
+    "logs": "Show what a unit wrote.",
+    "events": "Show what applies and the service manager did.",
     "ask": "Ask one question over ChemBus.",
     "bus": "Run the ChemBus proxy.",
     "router": "Run the router: ChemBus and the HTTP bridge.",
     "profile": "Choose the GPU profile by the cards that are present.",
     "supervisor": "Run the embedded service manager for one root.",
+    "watch_confirmation": "Undo an apply that is not confirmed in time.",
     "demo": "Run the whole loop on two small models, then shut down.",
     "completion": "Print a completion script for bash, zsh or fish.",
 }
-HIDDEN = {"supervisor"}
-RESIDENT = {"bus", "router", "supervisor"}
+HIDDEN = {"supervisor", "watch_confirmation"}
+RESIDENT = {"bus", "router", "supervisor", "watch_confirmation"}
 
 
 class LazyGroup(click.Group):

@@ -6,20 +6,25 @@ Adapters are imported inside the functions that need them, so that a command pay
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError, ProblemsError
+from kloros_infra.ir.generation import Provenance
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
+    from kloros_infra.adapters.generations import GenerationFolders
     from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.journal_file import JournalFile
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
     from kloros_infra.adapters.weights_store import WeightsFolder
@@ -27,8 +32,9 @@ if TYPE_CHECKING:
     from kloros_infra.compiler.pipeline import Compiled
     from kloros_infra.compiler.stations import Sources
     from kloros_infra.daemon.run import Outside
+    from kloros_infra.executor.gate import Probes
     from kloros_infra.executor.machine import Machine
-    from kloros_infra.executor.ports import Display, ServiceManager
+    from kloros_infra.executor.ports import Display, ServiceManager, StagedCheck
     from kloros_infra.ir.artifact import ArtifactTree
     from kloros_infra.ir.catalog import Catalog
     from kloros_infra.ir.observed import Observed
@@ -117,7 +123,24 @@ def choose_profile(catalog: Catalog) -> tuple[str, str]:
     return select_profile(catalog.profiles, present_cards(cards.values(), Path("/sys"), Path("/proc")))
 
 
-def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desired:
+def provenance_of(project: Project) -> Provenance:
+    """Say what a generation that is made now is made from."""
+    from kloros_infra import __version__
+    from kloros_infra.adapters.git import commit_of
+
+    texts = "\0".join((project.text, *project.parts.values()))
+    return Provenance(
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+        models_sha256=hashlib.sha256(texts.encode()).hexdigest(),
+        lock_sha256=hashlib.sha256((project.lock_text or "").encode()).hexdigest(),
+        commit=commit_of(project.file.parent),
+    )
+
+
+def desired_for(
+    compiled: Compiled, where: Target, profile: str | None, *, provenance: Provenance | None = None
+) -> Desired:
     """Say what a target shall look like while `profile`, or the one its cards allow, is active."""
     from kloros_infra.ir.artifact import TextFile
     from kloros_infra.planner.desired import desired_state
@@ -128,8 +151,12 @@ def desired_for(compiled: Compiled, where: Target, profile: str | None) -> Desir
     # The file is in /run: after a boot kloros-profile.service writes it, from then on it is compared like any other.
     profile_file = {where.layout.profile_file: TextFile(f"{active}\n")}
     tree = {**compiled.tree, **launchers, **profile_file}
-    desired = desired_state(compiled.catalog, tree, layout=where.layout, profile=active)
-    return replace(desired, refusals=(*problems, *unnamed_cards(compiled.catalog)))
+    desired = desired_state(compiled.catalog, tree, layout=where.layout, profile=active, placements=compiled.placements)
+    return replace(
+        desired,
+        refusals=(*problems, *unnamed_cards(compiled.catalog)),
+        provenance=provenance or Provenance(),
+    )
 
 
 def profile_named(catalog: Catalog, name: str) -> str:
@@ -189,40 +216,93 @@ def weights_store(where: Target) -> WeightsFolder:
 
 def observe_target(desired: Desired, where: Target) -> Observed:
     """Look at a target; where no service manager can be asked, units are left out."""
+    from kloros_infra.adapters.running_processes import ProcProcesses
     from kloros_infra.adapters.target_files import RootedFiles
-    from kloros_infra.executor.observe import observe
+    from kloros_infra.executor.observe import Observable, observe
 
-    return observe(
-        RootedFiles(where.root, where.layout),
-        observing_manager(where),
-        weights_store(where),
-        paths=desired.tree.keys(),
-        layout=where.layout,
+    visible = Observable(
+        files=RootedFiles(where.root, where.layout),
+        generations=generations_of(where),
+        weights=weights_store(where),
+        manager=observing_manager(where),
+        processes=ProcProcesses(),
     )
+    return observe(visible, paths=desired.tree.keys(), layout=where.layout)
+
+
+def generations_of(where: Target) -> GenerationFolders:
+    """Give the generations that a target keeps."""
+    from kloros_infra.adapters.generations import GenerationFolders
+
+    return GenerationFolders(where.root, where.layout)
+
+
+def journal_of(where: Target) -> JournalFile:
+    """Give the journal of a target's applies."""
+    from kloros_infra.adapters.journal_file import JournalFile
+
+    return JournalFile(where.root)
+
+
+def staged_check(where: Target) -> StagedCheck:
+    """Give what looks at staged units: systemd's own tools where systemd will run them."""
+    from kloros_infra.adapters.staged_units import StagedUnits, UncheckedUnits
+
+    if where.manager is ManagerChoice.SYSTEMD:
+        return StagedUnits(where.root, where.layout)
+    return UncheckedUnits()
+
+
+def probes_of(where: Target) -> Probes:
+    """Give what the gate asks about a server that was just started."""
+    from kloros_infra.adapters.llama_server import HttpLlamaServers
+    from kloros_infra.adapters.nvml_processes import NvmlCardMemory
+    from kloros_infra.adapters.start_log import FileStartLog, JournalStartLog
+    from kloros_infra.executor.gate import Probes
+
+    log = JournalStartLog() if where.manager is ManagerChoice.SYSTEMD else FileStartLog(where.root)
+    return Probes(log, HttpLlamaServers(), NvmlCardMemory())
 
 
 @contextmanager
-def locked_machine(where: Target, display: Display) -> Iterator[Machine]:
-    """Hold a target's lock and give its ports; raise LockHeldError when another apply has it."""
+def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> Iterator[Machine]:
+    """Hold a target's lock and give its ports; raise LockHeldError when another apply still has it after a wait."""
     from kloros_infra.adapters.apply_lock import apply_lock
     from kloros_infra.adapters.clock import SystemClock
     from kloros_infra.adapters.health import ServerHealth
-    from kloros_infra.adapters.journal_file import JournalFile
     from kloros_infra.adapters.ports_in_use import ProcPorts
     from kloros_infra.adapters.target_files import RootedFiles
+    from kloros_infra.adapters.traces import Traces
+    from kloros_infra.executor.gate import LoadGate
     from kloros_infra.executor.machine import Machine
 
-    with apply_lock(where.root):
+    traces = Traces(where.root, where.layout)
+    missing = traces.missing_folders()
+    with apply_lock(where.root, wait_s=wait_s):
+        traces.note(missing)
+        manager, clock = service_manager(where), SystemClock()
         yield Machine(
             files=RootedFiles(where.root, where.layout),
-            manager=service_manager(where),
+            generations=generations_of(where),
+            staged_check=staged_check(where),
+            gate=LoadGate(probes_of(where), manager, clock),
+            manager=manager,
             weights=weights_store(where),
             health=ServerHealth(),
             ports=ProcPorts(),
-            journal=JournalFile(where.root),
+            journal=journal_of(where),
             display=display,
-            clock=SystemClock(),
+            clock=clock,
         )
+
+
+def leave(where: Target) -> None:
+    """Take away, under the lock, what an installation left beside its files; weights that stay keep their folder."""
+    from kloros_infra.adapters.apply_lock import apply_lock
+    from kloros_infra.adapters.traces import Traces
+
+    with apply_lock(where.root):
+        Traces(where.root, where.layout).remove()
 
 
 def stop_supervisor(where: Target) -> None:

@@ -17,6 +17,7 @@ from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.arguments import arguments
+from kloros_infra.placement.load_report import LOG_VERBOSITY
 
 UPSTREAM_HOST = "127.0.0.1"
 """Only the router talks to a llama-server, and it runs on the same machine."""
@@ -55,6 +56,8 @@ def _server(instance: Instance, layout: Layout) -> dict[str, str]:
         "LLAMA_ARG_UI": "false",
         "LLAMA_ARG_ENDPOINT_METRICS": "1",
         "LLAMA_ARG_CACHE_RAM": str(PROMPT_CACHE_MIB),
+        # At its standard llama-server does not say which device holds what, and apply could not check it.
+        "LLAMA_ARG_LOG_VERBOSITY": str(LOG_VERBOSITY),
     }
 
 

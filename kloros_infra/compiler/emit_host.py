@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kloros_infra.compiler.emit_generator import emit_generator
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.names import LLM_TARGET
@@ -23,6 +24,7 @@ def emit_host(rendering: Rendering) -> Iterator[tuple[str, Artifact]]:
     layout = rendering.layout
     folders = tuple(layout.absolute(folder) for folder in (layout.run, layout.weights))
     yield layout.tmpfiles, TextFile(rendering.text("tmpfiles.conf.j2", folders=folders))
+    yield from emit_generator(rendering)
     yield layout.sysusers, TextFile(rendering.text("sysusers.conf.j2", users=USERS))
     # systemctl writes the absolute path; a relative one says the same and holds below any root (systemd.unit(5)).
     yield layout.unit_path(f"multi-user.target.wants/{LLM_TARGET}"), Link(f"../{LLM_TARGET}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from kloros_infra.compiler.emit_command import server_words
@@ -10,6 +11,7 @@ from kloros_infra.compiler.emit_host import LLAMA_USER, SERVER_USER
 from kloros_infra.compiler.limits import MIB, RESTART_LIMIT, RESTART_S, memory_max_bytes, start_limit_interval_s
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
+from kloros_infra.ir.card_share import CardShare, shares_text
 from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.placement import Placement
@@ -41,6 +43,7 @@ def emit_instance(
         model_id=model.id,
         weights=f"sha256:{model.weights.sha256}" if model.weights.sha256 else "derived",
         placement=unit_value(placement.engine),
+        card_shares=shares_text(_card_shares(placement)),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=_units(rival for rival in catalog.instances if _is_same_model_elsewhere(instance, rival)),
         after=_units(_predecessors(instance, catalog)),
@@ -57,6 +60,13 @@ def emit_instance(
         read_only_paths=tuple(unit_value(path) for path in sandbox.read_only_paths),
         has_cards=bool(instance.profile.cards),
     )
+
+
+def _card_shares(placement: Placement) -> Iterator[CardShare]:
+    """Say what plan adds up for each card; megabytes that are begun count whole."""
+    for load in placement.loads:
+        if load.card is not None and load.capacity_bytes is not None:
+            yield CardShare(load.card, math.ceil(load.total_bytes / MIB), load.capacity_bytes // MIB)
 
 
 def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str, str]]:

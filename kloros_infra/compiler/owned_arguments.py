@@ -59,6 +59,10 @@ _BY_US: Mapping[str, tuple[str, ...]] = {
     "weights are fetched by apply alone, and checked": (
         "offline", "hf-token", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "model-vocoder",
     ),
+    "apply reads in its log what it loaded, and where": (
+        "verbosity", "log-verbosity", "verbose", "log-verbose", "log-disable", "log-file", "log-prefix",
+        "log-timestamps", "log-colors",
+    ),
     "the memory that a model takes is reckoned with it": (
         "flash-attn", "kv-unified", "batch-size", "ubatch-size", "swa-full", "cache-ram",
     ),

@@ -203,4 +203,5 @@ def _sandbox(config: Config) -> Sandbox:
         memory_headroom_bytes=config.sandbox.memory_headroom,
         cpu_weight=config.sandbox.cpu_weight,
         io_weight=config.sandbox.io_weight,
+        exposure_limit=config.sandbox.security_threshold,
     )

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from kloros_infra.executor.ports import (
     Clock,
     Display,
+    Gate,
+    Generations,
     Health,
     Journal,
     ListeningPorts,
     ServiceManager,
+    StagedCheck,
     TargetFiles,
     WeightsStore,
 )
@@ -21,6 +24,9 @@ class Machine:
     """Everything that apply may touch."""
 
     files: TargetFiles
+    generations: Generations
+    staged_check: StagedCheck
+    gate: Gate
     manager: ServiceManager
     weights: WeightsStore
     health: Health

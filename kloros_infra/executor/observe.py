@@ -2,35 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from kloros_infra.executor.ports import ServiceManager, TargetFiles, WeightsStore
+from kloros_infra.executor.generations import current_manifest
+from kloros_infra.executor.ports import Generations, RunningProcesses, ServiceManager, TargetFiles, WeightsStore
+from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.observed import ActiveState, Observed, UnitState
+from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.running import RunningProcess
+from kloros_infra.planner.file_changes import MASK
+from kloros_infra.planner.held import stopped_by_hand
+from kloros_infra.planner.running_drift import STEERING_PREFIXES
+from kloros_infra.planner.unit_keys import env_keys
 
 
-def observe(
-    files: TargetFiles,
-    manager: ServiceManager | None,
-    weights: WeightsStore,
-    *,
-    paths: Collection[str],
-    layout: Layout,
-) -> Observed:
-    """Read `paths` and everything that earlier applies installed, the units among them, and the store.
+@dataclass(frozen=True, slots=True)
+class Observable:
+    """What can be looked at; without a manager no unit is, and nothing will be planned for any."""
 
-    Without a manager no unit is looked at, and nothing will be planned for any.
-    """
-    installed = files.installed()
-    concerned = sorted({*paths, *installed.digests})
-    found = {path: artifact for path in concerned if (artifact := files.read(path)) is not None}
-    units = tuple(unit for path in concerned if (unit := layout.unit_at(path)) is not None)
-    states = manager.states(units) if manager is not None and units else {}
-    # A manager knows nothing of a unit whose file it has not read yet.
-    unknown = () if manager is None else (unit for unit in units if unit not in states)
+    files: TargetFiles
+    generations: Generations
+    weights: WeightsStore
+    manager: ServiceManager | None
+    processes: RunningProcesses | None = None
+
+
+def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Observed:
+    """Read `paths` and everything that earlier applies installed, the units among them, and the store."""
+    installed, manifest = where.files.installed(), current_manifest(where.generations)
+    # A path of `paths` that is a unit's is looked at where a file would override it, too.
+    overrides = (layout.override_path(unit) for path in paths if (unit := layout.unit_at(path)) is not None)
+    found = _read(where.files, {*paths, *installed.digests, *overrides})
+    ours = {*paths, *installed.digests}
+    names = tuple(sorted({unit for path in ours if (unit := layout.unit_at(path)) is not None}))
+    units = {} if where.manager is None else _units(where.manager, names)
+    drop_ins = {path.removeprefix(layout.absolute("")) for state in units.values() for path in state.drop_ins}
     return Observed(
-        files=found,
+        files=found | _read(where.files, drop_ins),
         installed=installed,
-        weights=weights.verified(),
-        units={**states, **{unit: UnitState(unit, ActiveState.INACTIVE) for unit in unknown}},
+        weights=where.weights.verified(),
+        history=where.generations.history(),
+        manifest=manifest,
+        units=dict(_held(units, found, installed, manifest, layout=layout)),
+        running=_running(where.processes, units, found, layout=layout),
+        has_manager=where.manager is not None,
     )
+
+
+def _read(files: TargetFiles, paths: Collection[str]) -> dict[str, Artifact]:
+    return {path: artifact for path in sorted(paths) if (artifact := files.read(path)) is not None}
+
+
+def _units(manager: ServiceManager, names: tuple[str, ...]) -> Mapping[str, UnitState]:
+    """Ask for states; a manager knows nothing of a unit whose file it has not read yet."""
+    states = manager.states(names) if names else {}
+    return {name: states.get(name) or UnitState(name, ActiveState.INACTIVE) for name in names}
+
+
+def _held(
+    units: Mapping[str, UnitState],
+    files: Mapping[str, Artifact],
+    installed: Installed,
+    manifest: Manifest | None,
+    *,
+    layout: Layout,
+) -> Iterator[tuple[str, UnitState]]:
+    by_hand = stopped_by_hand(units, installed, manifest)
+    for name, state in units.items():
+        is_masked = state.is_masked or files.get(layout.override_path(name)) == MASK
+        yield name, replace(state, is_masked=is_masked, is_stopped_by_hand=name in by_hand)
+
+
+def _running(
+    processes: RunningProcesses | None, units: Mapping[str, UnitState], files: Mapping[str, Artifact], *, layout: Layout
+) -> dict[str, RunningProcess]:
+    if processes is None:
+        return {}
+    env_files = (file for path, file in files.items() if path.startswith(f"{layout.env}/"))
+    names = frozenset(name for file in env_files if isinstance(file, TextFile) for name in env_keys(file.text))
+    found = (
+        (name, processes.running(state.main_pid, names=names, prefixes=STEERING_PREFIXES))
+        for name, state in units.items()
+        if state.is_active and state.main_pid
+    )
+    return {name: process for name, process in found if process is not None}

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
+from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.errors import StepFailedError
+from kloros_infra.executor.generations import files_of, read_generation
 from kloros_infra.executor.machine import Machine
 from kloros_infra.executor.readiness import await_ready
+from kloros_infra.ir.generation import Manifest
+from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import (
     AwaitReady,
-    PlaceWeights,
+    FlipCurrent,
+    MarkLastGood,
     RecordInstalled,
     ReloadManager,
     RemoveArtifact,
+    RemoveGeneration,
     RemoveWeights,
+    ResetFailed,
     RestartUnit,
+    StageGeneration,
     StartUnit,
     Step,
     StopUnit,
+    VerifyGeneration,
     WriteArtifact,
 )
 
 
-def perform(step: Step, machine: Machine) -> None:  # noqa: C901 - one branch per kind of step
+def perform(step: Step, machine: Machine) -> None:  # noqa: C901, PLR0912 - one branch per kind of step
     """Carry one step out; every step may be repeated."""
     match step:
         case PlaceWeights():
@@ -30,6 +41,18 @@ def perform(step: Step, machine: Machine) -> None:  # noqa: C901 - one branch pe
             machine.files.write(step.path, step.artifact)
         case RemoveArtifact():
             machine.files.remove(step.path)
+        case StageGeneration():
+            machine.generations.stage(step.number, files_of(step))
+        case VerifyGeneration():
+            verify(step, machine)
+        case FlipCurrent():
+            machine.generations.flip(step.number)
+        case MarkLastGood():
+            machine.generations.mark_last_good(step.number)
+        case RemoveGeneration():
+            machine.generations.remove(step.number)
+        case ResetFailed():
+            machine.manager.reset_failed(step.units)
         case ReloadManager():
             machine.manager.reload()
         case StartUnit():
@@ -39,7 +62,7 @@ def perform(step: Step, machine: Machine) -> None:  # noqa: C901 - one branch pe
         case StopUnit():
             machine.manager.stop(step.unit)
         case AwaitReady():
-            await_ready(step, machine)
+            let_through(step, machine)
         case RecordInstalled():
             machine.files.record_installed(step.installed)
         case RemoveWeights():
@@ -48,7 +71,27 @@ def perform(step: Step, machine: Machine) -> None:  # noqa: C901 - one branch pe
             assert_never(never)
 
 
-def undo_of(step: Step, machine: Machine) -> Step | None:
+def let_through(step: AwaitReady, machine: Machine) -> None:
+    """Wait until a unit answers, and have the gate look at it; raise StepFailedError."""
+    await_ready(step, machine)
+    stop_or_warn(machine.gate.problems(step), machine)
+
+
+def verify(step: VerifyGeneration, machine: Machine) -> None:
+    """Read a generation back and have its units checked; raise ObstacleError or StepFailedError."""
+    read_generation(machine.generations, step.number)
+    stop_or_warn(machine.staged_check.problems(step.number, step.exposure_limit), machine)
+
+
+def stop_or_warn(problems: Problems, machine: Machine) -> None:
+    """Raise StepFailedError where something is an error, and show it otherwise."""
+    if has_errors(problems):
+        raise StepFailedError(problems)
+    if problems:
+        machine.display.warn(problems)
+
+
+def undo_of(step: Step, machine: Machine) -> Step | None:  # noqa: PLR0911 - one return per kind of step
     """Say what undoes a step that has not been performed yet; None where nothing is to be undone.
 
     Placed weights stay: they are verified, nothing refers to them, and the next apply is spared the transfer.
@@ -57,13 +100,19 @@ def undo_of(step: Step, machine: Machine) -> Step | None:
         case WriteArtifact(path=path) | RemoveArtifact(path=path):
             before = machine.files.read(path)
             return RemoveArtifact(path) if before is None else WriteArtifact(path, before)
+        case StageGeneration(number=number):
+            return RemoveGeneration(number)
+        case FlipCurrent():
+            return FlipCurrent(machine.generations.history().current)
+        case MarkLastGood():
+            return MarkLastGood(machine.generations.history().last_good)
         case ReloadManager():
             return step
         case StartUnit(unit=unit) | RestartUnit(unit=unit) | StopUnit(unit=unit):
             return _undo_of_unit_step(step, is_active=_is_active(unit, machine))
         case RecordInstalled():
             return RecordInstalled(machine.files.installed())
-        case PlaceWeights() | AwaitReady() | RemoveWeights():
+        case PlaceWeights() | AwaitReady() | RemoveWeights() | RemoveGeneration() | VerifyGeneration() | ResetFailed():
             return None
         case _ as never:
             assert_never(never)
@@ -83,16 +132,24 @@ def _is_active(unit: str, machine: Machine) -> bool:
     return state is not None and state.is_active
 
 
-def undo_order(undos: tuple[Step, ...]) -> tuple[Step, ...]:
+def undo_order(undos: tuple[Step, ...], before: Manifest | None) -> tuple[Step, ...]:
     """Order undoing steps, given in the order in which their steps were performed.
 
     Latest first, with one exception: a unit can run by its old definition again only when the old files are back
-    and the manager has read them, so restarts and starts follow the files and one reload.
+    and the manager has read them, so restarts and starts follow the files and one reload. What the generation
+    `before` says of readiness is waited for.
     """
     latest_first = tuple(reversed(undos))
     stops = (step for step in latest_first if isinstance(step, StopUnit))
-    files = (step for step in latest_first if isinstance(step, WriteArtifact | RemoveArtifact))
+    files = (step for step in latest_first if isinstance(step, WriteArtifact | RemoveArtifact | FlipCurrent))
     reload = (ReloadManager(),) if any(isinstance(step, ReloadManager) for step in undos) else ()
-    starts = (step for step in latest_first if isinstance(step, StartUnit | RestartUnit))
-    records = (step for step in latest_first if isinstance(step, RecordInstalled))
-    return (*stops, *files, *reload, *starts, *records)
+    starts = tuple(step for step in latest_first if isinstance(step, StartUnit | RestartUnit))
+    rest = (step for step in latest_first if isinstance(step, MarkLastGood | RemoveGeneration | RecordInstalled))
+    return (*stops, *files, *reload, *starts, *_waits(starts, before), *rest)
+
+
+def _waits(starts: tuple[StartUnit | RestartUnit, ...], before: Manifest | None) -> Iterator[AwaitReady]:
+    started = {step.unit for step in starts}
+    for unit in () if before is None else before.units:
+        if unit.unit in started and unit.ready_url is not None:
+            yield AwaitReady(unit.unit, unit.ready_url, unit.timeout_s, unit.gate)

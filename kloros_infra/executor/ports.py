@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from kloros_infra.ir.artifact import Artifact
+from kloros_infra.diagnostics import Problems
+from kloros_infra.ir.artifact import Artifact, ArtifactTree
+from kloros_infra.ir.generation import History, Interrupted
 from kloros_infra.ir.observed import Installed, Listener, UnitState
-from kloros_infra.ir.plan import PlaceWeights
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.ir.running import RunningProcess
 
 
 class ServiceManager(Protocol):
@@ -25,6 +29,19 @@ class ServiceManager(Protocol):
     def stop(self, unit: str) -> None: ...
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]: ...
     def log_tail(self, unit: str, lines: int) -> tuple[str, ...]: ...
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget failures and start limits; a unit that is not known has none."""
+        ...
+
+
+class RunningProcesses(Protocol):
+    """What processes of this machine were started with."""
+
+    def running(
+        self, pid: int, *, names: Collection[str] = (), prefixes: tuple[str, ...] = ()
+    ) -> RunningProcess | None:
+        """Give a process with those of its variables that are named or have a prefix; None when it is gone."""
+        ...
 
 
 class TargetFiles(Protocol):
@@ -37,6 +54,36 @@ class TargetFiles(Protocol):
     def record_installed(self, installed: Installed) -> None: ...
     def free_bytes(self, path: str) -> int:
         """Say how much room there is where `path` is or will be."""
+        ...
+
+
+class Generations(Protocol):
+    """The generations that a root keeps; names are as seen from a generation's folder, every change is atomic."""
+
+    def history(self) -> History: ...
+    def read(self, number: int, name: str) -> Artifact | None: ...
+    def stage(self, number: int, files: ArtifactTree) -> None:
+        """Put a generation beside the others, in place of one of that number which never was current."""
+        ...
+
+    def flip(self, number: int | None) -> None: ...
+    def mark_last_good(self, number: int | None) -> None: ...
+    def remove(self, number: int) -> None: ...
+
+
+class StagedCheck(Protocol):
+    """Looks at the units of a staged generation as the service manager would."""
+
+    def problems(self, number: int, exposure_limit: float | None) -> Problems:
+        """Say what is wrong with its units; their exposure is scored where it is limited."""
+        ...
+
+
+class Gate(Protocol):
+    """Decides whether a unit that answers is as good as it must be: what it loaded where, and a first token."""
+
+    def problems(self, step: AwaitReady) -> Problems:
+        """Say what is wrong, or only notable, with a unit that is ready; errors come with its last log lines."""
         ...
 
 
@@ -70,14 +117,15 @@ class ListeningPorts(Protocol):
 
 
 class Journal(Protocol):
-    """Append-only record of an apply: each step before and after."""
+    """Append-only record of an apply: each step before and after, as JSON."""
 
-    def before(self, index: int, step: str) -> None: ...
-    def after(self, index: int, step: str) -> None: ...
-    def undone(self, index: int, step: str) -> None: ...
+    def begin(self, apply: Mapping[str, object]) -> None: ...
+    def before(self, index: int, step: Mapping[str, object]) -> None: ...
+    def after(self, index: int, step: Mapping[str, object]) -> None: ...
+    def undone(self, index: int, step: Mapping[str, object]) -> None: ...
     def finish(self, outcome: str) -> None: ...
-    def unfinished(self) -> str | None:
-        """Give the step that the last apply had begun when it was killed, None when it finished."""
+    def unfinished(self) -> Interrupted | None:
+        """Give where the last apply was when it was killed, None when it finished."""
         ...
 
 
@@ -87,6 +135,9 @@ class Display(Protocol):
     def step(self, index: int, total: int, text: str) -> None: ...
     def progress(self, done: int, total: int) -> None: ...
     def waiting(self, text: str, elapsed_s: float) -> None: ...
+    def warn(self, problems: Problems) -> None:
+        """Show what did not stop a step."""
+        ...
 
 
 class Clock(Protocol):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.observed import Listener
-from kloros_infra.ir.plan import PlaceWeights, Plan, RestartUnit, StartUnit, StopUnit
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import Plan, RestartUnit, StartUnit, StopUnit
 
 
 def obstacles(plan: Plan, machine: Machine) -> Problems:

@@ -227,6 +227,8 @@ class Sandbox:
     memory_headroom_bytes: int
     cpu_weight: int | None
     io_weight: int | None
+    exposure_limit: float
+    """What systemd's score of a service may be at most, from 0 to 10."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class SandboxSpec(Spec):
 
     security_threshold: Annotated[
         Annotated[float, Field(ge=0, le=10)],
-        about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 2.0, acted_on=False),
+        about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 2.0),
     ] = 2.0
     read_only_paths: Annotated[
         tuple[ReadablePath, ...],

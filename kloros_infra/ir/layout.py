@@ -17,16 +17,26 @@ class Layout:
     below a folder, which is then the prefix: its processes are not in a chroot, so the texts of its
     unit and env files name the real place. Paths *inside an ArtifactTree* are relative and never
     carry the prefix; paths *inside texts* come from `absolute`.
+
+    What lies below `current` is the content of a generation: `current` is a link to `generations/<number>`, and
+    replacing that link changes all of it at once. Every other path is a fixed file, written where it stands.
+    Before there were generations, unit files stood in `former_units`, and the routing table in `former_routing`.
     """
 
     prefix: str = ""
 
-    units: str = "etc/systemd/system"
-    env: str = "etc/kloros-infra/env"
-    routing: str = "etc/kloros-infra/routing.json"
+    generations: str = "etc/kloros-infra/generations"
+    current: str = "etc/kloros-infra/current"
+    last_good: str = "etc/kloros-infra/last-good"
+    units: str = "etc/kloros-infra/current/units"
+    env: str = "etc/kloros-infra/current/env"
+    routing: str = "etc/kloros-infra/current/routing.json"
+    programs: str = "etc/kloros-infra/current/bin"
+    generator: str = "etc/systemd/system-generators/kloros-infra"
     tmpfiles: str = "etc/tmpfiles.d/kloros-infra.conf"
     sysusers: str = "etc/sysusers.d/kloros-infra.conf"
-    programs: str = "usr/lib/kloros-infra/bin"
+    former_units: str = "etc/systemd/system"
+    former_routing: str = "etc/kloros-infra/routing.json"
     weights: str = "var/lib/llama-models"
     state: str = "var/lib/kloros-infra"
     logs: str = "var/log/kloros-infra"
@@ -42,7 +52,26 @@ class Layout:
     def unit_at(self, path: str) -> str | None:
         """Say which unit's file a relative path is, None for links and drop-ins beside it."""
         folder, _, name = path.rpartition("/")
-        return name if folder == self.units else None
+        return name if folder in (self.units, self.former_units) else None
+
+    def override_path(self, unit: str) -> str:
+        """Say where a file lies that systemd takes in place of ours: a mask, or a unit of the same name."""
+        return f"{self.former_units}/{unit}"
+
+    def is_content(self, path: str) -> bool:
+        """Say whether a path is part of a generation, and not a fixed file."""
+        return path.startswith(f"{self.current}/")
+
+    def content_name(self, path: str) -> str:
+        """Name a file of a generation as seen from its folder."""
+        return path.removeprefix(f"{self.current}/")
+
+    def content_path(self, name: str) -> str:
+        """Say where a file of a generation is seen while that one is current."""
+        return f"{self.current}/{name}"
+
+    def generation_path(self, number: int) -> str:
+        return f"{self.generations}/{number}"
 
     def weights_path(self, model_id: str, version_id: str, *, parts: int = 1) -> str:
         """Say where a version's weights file, or the first of several, is kept (design document, section 5.2)."""
@@ -60,3 +89,8 @@ class Layout:
     def profile_file(self) -> str:
         """Name the file that says which profile is active."""
         return f"{self.run}/gpu_profile"
+
+    @property
+    def booted_file(self) -> str:
+        """Name the file that says which generation was current when the machine booted."""
+        return f"{self.run}/booted"

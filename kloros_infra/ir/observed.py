@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.generation import History, Manifest
+from kloros_infra.ir.running import RunningProcess
 
 
 class ActiveState(StrEnum):
@@ -22,7 +24,12 @@ class ActiveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """One unit as the service manager reports it."""
+    """One unit as the service manager reports it.
+
+    `drop_ins` are files of an administrator's that it was loaded with beside its own; a masked unit cannot be started.
+    `has_ended` says that it ran, as far back as the manager knows, and ended without failing; when no apply of ours
+    ended it, `is_stopped_by_hand` holds.
+    """
 
     unit: str
     active: ActiveState
@@ -31,6 +38,10 @@ class UnitState:
     result: str = "success"
     exit_status: int = 0
     needs_reload: bool = False
+    drop_ins: tuple[str, ...] = ()
+    is_masked: bool = False
+    has_ended: bool = False
+    is_stopped_by_hand: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -55,12 +66,14 @@ class Installed:
     """What earlier applies put on the machine.
 
     `digests` maps each path of ours to the digest of what was written there. While an apply runs, and after one
-    was killed, `is_unfinished` holds and `owed` names the units that may still run with an old definition.
+    was killed, `is_unfinished` holds, `owed` names the units that may still run with an old definition, and `staged`
+    is the generation that it was to make.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     is_unfinished: bool = False
     owed: frozenset[str] = frozenset()
+    staged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +82,16 @@ class Observed:
 
     `files` holds what is at each path of (installed ∪ desired) now; a path that holds nothing is
     absent. `weights` maps a store path to the sha256 recorded when it was verified. A unit that is
-    absent from `units` was not asked about: nothing is planned for it.
+    absent from `units` was not asked about: nothing is planned for it. `manifest` is that of the current generation.
     """
 
     files: Mapping[str, Artifact]
     installed: Installed
     weights: Mapping[str, str]
     units: Mapping[str, UnitState]
+    history: History = field(default_factory=History)
+    manifest: Manifest | None = None
+    running: Mapping[str, RunningProcess] = field(default_factory=dict)
+    """The processes of units, where they could be looked at."""
+    has_manager: bool = True
+    """Whether anybody runs units here: without, files can be compared, and nothing can be started."""

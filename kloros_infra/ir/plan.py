@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kloros_infra.diagnostics import Problems
-from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.artifact import Artifact, ArtifactTree
+from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.generation import Manifest
+from kloros_infra.ir.impact import Impact
 from kloros_infra.ir.observed import Installed
+from kloros_infra.ir.place_weights import PlaceWeights
 
 
 class Action(StrEnum):
@@ -34,8 +39,10 @@ class KeyChange:
 class Change:
     """One address that differs: an instance, a service, a target, a file, a program, weights.
 
-    `unit_action` says what happens to the unit ("start", "restart", "stop", or nothing) and `seconds` about how
-    long that takes. `hidden` counts the keys that are not listed because they do not differ.
+    `unit_action` says what happens to the unit ("start", "restart", "reload", "change live", "stop", or "nothing")
+    and `seconds` about how long that takes; it is empty for what is no unit, or not running. `hidden` counts the keys
+    that are not listed because they do not differ, `ignored` names those that differ and cause nothing. A harmless
+    change puts back what was changed on the machine without any effect.
     """
 
     address: str
@@ -45,42 +52,8 @@ class Change:
     unit_action: str = ""
     seconds: float = 0.0
     hidden: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """One file in the store: its sources joined in order."""
-
-    path: str
-    sources: tuple[str, ...]
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceWeights:
-    """Bring verified weights into the store, sha256 checked on the way: one file, or all of a split GGUF.
-
-    `sha256` is that of the lock's entry: of the one file, or of the set (`ir.split_gguf`).
-    """
-
-    key: str
-    revision: str | None
-    files: tuple[StoredFile, ...]
-    sha256: str
-
-    @property
-    def destination(self) -> str:
-        """Give the path that a server is given, and by which the store knows the weights."""
-        return self.files[0].path
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return tuple(source for file in self.files for source in file.sources)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
+    ignored: tuple[str, ...] = ()
+    is_harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +69,54 @@ class RemoveArtifact:
     """Take a file or link of ours away."""
 
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageGeneration:
+    """Put a generation beside the others, whole or not at all; `tree` has paths as seen from its folder."""
+
+    number: int
+    tree: ArtifactTree
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyGeneration:
+    """Read a staged generation back, and have its units checked, before anything that runs is touched.
+
+    Without a limit its exposure is not held against one: it was when the generation was made.
+    """
+
+    number: int
+    exposure_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlipCurrent:
+    """Make a generation, or none, the current one: the point from which the machine is as desired."""
+
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkLastGood:
+    """Note that a generation, all of whose units answered, is the one to go back to."""
+
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveGeneration:
+    """Take a generation's folder away; not undone, so it is only ever planned for what nobody goes back to."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResetFailed:
+    """Have the service manager forget earlier failures and start limits of units that are about to start."""
+
+    units: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +147,12 @@ class StopUnit:
 
 @dataclass(frozen=True, slots=True)
 class AwaitReady:
-    """Wait until a started unit answers on `url` with 200, or fail with its last log lines."""
+    """Wait until a started unit answers on `url` with 200 and passes its gate, or fail with its last log lines."""
 
     unit: str
     url: str
     timeout_s: float
+    gate: InstanceGate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +177,13 @@ Step = (
     PlaceWeights
     | WriteArtifact
     | RemoveArtifact
+    | StageGeneration
+    | VerifyGeneration
+    | FlipCurrent
+    | MarkLastGood
+    | RemoveGeneration
     | ReloadManager
+    | ResetFailed
     | StartUnit
     | RestartUnit
     | StopUnit
@@ -176,6 +204,11 @@ class Plan:
     """Ports that a unit started by this plan will bind, and that unit: checked before the first step."""
     refusals: Problems = ()
     """Why apply will not carry this plan out: it can be shown all the same."""
+    impact: Impact = field(default_factory=Impact)
+    drift: tuple[Drift, ...] = ()
+    only: tuple[str, ...] = ()
+    """Addresses that the plan is limited to; none for a whole one."""
+    is_destroy: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -25,6 +25,7 @@ class Operation(StrEnum):
     START = "start"
     STOP = "stop"
     RESTART = "restart"
+    RESET_FAILED = "reset-failed"
     STATES = "states"
     SHUTDOWN = "shutdown"
 

@@ -45,9 +45,10 @@ def owner_of(path: str, layout: Layout) -> str | None:
 
     A link in `x.target.wants/` belongs to the unit that it enables, a drop-in in `x.service.d/` to `x.service`.
     """
-    if not path.startswith(f"{layout.units}/"):
+    folder = next((one for one in (layout.units, layout.former_units) if path.startswith(f"{one}/")), None)
+    if folder is None:
         return None
-    first, _, rest = path.removeprefix(f"{layout.units}/").partition("/")
+    first, _, rest = path.removeprefix(f"{folder}/").partition("/")
     return rest if first.endswith((".wants", ".requires")) else first.removesuffix(".d")
 
 

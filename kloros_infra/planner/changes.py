@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kloros_infra.ir.artifact import Artifact, TextFile
-from kloros_infra.ir.plan import Action, Change, KeyChange, PlaceWeights
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import Action, Change, KeyChange
 from kloros_infra.planner.address import (
     address_order,
     owner_of,
@@ -18,13 +19,27 @@ from kloros_infra.planner.figures import size_text
 from kloros_infra.planner.file_changes import Cause, FileChange
 from kloros_infra.planner.text_keys import artifact_changes
 from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, env_paths, environment
+from kloros_infra.planner.unit_effects import ignored_keys, is_harmless, unit_action
 from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_changes, unit_keys, unquoted
 
 HIDDEN_VALUE = "(sensitive value)"
 LEFT_OVER = "an env file is left over that nothing reads"
 
-# Of a new unit only what tells it from the others is shown; the whole file is in generated/.
-TELLING_KEYS = frozenset({"Service.ExecStart", "Unit.Wants"})
+UNIT_LISTS = frozenset({f"Unit.{name}" for name in ("After", "Before", "Conflicts", "PartOf", "Requires", "Wants")})
+
+# Of a new unit only what tells it from the others is shown; the whole file is in generated/, and --diff shows it.
+TELLING_KEYS = frozenset(
+    {
+        "Service.ExecStart",
+        "Unit.Wants",
+        "Unit.X-Kloros-Vram",
+        "LLAMA_ARG_CTX_SIZE",
+        "LLAMA_ARG_MODEL",
+        "LLAMA_ARG_N_GPU_LAYERS",
+        "LLAMA_ARG_N_PARALLEL",
+        "LLAMA_ARG_PORT",
+    }
+)
 
 
 def changes(
@@ -75,7 +90,8 @@ def _file_change(file: FileChange, both: Comparison) -> Change:
         return Change(address, Action.CREATE, file.cause)
     if file.after is None:
         return Change(address, Action.DELETE, file.cause)
-    return Change(address, Action.UPDATE, file.cause, artifact_changes(file.before, file.after))
+    keys = artifact_changes(file.before, file.after)
+    return Change(address, Action.UPDATE, file.cause, keys, is_harmless=is_harmless((file,), keys, None))
 
 
 def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Change:
@@ -89,9 +105,11 @@ def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, 
         action=action,
         reason="; ".join(dict.fromkeys(reasons)),
         keys=keys,
-        unit_action="" if change is None else "restart" if change.verb.is_restart else change.verb,
+        unit_action=unit_action(unit, files, change, both),
         seconds=0.0 if change is None else change.seconds,
         hidden=hidden,
+        ignored=ignored_keys(keys) if action is Action.UPDATE else (),
+        is_harmless=bool(files) and is_harmless(files, keys, change),
     )
 
 
@@ -121,17 +139,14 @@ def _unit_keys(unit: str, files: list[FileChange], both: Comparison) -> tuple[tu
     """Compare a unit with its env files and links as one block; say how many keys are not listed."""
     before, after = _block(unit, both.observed.files, both), _block(unit, both.desired.tree, both)
     differing = key_changes(before, after)
-    listed = differing if before else tuple(change for change in differing if _is_telling(change.key))
+    listed = differing if before else tuple(change for change in differing if change.key in TELLING_KEYS)
     listed = listed if after else ()
     layout = both.desired.layout
     links = (file for file in files if owner_of(file.path, layout) and file.path != layout.unit_path(unit))
     beside = (change for file in links for change in _beside(file))
     hidden = len(before.keys() | after.keys()) - len(listed)
-    return (*(_shown(change) for change in listed), *beside), hidden if files and after else 0
-
-
-def _is_telling(key: str) -> bool:
-    return key in TELLING_KEYS or "." not in key
+    shown = (_shown(one) for change in listed for one in _by_word(change))
+    return (*shown, *beside), hidden if files and after else 0
 
 
 def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[str, str]:
@@ -139,9 +154,19 @@ def _block(unit: str, files: Mapping[str, Artifact], both: Comparison) -> dict[s
     artifact = files.get(both.desired.layout.unit_path(unit))
     if not isinstance(artifact, TextFile):
         return {}
-    settings = unit_keys(artifact.text) | environment(unit, files, both.desired)
+    settings = {**unit_keys(artifact.text), **environment(unit, files, both.desired)}
     settings.pop(ENVIRONMENT_FILE, None)
     return settings
+
+
+def _by_word(change: KeyChange) -> tuple[KeyChange, ...]:
+    """Of a list of units, show those that come and go: all of them would not fit on a line."""
+    if change.key not in UNIT_LISTS or change.before is None or change.after is None:
+        return (change,)
+    before, after = change.before.split(), change.after.split()
+    gone = tuple(KeyChange(change.key, word, None) for word in before if word not in after)
+    come = tuple(KeyChange(change.key, None, word) for word in after if word not in before)
+    return gone + come
 
 
 def _beside(file: FileChange) -> tuple[KeyChange, ...]:

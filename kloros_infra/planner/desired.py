@@ -7,43 +7,24 @@ waits for each unit and can undo it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import BridgeAddresses, Catalog, Instance
+from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
-from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, InstanceId, profile_target
+from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
+from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.stored_weights import StoredWeights, model_files
 from kloros_infra.planner.cost import start_timeout_s
 
-SERVICE_TIMEOUT_S = 30.0
-"""The bus and the router import Python and bind sockets; nothing else."""
-
-
-class Run(StrEnum):
-    """Whether a unit runs: always, when something asks for it, or not now."""
-
-    ALWAYS = "always"
-    ON_DEMAND = "on demand"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredUnit:
-    """A unit, how to tell that it is ready, and what it needs: ports, weights (store paths), bytes to load."""
-
-    unit: str
-    run: Run
-    ready_url: str | None = None
-    timeout_s: float = SERVICE_TIMEOUT_S
-    ports: tuple[int, ...] = ()
-    weights: tuple[str, ...] = ()
-    load_bytes: int = 0
+KEEP_GENERATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +39,12 @@ class DerivedWeights:
 class Desired:
     """Everything that plan compares with the machine; `profile` is the one that is active.
 
+    `generation` is the one on the machine that this goes to; without one, what differs becomes a new generation, of
+    which `provenance` tells.
     `refusals` is what is known already to keep apply from carrying it out; it can be planned all the same.
+    Units outside `only` are left as they are, those in `replaced` are restarted although nothing differs.
+    What was stopped by hand stays so unless `resets_pins`.
+    `exposure_limit` is what systemd's score of a service may be at most.
     """
 
     tree: ArtifactTree
@@ -69,11 +55,22 @@ class Desired:
     derived: tuple[DerivedWeights, ...] = ()
     keeps_weights: bool = True
     refusals: Problems = ()
+    only: frozenset[str] | None = None
+    replaced: frozenset[str] = frozenset()
+    resets_pins: bool = False
+    exposure_limit: float | None = None
+    generation: int | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+    keep_generations: int = KEEP_GENERATIONS
 
     @property
     def is_destroyed(self) -> bool:
         """Say whether nothing of ours shall be left."""
         return not self.tree
+
+    def acts_on(self, unit: str) -> bool:
+        """Say whether a unit may be started, restarted or stopped."""
+        return self.only is None or unit in self.only
 
 
 def nothing_desired(layout: Layout, *, with_weights: bool = False) -> Desired:
@@ -81,15 +78,25 @@ def nothing_desired(layout: Layout, *, with_weights: bool = False) -> Desired:
     return Desired(tree={}, layout=layout, profile="", keeps_weights=not with_weights)
 
 
-def desired_state(catalog: Catalog, tree: ArtifactTree, *, layout: Layout, profile: str) -> Desired:
-    """Say what `tree` (generated files and launchers) needs of a machine while `profile` is active."""
+def desired_state(
+    catalog: Catalog,
+    tree: ArtifactTree,
+    *,
+    layout: Layout,
+    profile: str,
+    placements: Mapping[InstanceId, Placement] = MappingProxyType({}),
+) -> Desired:
+    """Say what `tree` (generated files and launchers) needs of a machine while `profile` is active.
+
+    An instance that is not in `placements` is only waited for; the others have a gate to pass.
+    """
     instances = tuple(instance for instance in catalog.instances if layout.unit_path(instance.id.unit) in tree)
     weights = _weights(instances, layout)
     units = (
         *_bus_units(catalog),
-        *(_instance_unit(instance, layout, profile) for instance in instances),
+        *(_instance_unit(instance, placements.get(instance.id), layout).under(profile) for instance in instances),
         _router_unit(catalog.bridge),
-        *_profile_targets(catalog, profile),
+        *(_profile_target(one.name).under(profile) for one in catalog.profiles),
         DesiredUnit(PROFILE_UNIT, Run.ALWAYS),
         DesiredUnit(LLM_TARGET, Run.ALWAYS),
     )
@@ -101,6 +108,7 @@ def desired_state(catalog: Catalog, tree: ArtifactTree, *, layout: Layout, profi
         units=(*present, *_other_units(tree, layout, frozenset(unit.unit for unit in present))),
         weights=tuple(weights_step(stored) for stored in weights if not stored.weights.is_derived),
         derived=tuple(_derived(stored, instances, layout) for stored in weights if stored.weights.is_derived),
+        exposure_limit=catalog.sandbox.exposure_limit,
     )
 
 
@@ -111,20 +119,38 @@ def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
         yield DesiredUnit(BUS_UNIT, Run.ALWAYS, ready_url=catalog.bus.xpub, ports=ports)
 
 
-def _instance_unit(instance: Instance, layout: Layout, profile: str) -> DesiredUnit:
+def _instance_unit(instance: Instance, placement: Placement | None, layout: Layout) -> DesiredUnit:
     files = model_files(instance.model, layout)
-    is_active = instance.profile.name == profile
-    run = Run.NEVER if not is_active else Run.ALWAYS if instance.serving.preload else Run.ON_DEMAND
+    run = Run.ALWAYS if instance.serving.preload else Run.ON_DEMAND
     return DesiredUnit(
         instance.id.unit,
         run,
         # Answers 503 while the weights load and 200 after; needs no API key (llama.cpp, tools/server).
-        ready_url=f"http://127.0.0.1:{instance.port}/health",
+        ready_url=f"{_base_url(instance)}/health",
         timeout_s=start_timeout_s(files.size_bytes),
         ports=(instance.port,),
         weights=tuple(stored.path for stored in files.all),
         load_bytes=files.size_bytes,
+        profile=instance.profile.name,
+        run_in_profile=run,
+        gate=None if placement is None else _gate(instance, placement, files.size_bytes),
     )
+
+
+def _gate(instance: Instance, placement: Placement, load_bytes: int) -> InstanceGate:
+    uuids = {card.name: card.uuid for card in instance.profile.cards}
+    return InstanceGate(
+        base_url=_base_url(instance),
+        kind=instance.model.kind,
+        placement=placement,
+        # Weights that are mapped are read as they are first used.
+        token_timeout_s=start_timeout_s(load_bytes),
+        card_uuids=tuple((load.device, uuid) for load in placement.loads if (uuid := uuids.get(load.card or ""))),
+    )
+
+
+def _base_url(instance: Instance) -> str:
+    return f"http://127.0.0.1:{instance.port}"
 
 
 def _router_unit(bridge: BridgeAddresses) -> DesiredUnit:
@@ -133,9 +159,8 @@ def _router_unit(bridge: BridgeAddresses) -> DesiredUnit:
     return DesiredUnit(ROUTER_UNIT, Run.ALWAYS, ready_url=url, ports=bridge.ports)
 
 
-def _profile_targets(catalog: Catalog, profile: str) -> Iterator[DesiredUnit]:
-    for one in catalog.profiles:
-        yield DesiredUnit(profile_target(one.name), Run.ALWAYS if one.name == profile else Run.NEVER)
+def _profile_target(profile: str) -> DesiredUnit:
+    return DesiredUnit(profile_target(profile), Run.ALWAYS, profile=profile)
 
 
 def _other_units(tree: ArtifactTree, layout: Layout, named: frozenset[str]) -> Iterator[DesiredUnit]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.observed import Observed
-from kloros_infra.ir.plan import PlaceWeights, Plan
-from kloros_infra.planner.address import desired_addresses
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import Plan
+from kloros_infra.planner.address import desired_addresses, unit_address
 from kloros_infra.planner.changes import changes, env_owners
 from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.drift import drift
 from kloros_infra.planner.file_changes import file_changes, foreign_paths
+from kloros_infra.planner.generation_changes import move
+from kloros_infra.planner.impact import impact
 from kloros_infra.planner.obstacles import problems, refusals
 from kloros_infra.planner.order import Work, ports, steps
 from kloros_infra.planner.unit_changes import Comparison, unit_changes
@@ -27,15 +31,20 @@ def plan(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
     foreign = frozenset(foreign_paths(desired, observed))
     both = Comparison(desired, observed, file_changes(desired, observed), foreign, replaced)
     units = unit_changes(both)
-    work = Work(both, units, place, remove)
+    work = Work(both, units, place, remove, move(desired, observed, both.files))
     found = changes(both, units, place, remove)
+    ordered = steps(work)
     addresses = desired_addresses(desired, env_owners(both).keys() | foreign)
     made = Plan(
         changes=found,
-        steps=steps(work),
+        steps=ordered,
         unchanged=len(addresses - {change.address for change in found}),
         ports=ports(work),
         refusals=refusals(desired, observed),
+        impact=impact(ordered, both),
+        drift=drift(both, units),
+        only=tuple(sorted(map(unit_address, desired.only or ()))),
+        is_destroy=desired.is_destroyed,
     )
     return made, problems(desired, observed)
 

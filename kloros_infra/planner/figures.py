@@ -14,3 +14,8 @@ def size_text(size_bytes: int) -> str:
 def seconds_text(seconds: float) -> str:
     """Write a duration roughly, as estimates are."""
     return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def amount_text(amount: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"

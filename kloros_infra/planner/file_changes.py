@@ -45,13 +45,22 @@ def installed_tree(tree: ArtifactTree) -> Mapping[str, str]:
     return {path: digest(tree[path]) for path in sorted(tree)}
 
 
+MASK = Link("/dev/null")
+"""What `systemctl mask` leaves in a unit's place; systemd.unit(5)."""
+
+
 def foreign_paths(desired: Desired, observed: Observed) -> tuple[str, ...]:
-    """List paths where something stands that we did not put there and that differs from what we would put."""
-    return tuple(
-        path
-        for path in sorted(desired.tree.keys() & observed.files.keys())
-        if path not in observed.installed.digests and observed.files[path] != desired.tree[path]
+    """List paths where something stands that we did not put there, and that differs from ours or overrides it.
+
+    A mask is no such thing: it says what must not run.
+    """
+    layout = desired.layout
+    units = (unit for path in desired.tree if (unit := layout.unit_at(path)) is not None)
+    overrides = {path for unit in units if observed.files.get(path := layout.override_path(unit)) not in (None, MASK)}
+    different = (
+        path for path in desired.tree.keys() & observed.files.keys() if observed.files[path] != desired.tree[path]
     )
+    return tuple(sorted({*overrides, *different} - observed.installed.digests.keys()))
 
 
 def file_changes(desired: Desired, observed: Observed) -> dict[str, FileChange]:
@@ -79,10 +88,10 @@ def _cause(path: str, desired: Desired, observed: Observed) -> Cause:
     return Cause.MISSING if before is None else Cause.ALTERED
 
 
-def during(desired: Desired, observed: Observed, owed: frozenset[str]) -> Installed:
+def during(desired: Desired, observed: Observed, owed: frozenset[str], staged: int | None) -> Installed:
     """Say what to remember before the first write: old and new paths are all ours."""
     digests = {**observed.installed.digests, **installed_tree(desired.tree)}
-    return Installed(digests, is_unfinished=True, owed=owed | observed.installed.owed)
+    return Installed(digests, is_unfinished=True, owed=owed | observed.installed.owed, staged=staged)
 
 
 def afterwards(desired: Desired) -> Installed:

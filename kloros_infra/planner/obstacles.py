@@ -17,8 +17,19 @@ def foreign_file(path: str) -> Diagnostic:
         code="KI501",
         summary="Foreign file in the way",
         detail=f"/{path} exists, differs from what models.yaml asks for, and was not put there by an apply.",
-        hint="Move it away, or make it equal to the generated file to have it taken over.",
+        hint=f"Move it away, or have it taken over with `kloros-infra adopt /{path}`.",
         address=f"file.{path}",
+    )
+
+
+def no_manager() -> Diagnostic:
+    """Refuse a machine on which nobody runs units."""
+    return Diagnostic(
+        code="KI599",
+        summary="systemd does not run here",
+        detail="Files can be compared, but nobody can say which units run, nor start any.",
+        hint="Apply on the machine itself, or below a folder with --root DIR, where the embedded supervisor runs them.",
+        address="systemd",
     )
 
 
@@ -69,6 +80,7 @@ def problems(desired: Desired, observed: Observed) -> Problems:
     """List what a plan must say about its own limits: foreign files stop it, unpinned weights do not."""
     return (
         *(foreign_file(path) for path in foreign_paths(desired, observed)),
+        *(() if observed.has_manager else (replace(no_manager(), severity=Severity.WARNING),)),
         *(unpinned_weights(weights) for weights in desired.derived),
         *(replace(refusal, severity=Severity.WARNING) for refusal in desired.refusals),
     )
@@ -78,6 +90,7 @@ def refusals(desired: Desired, observed: Observed) -> Problems:
     """List why apply must not even begin."""
     return (
         *(foreign_file(path) for path in foreign_paths(desired, observed)),
+        *(() if observed.has_manager else (no_manager(),)),
         *(refused_weights(weights) for weights in desired.derived),
         *desired.refusals,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import zip_longest
 
@@ -58,7 +60,48 @@ def line_changes(before: str, after: str) -> tuple[KeyChange, ...]:
 def text_changes(before: str, after: str) -> tuple[KeyChange, ...]:
     """Compare by key where both are JSON, otherwise by line."""
     old, new = json_keys(before), json_keys(after)
-    return line_changes(before, after) if old is None or new is None else key_changes(old, new)
+    if old is None or new is None:
+        return line_changes(before, after)
+    return _with_whole_members(key_changes(old, new), _members(before), _members(after))
+
+
+def _members(text: str) -> frozenset[str]:
+    """Name the members of the lists at the top: `models.code`."""
+    table = json.loads(text)
+    lists = table.items() if isinstance(table, dict) else ()
+    return frozenset(
+        f"{key}.{_member_name(member, index)}"
+        for key, value in lists
+        if isinstance(value, list)
+        for index, member in enumerate(value)
+        if isinstance(member, dict)
+    )
+
+
+def _with_whole_members(
+    changes: Iterable[KeyChange], old: frozenset[str], new: frozenset[str]
+) -> tuple[KeyChange, ...]:
+    """Write one line for a member that is on one side only, and not one for each of its keys."""
+    whole = old ^ new
+    found: list[KeyChange] = []
+    sizes: Counter[str] = Counter()
+    for change in changes:
+        member = next((one for one in _prefixes(change.key) if one in whole), None)
+        if member is None:
+            found.append(change)
+        else:
+            sizes[member] += 1
+    for member, size in sizes.items():
+        text = f"({size} keys)"
+        found.append(KeyChange(member, text, None) if member in old else KeyChange(member, None, text))
+    return tuple(sorted(found, key=lambda change: change.key))
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    """List what stands before each dot of a key, the longest first: names of members may have dots themselves."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
 
 
 def artifact_changes(before: Artifact, after: Artifact) -> tuple[KeyChange, ...]:

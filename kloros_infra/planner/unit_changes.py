@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
 from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 from kloros_infra.planner.cost import expected_load_s
-from kloros_infra.planner.desired import Desired, DesiredUnit, Run
+from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import Cause, FileChange
 from kloros_infra.planner.text_keys import json_keys
 from kloros_infra.planner.unit_keys import (
@@ -75,13 +76,16 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
     changes: dict[str, UnitChange] = {}
     for unit in both.desired.units:
         state = both.observed.units.get(unit.unit)
-        is_ours = both.desired.layout.unit_path(unit.unit) not in both.foreign
-        change = _unit_change(unit, state, both) if state is not None and is_ours else None
+        is_ours = both.foreign.isdisjoint(
+            (both.desired.layout.unit_path(unit.unit), both.desired.layout.override_path(unit.unit))
+        )
+        is_asked = is_ours and both.desired.acts_on(unit.unit)
+        change = _unit_change(unit, state, both) if state is not None and is_asked else None
         if change is not None:
             changes[unit.unit] = change
     for name in removed_units(both):
         state = both.observed.units.get(name)
-        if state is not None and _is_up(state):
+        if state is not None and _is_up(state) and both.desired.acts_on(name):
             cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
             changes[name] = UnitChange(name, Verb.STOP, cause)
     return changes
@@ -90,8 +94,9 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
 def removed_units(both: Comparison) -> tuple[str, ...]:
     """List the units that we once installed and want no longer, last started first."""
     layout = both.desired.layout
-    units = (layout.unit_at(path) for path in both.observed.installed.digests if path not in both.desired.tree)
-    return tuple(sorted((unit for unit in units if unit is not None), key=stop_rank))
+    named = {layout.unit_at(path) for path in both.observed.installed.digests}
+    units = (unit for unit in named if unit is not None and layout.unit_path(unit) not in both.desired.tree)
+    return tuple(sorted(units, key=stop_rank))
 
 
 def stop_rank(unit: str) -> tuple[int, str]:
@@ -109,6 +114,8 @@ def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitC
     if unit.run is Run.NEVER:
         reason = f"profile {both.desired.profile} is active"
         return UnitChange(unit.unit, Verb.STOP, reason) if _is_up(state) else None
+    if is_held(state, both.desired):
+        return None
     if unit.unit.endswith(".target"):
         return _target_change(unit, state, both)
     # systemd applies a changed path, timer or slice with the reload; only processes keep what they started with.
@@ -129,9 +136,23 @@ def _target_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> Uni
         return None
     if not state.is_active:
         return UnitChange(unit.unit, Verb.START, _why_down(state))
-    if unit.unit in both.observed.installed.owed or _wants_differ(unit.unit, both):
+    # Who starts a target starts all that it wants: apply starts the new ones itself.
+    is_due = unit.unit in both.observed.installed.owed or _wants_differ(unit.unit, both)
+    if is_due and not _holds_back(unit.unit, both):
         return UnitChange(unit.unit, Verb.START_AGAIN, "what it wants differs")
     return None
+
+
+def is_held(state: UnitState, desired: Desired) -> bool:
+    """Say whether a unit is left as an administrator has it: a mask holds in any case, a stop until it is reset."""
+    return state.is_masked or (state.is_stopped_by_hand and not desired.resets_pins)
+
+
+def _holds_back(target: str, both: Comparison) -> bool:
+    keys = unit_keys(_text(both.desired.tree.get(both.desired.layout.unit_path(target))) or "")
+    wanted = (unit for key in WANTING_KEYS for unit in keys.get(key, "").split())
+    states = (both.observed.units.get(unit) for unit in wanted)
+    return any(state is not None and is_held(state, both.desired) for state in states)
 
 
 def _wants_differ(target: str, both: Comparison) -> bool:
@@ -148,6 +169,8 @@ def _why_down(state: UnitState) -> str:
 
 def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
     desired, observed = both.desired, both.observed
+    if unit.unit in desired.replaced:
+        yield "a restart was asked for"
     if unit.unit in observed.installed.owed:
         yield "an interrupted apply left it running with its old definition"
     path = desired.layout.unit_path(unit.unit)
@@ -155,6 +178,8 @@ def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
     keys = frozenset() if before is None else restart_keys(before, after)
     if before is None:
         yield "its unit file was missing"
+    elif desired.layout.override_path(unit.unit) in both.files:
+        yield "another unit file stood in its place"
     if keys - {ENVIRONMENT_FILE}:
         yield "its definition differs"
     if ENVIRONMENT_FILE in keys or any(_alters_environment(both, env_path) for env_path in env_paths(after, desired)):

@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import IntEnum
+from functools import lru_cache
+from types import MappingProxyType
 
 from kloros_infra.ir.plan import KeyChange
 
 ENVIRONMENT_FILE = "Service.EnvironmentFile"
 
-# What systemd applies with daemon-reload alone. [Unit] and [Install] describe relations to other units, and
-# conditions that are checked at the next start (systemd.unit(5)); [X-…] sections and X-… keys are ours.
+
+class Effect(IntEnum):
+    """How a changed setting reaches a running unit, the mildest first."""
+
+    NONE = 0
+    RELOAD = 1
+    LIVE = 2
+    RESTART = 3
+
+
+# Said to people or to us, not to the process; [X-…] sections and X-… keys are ours (systemd.unit(5)).
+SAYING_ONLY = frozenset({"Description", "Documentation", "SourcePath"})
+# [Unit] and [Install] describe relations to other units, and conditions that are checked at the next start.
 RELOAD_ONLY_SECTIONS = frozenset({"Unit", "Install"})
+# systemd.resource-control(5). While it reads unit files again, systemd writes such settings anew to the cgroup of every
+# running unit (src/core/unit-serialize.c, unit_deserialize_state). `set-property` would do so too, and leave a drop-in
+# that hides what later unit files say.
+LIVE_KEYS = frozenset({"CPUWeight", "IOWeight", "MemoryHigh", "MemoryMax", "TasksMax"})
+
+KEPT_UNITS = 8192
+"""A plan reads each unit some ten times, and this is most of its work: so many are read once."""
 
 SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
-def unit_keys(text: str) -> dict[str, str]:
+@lru_cache(maxsize=KEPT_UNITS)
+def unit_keys(text: str) -> Mapping[str, str]:
     """Read a unit file as `Section.Key` → value; see systemd.syntax(7).
 
     Lines that end in a backslash go on, comments are dropped even between continued lines, and repeated keys keep
@@ -30,7 +52,7 @@ def unit_keys(text: str) -> dict[str, str]:
         elif "=" in line:
             key, _, value = line.partition("=")
             values.setdefault(f"{section}.{key.strip()}", []).append(value.strip())
-    return {key: "\n".join(lines) for key, lines in values.items()}
+    return MappingProxyType({key: "\n".join(lines) for key, lines in values.items()})
 
 
 def _joined_lines(text: str) -> list[str]:
@@ -74,16 +96,20 @@ def key_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Ke
     )
 
 
-def is_live(key: str) -> bool:
-    """Say whether a running unit takes a changed key over without a restart."""
+def effect_of(key: str) -> Effect:
+    """Say how a changed key reaches a running unit."""
     section, _, name = key.partition(".")
-    return section in RELOAD_ONLY_SECTIONS or section.startswith("X-") or name.startswith("X-")
+    if section.startswith("X-") or name.startswith("X-") or name in SAYING_ONLY:
+        return Effect.NONE
+    if section in RELOAD_ONLY_SECTIONS:
+        return Effect.RELOAD
+    return Effect.LIVE if name in LIVE_KEYS else Effect.RESTART
 
 
 def restart_keys(before: str, after: str) -> frozenset[str]:
     """List the settings for which a unit that runs by `before` must be restarted to run by `after`."""
     changes = key_changes(unit_keys(before), unit_keys(after))
-    return frozenset(change.key for change in changes if not is_live(change.key))
+    return frozenset(change.key for change in changes if effect_of(change.key) is Effect.RESTART)
 
 
 def environment_files(text: str) -> tuple[str, ...]:

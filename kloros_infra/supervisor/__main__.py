@@ -23,7 +23,7 @@ READY = b"ready"
 def main(arguments: list[str]) -> int:
     """Run in the foreground, or detach and return once requests are taken."""
     parser = argparse.ArgumentParser(prog="kloros_infra.supervisor", description="Run the units below a folder.")
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds etc/systemd/system")
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the installation")
     parser.add_argument("--detach", action="store_true", help="return as soon as it is ready, and go on behind")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

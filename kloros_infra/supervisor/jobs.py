@@ -33,7 +33,7 @@ class Jobs:
     def __init__(self, root: Path, processes: Processes, environment: Mapping[str, str]) -> None:
         self._root = root
         self._layout = Layout()
-        self._folder = root / self._layout.units
+        self._folder = self._linked_folder()
         self._processes = processes
         self._environment = environment
         self._units: dict[str, LoadedUnit] = {}
@@ -43,7 +43,12 @@ class Jobs:
         self.reload()
 
     def reload(self) -> None:
-        """Read all unit files again, also of units that run; what is wrong with one is said when it is started."""
+        """Read all unit files again, also of units that run; what is wrong with one is said when it is started.
+
+        As with systemd, whose generator links the units of one generation at each reload, all units are of the
+        generation that was current then, until the next reload.
+        """
+        self._folder = self._linked_folder()
         self._load(keeping=())
 
     async def start(self, unit: str) -> Problems:
@@ -73,6 +78,12 @@ class Jobs:
         rest = waves(self._files(), stopping - {unit})
         others = [await self._start(name) for wave in rest for name in wave]
         return (*problems, *(problem for some in others for problem in some))
+
+    def reset_failed(self, units: Collection[str]) -> None:
+        """Forget that units failed, and how often they were started lately."""
+        for unit in units:
+            if runner := self._runners.get(unit):
+                runner.forgive()
 
     async def close(self) -> None:
         """Stop everything, what was ordered later first; nothing can be started any more."""
@@ -153,12 +164,15 @@ class Jobs:
 
     def _load(self, *, keeping: Collection[str]) -> None:
         up = self._up()
-        fresh = read_units(self._folder)
+        fresh = read_units(self._folder, masks=self._root / self._layout.former_units)
         # A unit whose file is gone stays known as long as it runs: it must be possible to stop it.
         kept = {*keeping, *(up - fresh.keys())}
         self._units = {**fresh, **{name: unit for name, unit in self._units.items() if name in kept}}
         for name in (self._runners.keys() & fresh.keys()) - set(keeping):
             self._runner(self._units[name])
+
+    def _linked_folder(self) -> Path:
+        return (self._root / self._layout.units).resolve()
 
     def _files(self) -> dict[str, UnitFile]:
         return {name: unit.file for name, unit in self._units.items()}
@@ -175,7 +189,7 @@ class Jobs:
             state = runner.report
         else:
             return UnitState(unit, ActiveState.INACTIVE, sub="dead")
-        on_disk = read_unit(self._folder, unit)
+        on_disk = read_unit(self._linked_folder(), unit)
         loaded = self._units.get(unit)
         is_same = on_disk is not None and loaded is not None and on_disk.text == loaded.text
         return replace(state, needs_reload=state.is_active and not is_same)

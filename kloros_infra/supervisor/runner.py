@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
-from kloros_infra.ir.observed import UnitState
+from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.supervisor.environment_file import parse_environment_file
 from kloros_infra.supervisor.processes import Launch, Processes, is_group_empty, signal_group, signal_process
 from kloros_infra.supervisor.service import (
@@ -20,6 +20,7 @@ from kloros_infra.supervisor.service import (
     Event,
     Exited,
     GroupEmptied,
+    Phase,
     Role,
     ServiceState,
     Spawn,
@@ -27,6 +28,7 @@ from kloros_infra.supervisor.service import (
     SpawnFailed,
     Terminate,
     Tick,
+    forgiven,
     step,
 )
 from kloros_infra.supervisor.service_log import note, open_log
@@ -51,6 +53,7 @@ class ServiceRunner:
         self._events: deque[Event] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[ServiceState]] = []
+        self._has_run = False
 
     @property
     def report(self) -> UnitState:
@@ -62,6 +65,7 @@ class ServiceRunner:
             main_pid=self.state.main_pid,
             result=self.state.result.value,
             exit_status=self.state.exit_status,
+            has_ended=self._has_run and self.state.phase is Phase.DEAD,
         )
 
     def feed(self, event: Event) -> None:
@@ -73,11 +77,16 @@ class ServiceRunner:
             self.state, effects = step(self.spec, self.state, self._events[0], now=asyncio.get_running_loop().time())
             if self.state.phase is not before:
                 LOG.info("%s: %s → %s (%s)", self.spec.unit, before, self.state.phase, self.state.result)
+                self._has_run = self._has_run or self.state.phase.active is ActiveState.ACTIVE
             for effect in effects:
                 self._perform(effect)
             self._events.popleft()
             self._wake_waiting()
         self._set_timer()
+
+    def forgive(self) -> None:
+        """Forget earlier starts, and a failure that nothing goes on with."""
+        self.state = forgiven(self.state)
 
     def exited(self, pid: int, code: int) -> None:
         """Take note of the end of a process, if it is one of this service."""

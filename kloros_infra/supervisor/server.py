@@ -124,6 +124,9 @@ class Server:
             case Operation.RELOAD:
                 self.jobs.reload()
                 return (), ()
+            case Operation.RESET_FAILED:
+                self.jobs.reset_failed(request.units)
+                return (), ()
             case Operation.SHUTDOWN:
                 self.ask_to_end()
                 if task := asyncio.current_task():

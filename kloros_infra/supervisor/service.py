@@ -289,6 +289,13 @@ def on_tick(spec: ServiceSpec, state: ServiceState, now: float) -> Step:
     return give_up(spec, state, Result.TIMEOUT, now)
 
 
+def forgiven(state: ServiceState) -> ServiceState:
+    """Forget starts and failures, as `systemctl reset-failed` does; what is under way goes on."""
+    if state.phase is Phase.FAILED:
+        return ServiceState()
+    return replace(state, starts=(), failures=0)
+
+
 def begin(spec: ServiceSpec, state: ServiceState, now: float) -> Step:
     """Start from the first command, if the start limit lets it."""
     recent = tuple(moment for moment in state.starts if now - moment < spec.start_limit_interval_s)

@@ -20,11 +20,18 @@ class LoadedUnit:
     text: str
 
 
-def read_units(folder: Path) -> dict[str, LoadedUnit]:
-    """Read all units of a folder; a unit that is a link to nothing, or to /dev/null, is masked and so not there."""
+def read_units(folder: Path, *, masks: Path) -> dict[str, LoadedUnit]:
+    """Read all units of a folder; one that is masked there or in `masks` is not there.
+
+    As for systemd, a link to nothing or to /dev/null masks a unit, in an administrator's folder as well.
+    """
     names = sorted(path.name for path in folder.glob("*") if path.suffix in SUFFIXES)
-    units = ((name, read_unit(folder, name)) for name in names)
+    units = ((name, read_unit(folder, name)) for name in names if not _is_mask(masks / name))
     return {name: unit for name, unit in units if unit is not None}
+
+
+def _is_mask(path: Path) -> bool:
+    return path.is_symlink() and not path.is_file()
 
 
 def read_unit(folder: Path, name: str) -> LoadedUnit | None:

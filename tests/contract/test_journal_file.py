@@ -9,7 +9,10 @@ import pytest
 
 from kloros_infra.adapters.journal_file import JOURNAL_FOLDER, KEPT_FILES, JournalFile
 from kloros_infra.executor.ports import Journal
+from kloros_infra.ir.generation import Interrupted
 from tests.fakes.outside import FakeJournal
+
+ONE, TWO = {"kind": "WriteArtifact", "text": "write one"}, {"kind": "WriteArtifact", "text": "write two"}
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -22,15 +25,18 @@ def test_a_new_journal_knows_of_no_interruption(journal: Journal) -> None:
 
 
 def test_a_killed_apply_is_told_by_its_last_step(journal: Journal) -> None:
-    journal.before(0, "write one")
-    journal.after(0, "write one")
-    journal.before(1, "write two")
-    assert journal.unfinished() == "write two"
+    journal.begin({"previous": 1, "goal": 2})
+    journal.before(0, ONE)
+    journal.after(0, ONE)
+    journal.before(1, TWO)
+    found = journal.unfinished()
+    assert found is not None
+    assert found.step == "write two"
 
 
 def test_a_finished_apply_is_no_interruption(journal: Journal) -> None:
-    journal.before(0, "write one")
-    journal.undone(0, "write one")
+    journal.before(0, ONE)
+    journal.undone(0, ONE)
     journal.finish("undone")
     assert journal.unfinished() is None
 
@@ -42,11 +48,11 @@ def files(root: Path) -> list[Path]:
 def test_each_apply_has_its_file_of_json_lines(tmp_path: Path) -> None:
     journal = JournalFile(tmp_path)
     for outcome in ("applied", "undone"):
-        journal.before(3, "start x")
+        journal.before(3, ONE)
         journal.finish(outcome)
     assert [file.name for file in files(tmp_path)] == ["00000001.jsonl", "00000002.jsonl"]
     first, last = (json.loads(line) for line in files(tmp_path)[1].read_text().splitlines())
-    assert {key: first[key] for key in ("event", "index", "step")} == {"event": "before", "index": 3, "step": "start x"}
+    assert {key: first[key] for key in ("event", "index", "step")} == {"event": "before", "index": 3, "step": ONE}
     assert last["outcome"] == "undone"
     assert last["at"].endswith("+00:00")
 
@@ -61,10 +67,37 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ['{"event": "bef', "\x00\x00\n", "[1]\n", '{"event": "before"}\n', ""])
 def test_a_cut_or_damaged_line_is_passed_over(tmp_path: Path, tail: str) -> None:
     journal = JournalFile(tmp_path)
-    journal.before(0, "write one")
+    journal.before(0, ONE)
     with files(tmp_path)[0].open("a") as stream:
         stream.write(tail)
-    assert JournalFile(tmp_path).unfinished() == "write one"
+    found = JournalFile(tmp_path).unfinished()
+    assert found is not None
+    assert found.step == "write one"
+
+
+def test_an_interruption_tells_between_which_generations_and_when(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    journal.begin({"previous": None, "goal": 7, "steps": 3})
+    journal.before(0, ONE)
+    found = JournalFile(tmp_path).unfinished()
+    assert found is not None
+    assert (found.previous, found.goal) == (None, 7)
+    assert found.at.endswith("+00:00")
+
+
+def test_each_apply_begins_a_file_even_after_an_interrupted_one(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    for _ in range(2):
+        journal.begin({"previous": None, "goal": 1, "steps": 1})
+        journal.before(0, ONE)
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_journal_of_the_first_version_is_understood(tmp_path: Path) -> None:
+    folder = tmp_path / JOURNAL_FOLDER
+    folder.mkdir(parents=True)
+    (folder / "00000001.jsonl").write_text('{"at": "2026", "event": "before", "index": 0, "step": "write old"}\n')
+    assert JournalFile(tmp_path).unfinished() == Interrupted("write old", "2026")
 
 
 def test_a_file_without_a_step_tells_nothing(tmp_path: Path) -> None:

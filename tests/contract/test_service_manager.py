@@ -124,7 +124,24 @@ def test_a_started_unit_is_active_until_it_is_stopped(managed: Managed) -> None:
     assert (state.active, state.sub, state.is_active) == (ActiveState.ACTIVE, "running", True)
     assert state.main_pid > 1
     managed.manager.stop(A)
-    assert managed.state(A) == UnitState(A, ActiveState.INACTIVE, sub="dead", exit_status=managed.state(A).exit_status)
+    state = managed.state(A)
+    # systemd forgets all about a unit that ended and that nothing refers to.
+    expected = UnitState(A, ActiveState.INACTIVE, "dead", exit_status=state.exit_status, has_ended=state.has_ended)
+    assert state == expected
+
+
+def test_a_unit_that_was_stopped_while_another_wants_it_is_known_to_have_ended(managed: Managed) -> None:
+    managed.install(A, SLEEPS)
+    managed.install(TARGET, f"[Unit]\nWants={A}\n")
+    managed.manager.reload()
+    assert not managed.state(A).has_ended
+    for unit in (TARGET, A):
+        managed.manager.start(unit)
+    assert not managed.state(A).has_ended
+    managed.manager.stop(A)
+    assert managed.state(A).has_ended
+    managed.manager.start(A)
+    assert not managed.state(A).has_ended
 
 
 def test_starting_what_runs_changes_nothing(managed: Managed) -> None:

@@ -145,8 +145,8 @@ def test_a_file_where_a_folder_belongs_is_no_file_of_ours(real: RootedFiles, tmp
 
 def test_folders_of_ours_that_become_empty_go_and_those_of_others_stay(real: RootedFiles, tmp_path: Path) -> None:
     layout = Layout()
-    env, unit = f"{layout.env}/a.env", layout.unit_path("multi-user.target.wants/x.target")
-    for path in (env, unit, layout.profile_file, layout.program_path("p"), "etc/tmpfiles.d/x.conf"):
+    env, unit = "etc/kloros-infra/env/a.env", f"{layout.former_units}/multi-user.target.wants/x.target"
+    for path in (env, unit, layout.profile_file, "usr/lib/kloros-infra/bin/p", "etc/tmpfiles.d/x.conf"):
         real.write(path, TextFile("x"))
         real.remove(path)
     left = {str(folder.relative_to(tmp_path)) for folder in tmp_path.rglob("*")}

@@ -16,7 +16,7 @@ import pytest
 from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.adapters.weights_store import PARTIAL, WeightsFolder
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.plan import PlaceWeights, StoredFile
+from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.split_gguf import set_sha256, stored_names
 from tests.fakes.small_disk import a_small_disk, can_mount
 from tests.fakes.weights import HeldFile, HeldFiles

@@ -8,24 +8,42 @@ from pathlib import PurePosixPath
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Installed
-
-
-def ignore(call: str) -> None:
-    """Watch nothing."""
+from tests.fakes.generations import FakeGenerations, ignore
 
 
 class FakeFiles:
-    """Files of an imaginary root; `watch` is called around everything that changes them."""
+    """Files of an imaginary root; `watch` is called around everything that changes them.
 
-    def __init__(self, watch: Callable[[str], None] = ignore, free: int = 10**15) -> None:
+    What lies below `current` is read from the current generation, where there is one.
+    """
+
+    def __init__(
+        self,
+        watch: Callable[[str], None] = ignore,
+        free: int = 10**15,
+        generations: FakeGenerations | None = None,
+    ) -> None:
         self.files: dict[str, Artifact] = {}
+        self.generations = generations or FakeGenerations(watch)
         self.record = Installed()
         self.free = free
         self._watch = watch
 
     def read(self, path: str) -> Artifact | None:
+        number, layout = self.generations.current, Layout()
+        if number is not None and layout.is_content(_checked(path)):
+            return self.generations.read(number, layout.content_name(path))
         return self.files.get(_checked(path))
+
+    @property
+    def visible(self) -> dict[str, Artifact]:
+        """Give all files as the machine sees them, without the generations' own."""
+        number, layout = self.generations.current, Layout()
+        content = {} if number is None else dict(self.generations.kept[number])
+        content.pop("manifest.json", None)
+        return {**self.files, **{layout.content_path(name): artifact for name, artifact in content.items()}}
 
     def write(self, path: str, artifact: Artifact) -> None:
         self._watch(f"before write {path}")

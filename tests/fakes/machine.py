@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kloros_infra.executor.machine import Machine
-from kloros_infra.executor.observe import observe
+from kloros_infra.executor.observe import Observable, observe
 from kloros_infra.ir.artifact import Artifact
+from kloros_infra.ir.generation import History
 from kloros_infra.ir.observed import Installed, Observed
 from kloros_infra.planner.desired import Desired
 from tests.fakes.clock import FakeClock
 from tests.fakes.files import FakeFiles
-from tests.fakes.outside import FakeDisplay, FakeHealth, FakeJournal, FakePorts, FakeWeightsStore
+from tests.fakes.generations import FakeGenerations
+from tests.fakes.outside import (
+    FakeDisplay,
+    FakeGate,
+    FakeHealth,
+    FakeJournal,
+    FakePorts,
+    FakeStagedCheck,
+    FakeWeightsStore,
+)
 from tests.fakes.service_manager import Definition, FakeServiceManager
 
 
@@ -40,6 +50,7 @@ class Snapshot:
     files: dict[str, Artifact]
     record: Installed
     running: dict[str, Definition]
+    history: History
 
 
 class FakeMachine:
@@ -47,10 +58,13 @@ class FakeMachine:
 
     def __init__(self) -> None:
         self.watch = Watch()
-        self.files = FakeFiles(self._watched)
+        self.generations = FakeGenerations(self._watched)
+        self.files = FakeFiles(self._watched, generations=self.generations)
         self.manager = FakeServiceManager(self.files, watch=self._watched)
         self.weights = FakeWeightsStore(self._watched)
         self.health = FakeHealth(asks_before_ready=1)
+        self.staged_check = FakeStagedCheck()
+        self.gate = FakeGate()
         self.ports = FakePorts()
         self.journal = FakeJournal(self._watched)
         self.display = FakeDisplay()
@@ -63,6 +77,9 @@ class FakeMachine:
         """Give apply its machine."""
         return Machine(
             files=self.files,
+            generations=self.generations,
+            staged_check=self.staged_check,
+            gate=self.gate,
             manager=self.manager,
             weights=self.weights,
             health=self.health,
@@ -73,7 +90,8 @@ class FakeMachine:
         )
 
     def observe(self, desired: Desired) -> Observed:
-        return observe(self.files, self.manager, self.weights, paths=desired.tree, layout=desired.layout)
+        where = Observable(self.files, self.generations, self.weights, self.manager)
+        return observe(where, paths=desired.tree, layout=desired.layout)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(dict(self.files.files), self.files.record, dict(self.manager.running))
+        return Snapshot(self.files.visible, self.files.record, dict(self.manager.running), self.generations.history())

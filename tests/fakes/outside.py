@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kloros_infra.diagnostics import Diagnostic, Problems
+from kloros_infra.ir.generation import Interrupted
 from kloros_infra.ir.observed import Listener
-from kloros_infra.ir.plan import PlaceWeights
-from tests.fakes.files import ignore
+from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.plan import AwaitReady
+from tests.fakes.generations import ignore
 
 
 class FakeWeightsStore:
@@ -63,24 +66,51 @@ class FakeJournal:
 
     def __init__(self, watch: Callable[[str], None] = ignore) -> None:
         self.lines: list[tuple[str, str]] = []
+        self.began: Mapping[str, object] = {}
         self._watch = watch
 
-    def before(self, index: int, step: str) -> None:
-        self._watch(f"journal before {step}")
-        self.lines.append(("before", step))
+    def begin(self, apply: Mapping[str, object]) -> None:
+        self._watch("journal begin")
+        self.lines.append(("begin", ""))
+        self.began = apply
 
-    def after(self, index: int, step: str) -> None:
-        self._watch(f"journal after {step}")
-        self.lines.append(("after", step))
+    def before(self, index: int, step: Mapping[str, object]) -> None:
+        self._watch(f"journal before {step['text']}")
+        self.lines.append(("before", str(step["text"])))
 
-    def undone(self, index: int, step: str) -> None:
-        self.lines.append(("undone", step))
+    def after(self, index: int, step: Mapping[str, object]) -> None:
+        self._watch(f"journal after {step['text']}")
+        self.lines.append(("after", str(step["text"])))
+
+    def undone(self, index: int, step: Mapping[str, object]) -> None:
+        self.lines.append(("undone", str(step["text"])))
 
     def finish(self, outcome: str) -> None:
         self.lines.append(("finish", outcome))
 
-    def unfinished(self) -> str | None:
-        return self.lines[-1][1] if self.lines and self.lines[-1][0] != "finish" else None
+    def unfinished(self) -> Interrupted | None:
+        return Interrupted(self.lines[-1][1]) if self.lines and self.lines[-1][0] != "finish" else None
+
+
+class FakeStagedCheck:
+    """Finds what a test says in `found`, by generation."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Problems] = {}
+
+    def problems(self, number: int, exposure_limit: float | None) -> Problems:
+        return self.found.get(number, ())
+
+
+class FakeGate:
+    """Turns away the units that a test names in `closed`."""
+
+    def __init__(self) -> None:
+        self.closed: set[str] = set()
+
+    def problems(self, step: AwaitReady) -> Problems:
+        closed = Diagnostic("KI599", "Gate", f"{step.unit} is not let in.", "", address=step.unit)
+        return (closed,) if step.unit in self.closed else ()
 
 
 class FakeDisplay:
@@ -97,3 +127,6 @@ class FakeDisplay:
 
     def waiting(self, text: str, elapsed_s: float) -> None:
         self.texts.append(f"waiting for {text}")
+
+    def warn(self, problems: Problems) -> None:
+        self.texts += [f"warning {problem.code}" for problem in problems]

@@ -10,7 +10,8 @@ from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.planner.unit_keys import environment_files, program
-from tests.fakes.files import FakeFiles, ignore
+from tests.fakes.files import FakeFiles
+from tests.fakes.generations import ignore
 
 Definition = tuple[str, ...]
 """The texts that a process was started with: its unit, its env files, its program."""
@@ -33,11 +34,15 @@ class FakeServiceManager:
         self._watch = watch
         self._pids: dict[str, int] = {}
         self._failed: set[str] = set()
+        self._ended: set[str] = set()
         self._last_pid = 1000
+        self._linked = files.generations.current
 
     def reload(self) -> None:
         self._watch("before reload")
         self.reloads += 1
+        # The generator links the units of what is current now; a later flip counts at the next reload.
+        self._linked = self._files.generations.current
         self.loaded = {unit: text for unit in self.running if (text := self._text(unit)) is not None}
         # A target has no process: what it is changes with the reload.
         self.running |= {unit: (text,) for unit, text in self.loaded.items() if unit.endswith(".target")}
@@ -59,10 +64,14 @@ class FakeServiceManager:
 
     def stop(self, unit: str) -> None:
         self._watch(f"before stop {unit}")
-        self.running.pop(unit, None)
+        if self.running.pop(unit, None) is not None:
+            self._ended.add(unit)
         self.loaded.pop(unit, None)
         self._failed.discard(unit)
         self._watch(f"after stop {unit}")
+
+    def reset_failed(self, units: Collection[str]) -> None:
+        self._failed -= set(units)
 
     def states(self, units: Collection[str]) -> Mapping[str, UnitState]:
         return {unit: self._state(unit) for unit in units}
@@ -99,11 +108,17 @@ class FakeServiceManager:
         if unit in self._failed:
             result, status = self.endings.get(unit, ("exit-code", 1))
             return UnitState(unit, ActiveState.FAILED, "failed", result=result, exit_status=status)
-        return UnitState(unit, ActiveState.INACTIVE, "dead")
+        return UnitState(unit, ActiveState.INACTIVE, "dead", has_ended=unit in self._ended)
 
     def _text(self, unit: str) -> str | None:
-        return self._content(self._layout.unit_path(unit)) or None
+        """Read a unit as it is linked; one of before there were generations comes first (systemd.unit(5))."""
+        path, linked = self._layout.unit_path(unit), self._linked
+        if linked is None:
+            return self._content(self._layout.override_path(unit)) or self._content(path) or None
+        artifact = self._files.generations.read(linked, self._layout.content_name(path))
+        mine = artifact.text if isinstance(artifact, TextFile) else None
+        return self._content(self._layout.override_path(unit)) or mine
 
     def _content(self, path: str) -> str:
-        artifact = self._files.files.get(path)
+        artifact = self._files.read(path)
         return artifact.text if isinstance(artifact, TextFile) else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kloros_infra.cli.program import COMMANDS
+from kloros_infra.cli.program import COMMANDS, HIDDEN
 from tests.integration.conftest import LAPTOP, SMOLLM2, Laptop, kloros_infra, modelctl, processes_naming
 
 MODELCTL = ("list", "show", "status", "logs", "pull", "promote", "rollback", "gc")
@@ -20,7 +20,7 @@ VARIABLES = {"kloros-infra": "_KLOROS_INFRA_COMPLETE", "modelctl": "_MODELCTL_CO
 def test_help_lists_every_command() -> None:
     shown = kloros_infra("--help")
     assert shown.returncode == 0
-    for name in COMMANDS.keys() - {"supervisor"}:
+    for name in COMMANDS.keys() - HIDDEN:
         assert f"  {name} " in shown.stdout
 
 
@@ -138,7 +138,7 @@ def test_modelctl_lists_and_shows_models(laptop: Laptop) -> None:
 
 def test_profile_show_reads_the_routing_table_alone(laptop: Laptop) -> None:
     assert laptop.run("compile").returncode == 0
-    routing = laptop.folder / "generated" / "etc" / "kloros-infra" / "routing.json"
+    routing = laptop.folder / "generated" / "etc" / "kloros-infra" / "current" / "routing.json"
     shown = kloros_infra("profile", "show", "--routing", routing)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("cpu_only:")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.container import Container, booted, missing_for_systemd
+from tests.integration.conftest import on_free_ports
+from tests.system.container import Container, booted, install_project, missing_for_systemd
+from tests.system.installed import INSIDE, Machine
 
 CHECKOUT = Path(__file__).parents[2]
+LAPTOP = CHECKOUT / "examples" / "laptop"
 INSIDE_CHECKOUT = "/srv/checkout"
 INSIDE_SITE_PACKAGES = "/srv/site-packages"
 
@@ -42,3 +48,19 @@ def systemd_container() -> Iterator[Container]:
     site_packages = Path(sysconfig.get_path("purelib"))
     with booted({CHECKOUT: INSIDE_CHECKOUT, site_packages: INSIDE_SITE_PACKAGES}) as container:
         yield container
+
+
+@pytest.fixture(scope="module")
+def machine(systemd_container: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Install the project and the laptop example; take everything away again afterwards."""
+    folder = tmp_path_factory.mktemp("loop")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*build, str(CHECKOUT)], check=True)
+    install_project(systemd_container, next(folder.glob("*.whl")), INSIDE_SITE_PACKAGES)
+    shutil.copy(LAPTOP / "models.yaml", folder)
+    one = Machine(systemd_container, folder)
+    one.edit(on_free_ports)
+    for source in (LAPTOP / "models.lock.yaml", *sorted((LAPTOP / "models.lock").iterdir())):
+        systemd_container.write(f"{INSIDE}/{source.relative_to(LAPTOP)}", source.read_text())
+    yield one
+    one.kloros_infra("destroy", "--yes")

@@ -16,12 +16,16 @@ from kloros_infra.cli.options import manager_option, root_option, yes_option
 @yes_option
 @click.option("--with-weights", is_flag=True, help="Remove the weights as well; they are dear to fetch again.")
 def command(root: Path, manager: str, *, yes: bool, with_weights: bool) -> None:
-    """Stop and remove everything that apply installed. Needs no models.yaml; weights stay unless asked."""
-    from kloros_infra.cli.changing import carry_out
-    from kloros_infra.cli.wiring import stop_supervisor, target
+    """Stop and remove everything that apply installed, and leave the machine as it was before.
+
+    Needs no models.yaml; weights stay unless asked.
+    """
+    from kloros_infra.cli.changing import Manner, carry_out
+    from kloros_infra.cli.wiring import leave, stop_supervisor, target
     from kloros_infra.planner.desired import nothing_desired
 
     where = target(root, manager)
     desired = nothing_desired(where.layout, with_weights=with_weights)
-    carry_out(desired, where, question="Do you really want to destroy everything that apply installed?", yes=yes)
+    carry_out(desired, where, Manner("Do you really want to destroy everything that apply installed?", yes=yes))
     stop_supervisor(where)
+    leave(where)

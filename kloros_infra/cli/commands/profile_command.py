@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from kloros_infra.ir.layout import Layout
+
 
 @click.group("profile")
 def command() -> None:
@@ -18,7 +20,7 @@ def routing_option() -> click.Option:
     return click.Option(
         ["--routing"],
         type=click.Path(path_type=Path, dir_okay=False),
-        default=Path("/etc/kloros-infra/routing.json"),
+        default=Path(Layout().absolute(Layout().routing)),
         show_default=True,
         help="The routing table that compile wrote.",
     )

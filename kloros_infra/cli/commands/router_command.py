@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from kloros_infra.ir.layout import Layout
+
 
 @click.command("router")
 @click.option(
     "--routing",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/kloros-infra/routing.json"),
+    default=Path(Layout().absolute(Layout().routing)),
     show_default=True,
     help="The routing table that compile wrote; followed when it is replaced.",
 )

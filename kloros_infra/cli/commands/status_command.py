@@ -7,21 +7,23 @@ from pathlib import Path
 
 import click
 
-from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
+from kloros_infra.cli.options import manager_option, root_option
 
 
 @click.command("status")
-@file_option
 @root_option
 @manager_option
-@profile_option
-def command(file: Path, root: Path, manager: str, profile: str | None) -> None:
-    """Show each unit of an installation: its state, its process, and whether it answers."""
-    from kloros_infra.cli.project import read_project
-    from kloros_infra.cli.status import status_lines
-    from kloros_infra.cli.wiring import compile_project, target
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object instead of a table.")
+def command(root: Path, manager: str, *, as_json: bool) -> None:
+    """Show what the current generation runs: state, GPU memory, context, requests, and what went wrong last.
 
-    where = target(root, manager)
-    compiled = compile_project(read_project(file), where.layout)
-    for line in status_lines(compiled.catalog, where, profile):
+    Needs no models.yaml. Memory is what the cards say, or, marked by ~, what the placement foresees. Says as well when
+    an apply was interrupted.
+    """
+    from kloros_infra.cli.status_output import status_json, status_lines
+    from kloros_infra.cli.unit_status import read_status
+    from kloros_infra.cli.wiring import target
+
+    status = read_status(target(root, manager))
+    for line in (status_json(status),) if as_json else status_lines(status):
         click.echo(line)

@@ -97,5 +97,5 @@ def test_a_file_is_named_by_instance_and_content() -> None:
     instance = InstanceId("code", "max")
 
     # sha256("x") = 2d711642…
-    assert env_path(instance, "x", Layout()) == "etc/kloros-infra/env/code-max.2d711642.env"
+    assert env_path(instance, "x", Layout()) == "etc/kloros-infra/current/env/code-max.2d711642.env"
     assert env_path(instance, "y", Layout()) != env_path(instance, "x", Layout())

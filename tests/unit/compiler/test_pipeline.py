@@ -52,7 +52,7 @@ def test_a_project_compiles_whole(file: Path) -> None:
 
     assert result.placements.keys() == {instance.id for instance in result.catalog.instances}
     assert all(not warning.is_error for warning in result.warnings)
-    assert all(f"etc/systemd/system/{instance.id.unit}" in result.tree for instance in result.catalog.instances)
+    assert all(Layout().unit_path(instance.id.unit) in result.tree for instance in result.catalog.instances)
 
 
 def test_generated_is_current() -> None:

@@ -125,5 +125,7 @@ def test_personas_have_names_for_people() -> None:
 def test_the_sandbox_and_the_log_level_are_taken_over() -> None:
     catalog = resolved()
 
-    assert catalog.sandbox == Sandbox(("/srv/lora",), memory_headroom_bytes=2 * GIB, cpu_weight=50, io_weight=None)
+    assert catalog.sandbox == Sandbox(
+        ("/srv/lora",), memory_headroom_bytes=2 * GIB, cpu_weight=50, io_weight=None, exposure_limit=2.0
+    )
     assert catalog.log_level == "warning"

@@ -247,7 +247,7 @@ def test_an_export_is_collected_from_what_was_compiled() -> None:
     assert [persona.id for persona in found.personas] == ["pirate"]
     assert found.purposes == {"fast": ("small",)}
     assert found.bridge_url == "http://[::1]:1/v1"
-    assert found.program == "/r/usr/lib/kloros-infra/bin/llama-server"
+    assert found.program == "/r/etc/kloros-infra/current/bin/llama-server"
     assert found.fits_together
 
 

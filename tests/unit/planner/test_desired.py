@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
 from kloros_infra.ir.catalog import BridgeAddresses, Instance
+from kloros_infra.ir.generation import Run
 from kloros_infra.ir.lock import LockedFile
-from kloros_infra.ir.plan import StoredFile
+from kloros_infra.ir.place_weights import StoredFile
 from kloros_infra.planner.cost import expected_load_s, start_timeout_s
-from kloros_infra.planner.desired import DerivedWeights, Desired, Run, desired_state, nothing_desired
+from kloros_infra.planner.desired import DerivedWeights, Desired, desired_state, nothing_desired
 from tests.factories import a_catalog, a_draft, a_model, an_instance, some_weights
 from tests.sites import LAYOUT, MiniModel, Site
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from kloros_infra.diagnostics import Diagnostic, Severity
+from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
-from kloros_infra.planner.explain import HEADERS, NOTHING, SYMBOLS, applied_text, explain
+from kloros_infra.planner.diff import plan
+from kloros_infra.planner.explain import HEADERS, SYMBOLS, change_lines, explain
 from kloros_infra.planner.explain_json import explain_json
 from kloros_infra.planner.figures import seconds_text, size_text
+from kloros_infra.planner.summary import NOTHING, applied_text
+from tests.sites import Site, converged
 
 A_WARNING = Diagnostic("KI502", "Weights are not pinned", "It is so.", "Do that.", severity=Severity.WARNING)
 
@@ -34,8 +39,8 @@ def test_the_legend_lists_only_what_is_used(action: Action) -> None:
 
 def test_the_summary_counts_what_happens_to_addresses() -> None:
     made = a_plan(*Action)
-    assert "Plan: 1 to add, 4 to change, 1 to destroy." in explain(made, (), width=80, color=False)
-    assert applied_text(made) == "Apply complete! 1 added, 4 changed, 1 destroyed."
+    assert "Plan: 1 to add, 4 to change, 1 to remove." in explain(made, (), width=80, color=False)
+    assert applied_text(made) == "Apply complete! 1 added, 4 changed, 1 removed."
 
 
 def test_colors_are_added_and_nothing_else() -> None:
@@ -65,7 +70,7 @@ def test_json_lines_hold_the_same_plan() -> None:
     )
     rows = [json.loads(line) for line in explain_json(made, (A_WARNING,))]
     assert [row["type"] for row in rows] == ["version", "planned_change", "diagnostic", "change_summary"]
-    assert rows[0]["format"] == "1.0"
+    assert rows[0]["format"] == "1.1"
     assert rows[1] == {
         "type": "planned_change",
         "address": "instance.a",
@@ -74,12 +79,21 @@ def test_json_lines_hold_the_same_plan() -> None:
         "keys": [{"key": "port", "before": "1", "after": None}],
         "unit_action": "restart",
         "seconds": 2.0,
+        "ignored_keys": [],
+        "is_harmless": False,
+        "impact": None,
     }
     assert rows[2]["code"] == "KI502"
     assert rows[3] == {
         "type": "change_summary",
         "changes": 1,
+        "add": 0,
+        "change": 1,
+        "remove": 0,
         "unchanged": 3,
+        "reduced_seconds": 0.0,
+        "read_bytes": 0,
+        "without_stand_in": [],
         "is_empty": False,
         "is_refused": True,
     }
@@ -95,3 +109,32 @@ def test_sizes_are_decimal(size: int, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (4.4, "4 s"), (89, "89 s"), (120, "2 min")])
 def test_durations_are_rough(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_json_rows_of_every_type_are_written() -> None:
+    site = Site(purposes={"code": ("code", "chat")})
+    code, chat = site.models
+    before = replace(site, models=(replace(code, vram="a:1/2"), chat))
+    after = replace(site, models=(replace(code, vram="a:1/2", context=9), chat))
+    masked = UnitState("llama@chat-max.service", ActiveState.ACTIVE, is_masked=True)
+    observed = converged(before.desired())
+    observed = replace(observed, units={**observed.units, masked.unit: masked})
+    rows = [json.loads(line) for line in explain_json(plan(after.desired(), observed)[0], ())]
+    by_type = {row["type"]: row for row in rows}
+    assert by_type["card_memory"]["card"] == "a"
+    assert by_type["detour"] == {
+        "type": "detour",
+        "purpose": "code",
+        "unit": "llama@code-max.service",
+        "stand_in": "llama@chat-max.service",
+    }
+    assert by_type["drift"]["address"] == "instance.chat-max"
+    assert by_type["change_summary"]["reduced_seconds"] == 5.0
+    changed = next(row for row in rows if row.get("address") == "instance.code-max")
+    assert changed["impact"]["seconds_down"] == 5.0
+    assert changed["impact"]["requests"] is None
+
+
+def test_changes_alone_are_blocks_without_a_summary() -> None:
+    lines = change_lines((Change("file.x", Action.CREATE, "so"),), width=80, color=False)
+    assert lines == ("  # file.x will be created", "  # (because so)", "  + file.x", "")

@@ -1,7 +1,8 @@
 """Each folder of tests/cases/plan is a machine, what is wanted of it, and the plan in expected.txt.
 
 case.yaml: `before` and `after` change the standard site (before: null is a machine that we never touched, after:
-destroy wants nothing), `machine` then changes what is found on it. KLOROS_WRITE_CASES=1 writes what is missing.
+destroy wants nothing), `machine` then changes what is found on it. `only`, `replace`, `drift` and `diff` are options,
+`requests` is what servers say. KLOROS_WRITE_CASES=1 writes what is missing.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import yaml
 from kloros_infra.executor.journal_record import describe
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.running import RunningProcess
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import explain
+from kloros_infra.planner.impact import with_requests
+from kloros_infra.planner.selection import chosen_units, narrowed, unit_names
+from kloros_infra.planner.text_diff import plan_diffs
 from tests.sites import LAYOUT, MiniModel, Site, converged, fresh
 
 FOLDER = Path(__file__).parents[2] / "cases" / "plan"
@@ -60,7 +65,8 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
         assert old in before.text
         files[path] = TextFile(before.text.replace(old, new), before.mode)
     for unit, state in machine.get("units", {}).items():
-        units[unit] = UnitState(unit, **{**state, "active": ActiveState(state["active"])})
+        drop_ins = tuple(state.get("drop_ins", ()))
+        units[unit] = UnitState(unit, **{**state, "active": ActiveState(state["active"]), "drop_ins": drop_ins})
     installed = Installed(
         {
             path: digest
@@ -71,13 +77,32 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
         owed=frozenset(machine.get("owed", [])),
     )
     asked = {} if machine.get("is_manager_silent") else units
-    return Observed(files, installed, {**observed.weights, **machine.get("weights", {})}, asked)
+    weights = {**observed.weights, **machine.get("weights", {})}
+    running = {
+        unit: RunningProcess(7, tuple(process["argv"]), process.get("environment"), 1.0, "/")
+        for unit, process in machine.get("running", {}).items()
+    }
+    return replace(observed, files=files, installed=installed, weights=weights, units=asked, running=running)
 
 
-def shown(desired: Desired, observed: Observed) -> str:
+def narrow(case: dict[str, Any], desired: Desired, observed: Observed) -> Desired:
+    """Apply --only and --replace."""
+    names = unit_names(None, desired, observed)
+    only, unknown = chosen_units(case.get("only", ()), names)
+    replaced, also_unknown = chosen_units(case.get("replace", ()), names)
+    assert not unknown
+    assert not also_unknown
+    marked = replace(desired, replaced=replaced)
+    return narrowed(marked, observed, only | replaced) if only else marked
+
+
+def shown(desired: Desired, observed: Observed, case: dict[str, Any]) -> str:
     """Write everything that a plan holds."""
     made, problems = plan(desired, observed)
-    lines = [*explain(made, problems, width=100, color=False), "", "steps:"]
+    made = with_requests(made, case.get("requests", {}))
+    lines = [*explain(made, problems, width=100, color=False, is_drift_shown=case.get("drift", False))]
+    lines += ["", "diff:", *plan_diffs(desired, observed)] if case.get("diff") else []
+    lines += ["", "steps:"]
     lines += [f"  {describe(step)}" for step in made.steps]
     lines += [f"port {port} for {unit}" for port, unit in made.ports]
     lines += [f"refused: {problem.code} {problem.address}" for problem in made.refusals]
@@ -89,7 +114,8 @@ def shown(desired: Desired, observed: Observed) -> str:
 def test_case_gives_its_expected_plan(folder: Path) -> None:
     case = yaml.safe_load((folder / "case.yaml").read_text())
     desired = wanted(case["after"])
-    text = shown(desired, found(case, desired))
+    observed = found(case, desired)
+    text = shown(narrow(case, desired, observed), observed, case)
     expected = folder / "expected.txt"
     if os.environ.get("KLOROS_WRITE_CASES") and not expected.exists():
         expected.write_text(text)
@@ -97,4 +123,4 @@ def test_case_gives_its_expected_plan(folder: Path) -> None:
 
 
 def test_there_are_cases() -> None:
-    assert len(CASES) >= 20
+    assert len(CASES) >= 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,3 +60,14 @@ def test_artifacts_differ_by_kind_mode_and_content(
     before: Artifact, after: Artifact, changes: tuple[KeyChange, ...]
 ) -> None:
     assert artifact_changes(before, after) == changes
+
+
+def test_a_member_that_comes_or_goes_is_one_line() -> None:
+    old = json.dumps({"models": [{"id": "a.1", "port": 1, "more": {"x": 1}}, {"id": "b"}], "rows": [1], "list": [[1]]})
+    new = json.dumps({"models": [{"id": "b"}, {"id": "a", "port": 2}], "rows": [2], "list": [[1]]})
+    assert text_changes(old, new) == (
+        KeyChange("models.a", None, "(2 keys)"),
+        KeyChange("models.a.1", "(3 keys)", None),
+        KeyChange("rows", "[1]", "[2]"),
+    )
+    assert text_changes("[1]", "[2]") == (KeyChange("", "[1]", "[2]"),)

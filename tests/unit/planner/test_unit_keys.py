@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from kloros_infra.compiler.systemd_syntax import env_value
 from kloros_infra.ir.plan import KeyChange
 from kloros_infra.planner.unit_keys import (
+    Effect,
+    effect_of,
     env_keys,
     environment_files,
     is_secret,
@@ -56,12 +58,30 @@ def test_a_unit_is_read_as_systemd_reads_it() -> None:
         ("Environment=A=1\n", "", {"Service.Environment"}),
         ("A=1\nEnvironment=B=2", "B=2\nEnvironment=A=1", {"Service.Environment"}),
         ('"--a"', '"--z"', {"Service.ExecStart"}),
-        ("nonsense", "MemoryMax=1G", {"Service.MemoryMax"}),
+        ("nonsense", "MemoryMax=1G\nTasksMax=9", set()),
+        ("nonsense", "LimitNOFILE=9", {"Service.LimitNOFILE"}),
     ],
 )
 def test_only_what_a_process_starts_with_asks_for_a_restart(old: str, new: str, keys: set[str]) -> None:
     assert old in UNIT
     assert restart_keys(UNIT, UNIT.replace(old, new)) == keys
+
+
+@pytest.mark.parametrize(
+    ("key", "effect"),
+    [
+        ("Unit.Description", Effect.NONE),
+        ("Unit.X-Kloros-Vram", Effect.NONE),
+        ("X-Ours.A", Effect.NONE),
+        ("Unit.After", Effect.RELOAD),
+        ("Install.WantedBy", Effect.RELOAD),
+        ("Service.CPUWeight", Effect.LIVE),
+        ("Service.ExecStart", Effect.RESTART),
+        ("Timer.OnCalendar", Effect.RESTART),
+    ],
+)
+def test_a_key_reaches_a_running_unit_in_one_way(key: str, effect: Effect) -> None:
+    assert effect_of(key) is effect
 
 
 def test_an_env_file_is_read_with_its_quotes() -> None:

@@ -1,0 +1,81 @@
+"""What an installation leaves on a root beside its files: state, logs, sockets, and folders made on the way.
+
+destroy takes all of it away again, so that the root is what it was before the first apply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from kloros_infra.adapters.synced_files import create
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.supervision import SOCKET_NAME
+
+MADE_FOLDERS = "made-folders.json"
+STATE_FILES = ("installed.json", "confirm.*", "journal/*.jsonl", "*.kloros-tmp", MADE_FOLDERS, "lock")
+RUN_FILES = (SOCKET_NAME, "supervisor.lock", "supervisor-children.json", "booted")
+LOG_FILES = ("*.log", "*.log.1")
+
+
+class Traces:
+    """Notes which folders there were, and takes away what an installation added to a root."""
+
+    def __init__(self, root: Path, layout: Layout | None = None) -> None:
+        self._root = root
+        self._layout = layout or Layout()
+
+    def missing_folders(self) -> tuple[str, ...]:
+        """List the folders that an installation will make; asked before the first of them is made."""
+        return tuple(folder for folder in self._possible() if not (self._root / folder).exists())
+
+    def note(self, folders: Iterable[str]) -> None:
+        """Write down the folders that were missing, unless an earlier apply has."""
+        file = self._state / MADE_FOLDERS
+        if not file.exists():
+            fresh = file.with_name(f"{MADE_FOLDERS}.kloros-tmp")
+            fresh.unlink(missing_ok=True)
+            create(fresh, TextFile(json.dumps(list(folders)) + "\n"))
+            fresh.replace(file)
+
+    def remove(self) -> None:
+        """Take everything away that is ours by its name, then the folders that we made and that are empty.
+
+        The caller holds the lock, whose file goes last.
+        """
+        made = self._made()
+        for folder, patterns in ((self._layout.logs, LOG_FILES), (self._layout.run, RUN_FILES)):
+            _unlink(self._root / folder, patterns)
+        _unlink(self._state, STATE_FILES)
+        own = (f"{self._layout.state}/journal", self._layout.state, self._layout.logs, self._layout.run)
+        for folder in sorted({*own, *made}, reverse=True):
+            with suppress(OSError):  # it holds something that is not ours, or is gone
+                (self._root / folder).rmdir()
+
+    @property
+    def _state(self) -> Path:
+        return self._root / self._layout.state
+
+    def _made(self) -> tuple[str, ...]:
+        """Read the note; only folders that an installation makes are ever taken from it."""
+        try:
+            noted = json.loads((self._state / MADE_FOLDERS).read_text())
+        except (OSError, ValueError):
+            return ()
+        return tuple(folder for folder in self._possible() if folder in noted)
+
+    def _possible(self) -> tuple[str, ...]:
+        layout = self._layout
+        files = (layout.generator, layout.tmpfiles, layout.sysusers, layout.current)
+        inside = (f"{folder}/file" for folder in (layout.weights, layout.state, layout.logs, layout.run))
+        parents = {str(parent) for path in (*files, *inside) for parent in PurePosixPath(path).parents}
+        return tuple(sorted(parents - {"."}))
+
+
+def _unlink(folder: Path, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink()

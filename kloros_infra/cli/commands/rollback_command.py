@@ -1,0 +1,31 @@
+"""`kloros-infra rollback`."""
+# ruff: noqa: PLC0415 - imported on use, so that --help and completion are fast
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kloros_infra.cli.options import manager_option, root_option, wait_option, yes_option
+
+
+@click.command("rollback")
+@click.argument("number", type=click.IntRange(min=1), required=False)
+@root_option
+@manager_option
+@yes_option
+@wait_option
+def command(number: int | None, root: Path, manager: str, *, yes: bool, wait: float) -> None:
+    """Go back to generation NUMBER, by default the one before the current one.
+
+    Needs no models.yaml. Shows the plan and asks, then changes only what differs, like apply, with its exit codes.
+    The next apply leads to models.yaml again.
+    """
+    from kloros_infra.cli.changing import Manner
+    from kloros_infra.cli.history import QUESTION, refuse_unknown, roll_back
+    from kloros_infra.cli.wiring import target
+
+    where = target(root, manager)
+    refuse_unknown(where, number)
+    roll_back(where, number, Manner(QUESTION, yes=yes, wait_s=wait))

@@ -1,0 +1,126 @@
+"""Make a plan from what was asked: the same way for plan, for a saved plan, and for apply that checks one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kloros_infra.adapters.pci import present_cards
+from kloros_infra.adapters.server_metrics import requests_in_flight
+from kloros_infra.cli.project import Project, read_project
+from kloros_infra.cli.wiring import Target, compile_project, desired_for, observe_target, provenance_of, target
+from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.errors import ObstacleError, ProblemsError
+from kloros_infra.ir.catalog import Catalog
+from kloros_infra.ir.observed import Observed
+from kloros_infra.ir.plan import Plan
+from kloros_infra.planner.desired import Desired, nothing_desired
+from kloros_infra.planner.diff import plan
+from kloros_infra.planner.fingerprint import Fingerprint, fingerprint
+from kloros_infra.planner.impact import metrics_urls, with_requests
+from kloros_infra.planner.request import PlanRequest
+from kloros_infra.planner.selection import chosen_units, narrowed, unit_names, unknown_name
+from kloros_infra.router.profile import select_profile
+
+Choice = Callable[[Desired, Observed], Desired]
+
+
+def whole(desired: Desired, _: Observed) -> Desired:
+    """Choose everything."""
+    return desired
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with both sides that it compares; `project` and `compiled` are None for a plan to destroy."""
+
+    request: PlanRequest
+    made: Plan
+    problems: Problems
+    desired: Desired
+    observed: Observed
+    project: Project | None = None
+    compiled: Compiled | None = None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return fingerprint(self.desired, self.observed)
+
+    @property
+    def warnings(self) -> Problems:
+        """Give what compile had to say about the files."""
+        return self.compiled.warnings if self.compiled else ()
+
+
+def make_planned(request: PlanRequest) -> Planned:
+    """Compile, look at the target and compare; raise ProblemsError or ObstacleError with all that is in the way."""
+    where = target(Path(request.root), request.manager)
+    project, compiled = (None, None) if request.is_destroy else _compile(request, where)
+    wanted = _wanted(request, project, compiled, where)
+    observed = observe_target(wanted, where)
+    choose = choice(request.only, request.replaced, compiled.catalog if compiled else None)
+    desired = choose(wanted, observed)
+    made, problems = compare(desired, observed)
+    return Planned(request, made, problems, desired, observed, project, compiled)
+
+
+def compare(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
+    """Plan, and ask the servers that are interrupted; raise ObstacleError when a foreign file is in the way."""
+    made, problems = plan(desired, observed)
+    if has_errors(problems):
+        raise ObstacleError(problems)
+    return with_requests(made, requests_in_flight(metrics_urls(made, desired, observed))), problems
+
+
+def _compile(request: PlanRequest, where: Target) -> tuple[Project, Compiled]:
+    project = read_project(Path(request.file))
+    return project, compile_project(project, where.layout)
+
+
+def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
+    if project is None or compiled is None:
+        return nothing_desired(where.layout, with_weights=request.is_with_weights)
+    supposed = dict(request.supposed)
+    profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
+    return desired_for(compiled, where, profile, provenance=provenance_of(project))
+
+
+def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
+    """Choose the profile as if some cards were present or absent; raise ProblemsError for cards that nobody knows."""
+    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    unknown = [unknown_name(name, cards, kind="GPU in a profile") for name in supposed if name not in cards]
+    if unknown:
+        raise ProblemsError(unknown)
+    present = set(present_cards(cards.values()))
+    for name, is_present in supposed.items():
+        present = present | {name} if is_present else present - {name}
+    return select_profile(catalog.profiles, frozenset(present))[0]
+
+
+def choice(only: Sequence[str], replaced: Sequence[str], catalog: Catalog | None) -> Choice:
+    """Give what limits a plan to what was chosen, and marks what is restarted in any case."""
+
+    def choose(wanted: Desired, observed: Observed) -> Desired:
+        names = unit_names(catalog, wanted, observed)
+        chosen, unknown = chosen_units(only, names)
+        restarted, also_unknown = chosen_units(replaced, names)
+        if unknown or also_unknown:
+            raise ProblemsError((*unknown, *also_unknown))
+        marked = replace(wanted, replaced=restarted)
+        return narrowed(marked, observed, chosen | restarted) if only else marked
+
+    return choose if only or replaced else whole
+
+
+def read_suppositions(words: Iterable[str]) -> tuple[tuple[str, bool], ...]:
+    """Read `gpu=NAME:absent` and `gpu=NAME:present`; raise ValueError with the word that is neither."""
+    found: list[tuple[str, bool]] = []
+    for word in words:
+        subject, _, rest = word.partition("=")
+        name, _, state = rest.rpartition(":")
+        if subject != "gpu" or not name or state not in ("absent", "present"):
+            raise ValueError(word)
+        found.append((name, state == "present"))
+    return tuple(found)

@@ -1,0 +1,107 @@
+"""Ask the service manager, the servers and the cards what the units of an installation are doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kloros_infra.adapters.health import ServerHealth
+from kloros_infra.adapters.nvml_processes import NvmlCardMemory
+from kloros_infra.adapters.server_metrics import requests_in_flight
+from kloros_infra.cli.history import desired_at
+from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
+from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.ir.placement import DeviceLoad
+from kloros_infra.ir.unit_status import CardUse, Status, UnitStatus
+
+ANSWER_TIMEOUT_S = 1.0
+UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
+
+
+def read_status(where: Target) -> Status:
+    """Look at what the current generation has run, whatever models.yaml says by now."""
+    history, interrupted = generations_of(where).history(), journal_of(where).unfinished()
+    if history.current is None:
+        return Status(None, history.last_good, "", interrupted=interrupted)
+    desired = desired_at(where, history.current)
+    states = observe_target(desired, where).units
+    units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
+    requests = _requests(units, states)
+    found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
+    return Status(history.current, history.last_good, desired.profile, found, interrupted)
+
+
+def _requests(units: tuple[DesiredUnit, ...], states: Mapping[str, UnitState]) -> Mapping[str, int]:
+    urls = {
+        unit.unit: f"{unit.gate.base_url}/metrics"
+        for unit in units
+        if unit.gate is not None and unit.unit in states and states[unit.unit].is_active
+    }
+    return requests_in_flight(urls)
+
+
+def _unit_status(unit: DesiredUnit, state: UnitState | None, requests: int | None, where: Target) -> UnitStatus:
+    status = UnitStatus(
+        unit=unit.unit,
+        name=_name(unit),
+        profile=unit.profile,
+        state=_state(unit, state),
+        main_pid=0 if state is None else state.main_pid,
+        until=UNTIL[unit.run],
+        last_error="" if state is None else _last_error(state, where),
+    )
+    if unit.gate is None:
+        return status
+    placement = unit.gate.placement
+    return replace(
+        status,
+        cards=_cards(unit.gate, status.main_pid) if state is not None and state.is_active else (),
+        is_on_cpu=placement.is_cpu_only,
+        context_tokens=placement.context_tokens,
+        slots=placement.parallel,
+        requests=requests,
+    )
+
+
+def _name(unit: DesiredUnit) -> str:
+    name = unit.unit.removesuffix(".service")
+    if not unit.profile:
+        return name.removeprefix("kloros-")
+    return name.removeprefix("llama@").removesuffix(f"-{unit.profile}")
+
+
+def _state(unit: DesiredUnit, state: UnitState | None) -> str:
+    if state is None:
+        return "unknown"
+    if state.is_active:
+        is_ready = unit.ready_url is None or ServerHealth().is_ready(unit.ready_url, ANSWER_TIMEOUT_S)
+        return "ready" if is_ready else "not ready"
+    if state.is_masked:
+        return "masked"
+    if state.is_stopped_by_hand:
+        return "stopped by hand"
+    if state.sub == "auto-restart":
+        return "restarting"
+    return "stopped" if state.active is ActiveState.INACTIVE else state.active.value
+
+
+def _last_error(state: UnitState, where: Target) -> str:
+    manager = observing_manager(where)
+    if state.result == "success" or manager is None:
+        return ""
+    lines = (line.strip() for line in manager.log_tail(state.unit, 1))
+    return ": ".join((f"{state.result} {state.exit_status}", *filter(None, lines)))
+
+
+def _cards(gate: InstanceGate, main_pid: int) -> tuple[CardUse, ...]:
+    """Say what a process holds, by NVML where that knows it and the cards are known by their UUIDs."""
+    uuids = dict(gate.card_uuids)
+    held = (NvmlCardMemory().used_bytes(main_pid) if uuids else None) or {}
+    return tuple(_card_use(load, held.get(uuids.get(load.device, ""))) for load in gate.placement.loads if load.card)
+
+
+def _card_use(load: DeviceLoad, held_bytes: int | None) -> CardUse:
+    is_measured = held_bytes is not None
+    return CardUse(load.card or load.device, load.total_bytes if held_bytes is None else held_bytes, is_measured)

@@ -1,0 +1,63 @@
+"""`why UNIT[:KEY]`: join the directives of a generated unit with their rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kloros_infra.cli.project import Project
+from kloros_infra.compiler.origins import Origins, Reason
+from kloros_infra.compiler.parse import parse
+from kloros_infra.compiler.pipeline import Compiled, checked
+from kloros_infra.errors import ProblemsError
+from kloros_infra.ir.artifact import ArtifactTree, TextFile
+from kloros_infra.ir.layout import Layout
+from kloros_infra.planner.changes import HIDDEN_VALUE
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.selection import unknown_name
+from kloros_infra.planner.unit_changes import environment
+from kloros_infra.planner.unit_keys import is_secret, unit_keys, unquoted
+
+
+def unit_asked_for(name: str, tree: ArtifactTree, layout: Layout) -> str:
+    """Find a unit by its name, or an instance's; raise ProblemsError when nothing is called so."""
+    units = {unit: unit for path in tree if (unit := layout.unit_at(path)) is not None}
+    names = {**units, **{unit.removeprefix("llama@").removesuffix(".service"): unit for unit in units}}
+    if name not in names:
+        raise ProblemsError([unknown_name(name, names, kind="unit or instance")])
+    return names[name]
+
+
+def reasons(project: Project, compiled: Compiled, asked: str) -> tuple[str, tuple[Reason, ...]]:
+    """Give a unit's name and why each of its directives, or the one that was asked for, is there."""
+    name, _, key = asked.partition(":")
+    layout = Layout()
+    unit = unit_asked_for(name, compiled.tree, layout)
+    parsed, _ = checked(parse(project.text, file=str(project.file), parts=project.parts))
+    values = _values(unit, compiled.tree, layout)
+    keys = [one for one in values if not key or key in (one, one.rpartition(".")[2])]
+    if not keys:
+        raise ProblemsError(
+            [unknown_name(key, (*values, *(one.rpartition(".")[2] for one in values)), kind="directive")]
+        )
+    origins = Origins(parsed, compiled.catalog)
+    found = (origins.reason(unit, one, HIDDEN_VALUE if is_secret(one) else values[one]) for one in keys)
+    return unit, tuple(reason for reason in found if reason is not None)
+
+
+def _values(unit: str, tree: ArtifactTree, layout: Layout) -> Mapping[str, str]:
+    """Read a unit's directives and its variables."""
+    artifact = tree[layout.unit_path(unit)]
+    text = artifact.text if isinstance(artifact, TextFile) else ""
+    variables = environment(unit, tree, Desired(tree, layout, profile=""))
+    return {**unit_keys(text), **{name: unquoted(value) for name, value in variables.items()}}
+
+
+def reason_lines(unit: str, reason: Reason) -> Iterator[str]:
+    """Write one directive: its value, the settings behind it, the rule."""
+    values = reason.value.split("\n")
+    yield f"{unit}:{reason.key} = {values[0]}"
+    yield from (f"    {value}" for value in values[1:])
+    for setting in reason.settings:
+        yield f"  from {setting.path}: {setting.value}  ({setting.origin})"
+    source = f"  [{reason.rule.source}]" if reason.rule.source else ""
+    yield f"  rule: {reason.rule.why}{source}"

@@ -1,0 +1,151 @@
+"""Why each directive stands in a generated file: the settings behind it, the rule, and where that is written.
+
+Every directive that is emitted has an entry here; a test compares. `settings` name places in models.yaml: what begins
+with `instance:` lies below the model's entry for the profile, `model:` below the model, `version:` below the version in
+use, `profile:` below the profile, `gpu:` below each of its cards; anything else is written from the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kloros_infra.compiler.sandbox_rules import SANDBOX
+from kloros_infra.ir.names import LLM_TARGET, PROFILE_UNIT
+
+
+class Kind(StrEnum):
+    """What a generated file describes."""
+
+    INSTANCE = "instance"
+    SERVER = "server"
+    CHOICE = "choice of the profile"
+    PROFILE = "profile"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Why a directive is there and has its value."""
+
+    why: str
+    source: str = ""
+    settings: tuple[str, ...] = ()
+
+
+SHARED: Mapping[str, Rule] = {
+    "Unit.Description": Rule("What people see in `systemctl status`; nothing heeds it.", "systemd.unit(5)"),
+    "Unit.PartOf": Rule("It stops with the target that holds it.", "systemd.unit(5), PartOf="),
+    "Unit.StartLimitBurst": Rule("So many starts within the interval, then it stays down.", "systemd.unit(5)"),
+    "Service.KillMode": Rule("SIGTERM goes to the server alone, SIGKILL to all that is left.", "systemd.kill(5)"),
+    "Service.LimitNOFILE": Rule("Each connection takes a descriptor.", "systemd.exec(5)"),
+    "Service.TasksMax": Rule("More threads than it can need are a fault.", "systemd.resource-control(5)"),
+    "Service.DynamicUser": Rule("Where sysusers.d was not read yet, systemd makes the user up.", "systemd.exec(5)"),
+    "Service.User": Rule("Neither server nor router can touch the processes of the other.", "systemd.exec(5)"),
+    "Service.Restart": Rule("It comes back after a crash, and not after a stop.", "systemd.service(5)"),
+    "Service.RestartSec": Rule("A pause before the next attempt.", "systemd.service(5)"),
+    **{f"Service.{name}": Rule(why, source) for name, (why, source) in SANDBOX.items()},
+}
+PLACEMENT = ("instance:placement", "instance:layers", "instance:gpu_percentages", "profile:gpus")
+WEIGHTS = ("model:current_version", "version:gguf_url", "version:sha256")
+INSTANCE: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.X-Kloros-Model": Rule("Says whose unit it is; systemd ignores X- keys.", "systemd.unit(5)", ("model:id",)),
+    "Unit.X-Kloros-Weights": Rule("The checksum that the lock pins.", "models.lock.yaml", WEIGHTS),
+    "Unit.X-Kloros-Placement": Rule("Who decided where the layers go.", "", PLACEMENT),
+    "Unit.X-Kloros-Vram": Rule("What it takes of each card, for plan's sums.", "", ("instance:context_tokens",)),
+    "Unit.X-Kloros-OnChange": Rule("What plan does when it differs.", "", ()),
+    "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
+    "Unit.After": Rule(
+        "What held its cards or its port under an earlier profile stops before this starts.",
+        "systemd.unit(5), After=: a stop and a start are ordered stop first",
+        (),
+    ),
+    "Unit.AssertPathExists": Rule("Without its weights it must not even try.", "systemd.unit(5)", WEIGHTS),
+    "Unit.StartLimitIntervalSec": Rule(
+        "Longer than all attempts together, each with a whole load from a slow disk; else the limit is never reached.",
+        "systemd.unit(5), StartLimitIntervalSec=",
+        WEIGHTS,
+    ),
+    "Service.Type": Rule("A program that cannot be run fails the start.", "systemd.service(5), Type=exec"),
+    "Service.Slice": Rule("All models together can be limited and seen.", "systemd.slice(5)"),
+    "Service.EnvironmentFile": Rule("Named by its content: the unit changes when a value does.", "systemd.exec(5)"),
+    "Service.ExecStart": Rule(
+        "The launcher, and the few options that no variable takes; `:` turns expansion off.",
+        "systemd.service(5), Command lines",
+        ("model:name", "instance:arguments"),
+    ),
+    "Service.ExecStartPost": Rule("It counts as started when it answers.", "systemd.service(5)", WEIGHTS),
+    "Service.TimeoutStartSec": Rule("The time until it has to be up.", "systemd.service(5)", WEIGHTS),
+    "Service.TimeoutStopSec": Rule("While it streams, llama-server ends the answer first.", "systemd.service(5)"),
+    "Service.OOMPolicy": Rule("Half a model is of no use.", "systemd.service(5)"),
+    "Service.OOMScoreAdjust": Rule("The desktop outlives a model.", "systemd.exec(5)"),
+    "Service.MemoryMax": Rule(
+        "Weights (mapped pages count), what stays on the CPU, the prompt cache, the headroom, and 512 MiB a card.",
+        "systemd.resource-control(5); Linux, cgroup-v2.rst, Memory",
+        (*WEIGHTS, "sandbox.memory_headroom", "instance:context_tokens"),
+    ),
+    "Service.CPUWeight": Rule(
+        "Its share when processors are short.", "systemd.resource-control(5)", ("sandbox.cpu_weight",)
+    ),
+    "Service.IOWeight": Rule("Its share when the disk is busy.", "systemd.resource-control(5)", ("sandbox.io_weight",)),
+    "Service.BindReadOnlyPaths": Rule("A folder it may read.", "systemd.exec(5)", ("sandbox.read_only_paths",)),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", "systemd.resource-control(5)", ("profile:gpus",)),
+    "Service.DeviceAllow": Rule(
+        "NVIDIA's devices by group, as their minor numbers are not stable.",
+        "systemd.resource-control(5); /proc/devices",
+        ("profile:gpus",),
+    ),
+    "Service.PrivateDevices": Rule("Its profile has no card.", "systemd.exec(5)", ("profile:gpus",)),
+}
+SERVER: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.After": Rule("The bus carries what the router says.", "systemd.unit(5), After=", ("bus.managed",)),
+    "Unit.StartLimitIntervalSec": Rule("Ten failures a minute are a fault that no restart mends.", "systemd.unit(5)"),
+    "Service.Type": Rule("A program that cannot be run fails the start.", "systemd.service(5), Type=exec"),
+    "Service.ExecStart": Rule(
+        "The launcher and its addresses.", "systemd.service(5)", ("bus.xsub", "bus.xpub", "observability.log_level")
+    ),
+    "Service.TimeoutStopSec": Rule("Streams may end for up to 30 s.", "systemd.service(5)"),
+    "Service.MemoryMax": Rule(
+        "Far more than it needs: a leak ends it, not the machine.", "systemd.resource-control(5)"
+    ),
+}
+CHOICE: Mapping[str, Rule] = {
+    **SHARED,
+    "Service.Type": Rule("It chooses once and is done.", "systemd.service(5), Type=oneshot"),
+    "Service.RemainAfterExit": Rule("Done counts as running.", "systemd.service(5)"),
+    "Service.ExecStart": Rule("Chooses by the cards that are present.", "systemd.service(5)", ()),
+    "Service.TimeoutStartSec": Rule("It reads some files and starts a target.", "systemd.service(5)"),
+    "Service.MemoryMax": Rule("Far more than it needs.", "systemd.resource-control(5)"),
+    "Service.RuntimeDirectory": Rule("Where the active profile is written.", "systemd.exec(5)"),
+    "Service.RuntimeDirectoryMode": Rule("Everybody may read which profile is active.", "systemd.exec(5)"),
+    "Service.RuntimeDirectoryPreserve": Rule("The file outlives the service.", "systemd.exec(5)"),
+}
+PROFILE: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.Conflicts": Rule("One profile at a time.", "systemd.unit(5), Conflicts=", ()),
+    "Unit.Wants": Rule("Instances that are preloaded under it.", "systemd.unit(5), Wants=", ("defaults.preload",)),
+}
+TARGET: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.Wants": Rule("Everything that always runs.", "systemd.unit(5), Wants="),
+    "Install.WantedBy": Rule("It starts at boot.", "systemd.unit(5), [Install]"),
+}
+RULES: Mapping[Kind, Mapping[str, Rule]] = {
+    Kind.INSTANCE: INSTANCE,
+    Kind.SERVER: SERVER,
+    Kind.CHOICE: CHOICE,
+    Kind.PROFILE: PROFILE,
+    Kind.TARGET: TARGET,
+}
+
+
+def kind_of(unit: str) -> Kind:
+    """Say what kind of unit a generated one is."""
+    if unit.startswith("llama@"):
+        return Kind.INSTANCE
+    if unit.endswith(".target"):
+        return Kind.TARGET if unit == LLM_TARGET else Kind.PROFILE
+    return Kind.CHOICE if unit == PROFILE_UNIT else Kind.SERVER

@@ -1,0 +1,58 @@
+"""Differences on the machine that a plan does not mend, and which of them matter.
+
+Files that were changed are put back, so they are changes. What is left is what an administrator did on purpose, or
+what a process was started with: it is told, and never undone behind anybody's back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.observed import UnitState
+from kloros_infra.planner.address import unit_address
+from kloros_infra.planner.running_drift import intended_process, running_drift
+from kloros_infra.planner.unit_changes import Comparison, UnitChange, env_paths
+
+
+def drift(both: Comparison, changes: Mapping[str, UnitChange]) -> tuple[Drift, ...]:
+    """List what differs without being mended, in the order of the units."""
+    return tuple(
+        found
+        for unit in both.desired.units
+        if (state := both.observed.units.get(unit.unit)) is not None
+        for found in _unit_drift(unit, state, changes.get(unit.unit), both)
+    )
+
+
+def _unit_drift(unit: DesiredUnit, state: UnitState, change: UnitChange | None, both: Comparison) -> Iterator[Drift]:
+    address, begins = unit_address(unit.unit), change is not None and change.verb.is_start
+    if state.is_masked:
+        yield Drift(address, "is masked: it cannot be started until `systemctl unmask`", unit.run is Run.ALWAYS)
+    if state.is_stopped_by_hand:
+        yield Drift(address, "was stopped by hand and stays so", unit.run is Run.ALWAYS)
+    for path in state.drop_ins:
+        if path.lstrip("/") not in both.desired.tree:
+            yield Drift(address, f"is also configured by {path}, which is not ours", begins)
+    if state.needs_reload and change is None and both.desired.layout.unit_path(unit.unit) not in both.files:
+        yield Drift(address, "has files that the service manager has not read yet", matters=False)
+    process = both.observed.running.get(unit.unit)
+    if process is not None and not begins:
+        for key in running_drift(intended_process(*_texts(unit.unit, both)), process):
+            what = f"runs with {key.key} = {_word(key.before)} where its files say {_word(key.after)}"
+            yield Drift(address, f"{what}; `--replace` restarts it", matters=True)
+
+
+def _word(value: str | None) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _texts(unit: str, both: Comparison) -> tuple[str, str]:
+    """Give a unit's file and its env files, as they are on the machine."""
+    files = both.observed.files
+    own = files.get(both.desired.layout.unit_path(unit))
+    text = own.text if isinstance(own, TextFile) else ""
+    env_files = (files.get(path) for path in env_paths(text, both.desired))
+    return text, "\n".join(file.text for file in env_files if isinstance(file, TextFile))

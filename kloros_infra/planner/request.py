@@ -1,0 +1,25 @@
+"""What was asked of plan: written into a saved plan, so that apply can ask the same again and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """The options of a plan; `supposed` maps names of GPUs to whether they are to be taken as present."""
+
+    file: str = "models.yaml"
+    root: str = "/"
+    manager: str = "auto"
+    profile: str | None = None
+    supposed: tuple[tuple[str, bool], ...] = ()
+    only: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    is_destroy: bool = False
+    is_with_weights: bool = False
+
+    @property
+    def is_hypothetical(self) -> bool:
+        """Say whether it asks about GPUs that may not be as supposed: there is nothing to apply then."""
+        return bool(self.supposed)

@@ -1,0 +1,180 @@
+"""Plan a part only: everything that was not chosen stays as it is on the machine.
+
+A part is planned by asking for a tree that is new where it was chosen and as observed elsewhere, so that what is
+applied is whole, and a later plan sees what is still to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from kloros_infra.diagnostics import Diagnostic, Problems
+from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile
+from kloros_infra.ir.catalog import Catalog
+from kloros_infra.ir.generation import DesiredUnit
+from kloros_infra.ir.observed import Observed
+from kloros_infra.planner.address import owner_of
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.unit_changes import env_paths
+
+Names = Mapping[str, frozenset[str]]
+
+
+def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) -> Names:
+    """Map every name that a person may use to the units that it means: units, instances, models and their aliases."""
+    layout = desired.layout
+    installed = (layout.unit_at(path) for path in observed.installed.digests)
+    units = {unit.unit for unit in desired.units} | {unit for unit in installed if unit is not None}
+    names: dict[str, set[str]] = {unit: {unit} for unit in units}
+    for unit in units:
+        if unit.startswith("llama@"):
+            stem = unit.removeprefix("llama@").removesuffix(".service")
+            # No profile's name has a hyphen, so the last one is the joint.
+            for name in (stem, stem.rpartition("-")[0]):
+                names.setdefault(name, set()).add(unit)
+    for instance in catalog.instances if catalog else ():
+        model = instance.model
+        for name in (model.id, model.name, *model.aliases):
+            names.setdefault(name, set()).add(instance.id.unit)
+    return {name: frozenset(found) for name, found in names.items()}
+
+
+def chosen_units(asked: Iterable[str], names: Names) -> tuple[frozenset[str], Problems]:
+    """Find the units that names mean, and the names that mean none."""
+    asked = tuple(asked)
+    problems = tuple(unknown_name(name, names) for name in asked if name not in names)
+    return frozenset(unit for name in asked for unit in names.get(name, ())), problems
+
+
+def unknown_name(name: str, known: Iterable[str], *, kind: str = "instance, model or unit") -> Diagnostic:
+    """Say that nothing is called so, and what is called nearly so."""
+    near = get_close_matches(name, known, n=1)
+    return Diagnostic(
+        code="KI537",
+        summary="Unknown name",
+        detail=f"There is no {kind} {name!r}.",
+        hint=f"Did you mean {near[0]!r}?"
+        if near
+        else "`kloros-infra status` lists instances, `validate` checks names.",
+    )
+
+
+def narrowed(desired: Desired, observed: Observed, units: frozenset[str]) -> Desired:
+    """Ask for some units only: their files and weights, the programs that they run, and their routes."""
+    env_files = _env_files(desired, observed, units)
+    tree: dict[str, Artifact] = {}
+    for path in sorted(desired.tree.keys() | observed.installed.digests.keys()):
+        owner = owner_of(path, desired.layout)
+        is_chosen = owner in units or path in env_files
+        artifact = desired.tree.get(path) if is_chosen else _as_it_is(path, owner, desired, observed)
+        if artifact is not None:
+            tree[path] = artifact
+    routing = _routing(desired, observed, units)
+    if routing is not None:
+        tree[desired.layout.routing] = routing
+    needed = frozenset(path for unit in desired.units if unit.unit in units for path in unit.weights)
+    return replace(
+        desired,
+        tree=tree,
+        units=tuple(_units(desired, observed, tree, units)),
+        weights=tuple(step for step in desired.weights if step.destination in needed),
+        derived=tuple(one for one in desired.derived if not units.isdisjoint(one.units)),
+        only=units,
+    )
+
+
+def _as_it_is(path: str, owner: str | None, desired: Desired, observed: Observed) -> Artifact | None:
+    """Keep what is installed; of what is not, take what a chosen unit cannot do without: programs and folders."""
+    if path in observed.installed.digests:
+        return observed.files.get(path)
+    is_shared = owner is None and not path.startswith(f"{desired.layout.env}/")
+    return desired.tree.get(path) if is_shared else None
+
+
+def _env_files(desired: Desired, observed: Observed, units: frozenset[str]) -> frozenset[str]:
+    """Find the env files that the chosen units read, now and before."""
+    texts = (
+        artifact.text
+        for unit in units
+        for files in (desired.tree, observed.files)
+        if isinstance(artifact := files.get(desired.layout.unit_path(unit)), TextFile)
+    )
+    return frozenset(path for text in texts for path in env_paths(text, desired))
+
+
+def _units(desired: Desired, observed: Observed, tree: ArtifactTree, units: frozenset[str]) -> Iterator[DesiredUnit]:
+    """Say of the units that stay what the generation says that they are in now."""
+    current = {unit.unit: unit for unit in observed.manifest.units} if observed.manifest else {}
+    for unit in desired.units:
+        if desired.layout.unit_path(unit.unit) in tree:
+            yield unit if unit.unit in units else current.get(unit.unit, unit)
+
+
+def _routing(desired: Desired, observed: Observed, units: frozenset[str]) -> Artifact | None:
+    """Give the chosen units their routes, and leave all others as they are."""
+    path = desired.layout.routing
+    wanted, present = desired.tree.get(path), observed.files.get(path)
+    if not isinstance(wanted, TextFile) or not isinstance(present, TextFile):
+        return None
+    new, old = _table(wanted), _table(present)
+    if new is None or old is None:
+        return None
+    merged = {**old, "models": _merged_models(old["models"], new["models"], units)}
+    return present if merged == old else TextFile(f"{_json(merged)}\n", wanted.mode)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def _table(file: TextFile) -> dict[str, Any] | None:
+    """Read a routing table; None when it is none, as a file that was changed by hand may be."""
+    try:
+        table = json.loads(file.text)
+    except (ValueError, RecursionError):
+        return None
+    return table if isinstance(table, dict) and _has_models(table.get("models")) else None
+
+
+def _has_models(models: object) -> bool:
+    """Say whether a table's models are described as far as they are needed to take some and leave others."""
+    if not isinstance(models, list):
+        return False
+    return all(
+        isinstance(model, dict)
+        and isinstance(model.get("id"), str)
+        and isinstance(model.get("upstreams"), list)
+        and all(isinstance(one, dict) and "unit" in one for one in model["upstreams"])
+        for model in models
+    )
+
+
+def _merged_models(old: list[dict[str, Any]], new: list[dict[str, Any]], units: frozenset[str]) -> list[dict[str, Any]]:
+    """Take the upstreams of the chosen units from the new models and the rest from the old ones."""
+    before, after = ({model["id"]: model for model in models} for models in (old, new))
+    return [
+        model
+        for model_id in dict.fromkeys((*before, *after))
+        for model in _merged_model(before.get(model_id), after.get(model_id), units)
+    ]
+
+
+def _merged_model(
+    old: dict[str, Any] | None, new: dict[str, Any] | None, units: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Merge one model: none where it was not chosen and is not there, or where all that served it goes."""
+    before, after = (side["upstreams"] if side else [] for side in (old, new))
+    taken = {one["unit"]: one for one in after if one["unit"] in units}
+    kept = {one["unit"]: one for one in before if one["unit"] not in units}
+    # Where a chosen instance is served, the model is described as it is served from now on.
+    described = new if taken else old
+    is_gone = bool(before) and not taken and not kept
+    if described is None or is_gone:
+        return []
+    order = [one["unit"] for one in (*after, *before)]
+    upstreams = {**kept, **taken}
+    return [{**described, "upstreams": [upstreams[unit] for unit in dict.fromkeys(order) if unit in upstreams]}]

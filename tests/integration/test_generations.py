@@ -1,0 +1,312 @@
+"""Generations over real files and services: history, rollback, confirmation, collection, and how destroy ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kloros_infra.adapters.apply_lock import apply_lock
+from kloros_infra.adapters.confirmation import Confirmation
+from kloros_infra.cli.changing import Manner
+from kloros_infra.cli.confirming import carry_out_unless_confirmed, confirm_apply, refuse_while_waiting
+from kloros_infra.cli.history import collect, desired_at, list_generations, recover, roll_back
+from kloros_infra.cli.wiring import Target, generations_of, leave, stop_supervisor
+from kloros_infra.errors import LeftBehindError, LockHeldError, ObstacleError, RolledBackError, StepFailedError
+from kloros_infra.planner.desired import Desired, nothing_desired
+from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+
+ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
+TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
+ALL = frozenset(ONE)
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Iterator[Target]:
+    one = target_at(tmp_path / "root")
+    yield one
+    end(one)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # the pause between two polls of a condition with a deadline
+
+
+def current(where: Target) -> int | None:
+    return generations_of(where).history().current
+
+
+def broken(where: Target) -> Desired:
+    """Want a service whose program is not there."""
+    desired = tiny(where, TWO)
+    layout = where.layout
+    tree = dict(desired.tree)
+    del tree[layout.program_path("sleeper")]
+    return Desired(tree=tree, layout=layout, profile="", units=desired.units)
+
+
+def test_rollback_goes_back_and_restarts_only_what_differs(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    apply_quietly(tiny(where, ONE, note="one"), where)
+    first = {path: text for path, text in tree_of(where.root).items() if not path.startswith(("var", "run"))}
+    apply_quietly(tiny(where, TWO, note="two"), where)
+    assert running(where, ALL) == TWO
+    capsys.readouterr()
+    roll_back(where, None, Manner("?", yes=True))
+    shown = capsys.readouterr()
+    assert "Going to generation 1." in shown.out
+    assert "kloros-a" in shown.out
+    assert "restart kloros-a.service" in shown.err
+    assert "restart kloros-b.service" not in shown.err
+    assert running(where, ALL) == ONE
+    now = {path: text for path, text in tree_of(where.root).items() if not path.startswith(("var", "run"))}
+    assert {path: text for path, text in now.items() if "generations/2" not in path} == first
+    roll_back(where, 2, QUIETLY)
+    assert running(where, ALL) == TWO
+    with pytest.raises(ObstacleError) as caught:
+        desired_at(where, 9)
+    assert caught.value.problems[0].code == "KI587"
+
+
+def test_generations_are_listed_with_marks_and_what_changed(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    list_generations(where)
+    assert "no generations yet" in capsys.readouterr().out
+    for site in (ONE, TWO, {**TWO, "kloros-new.service": "1"}):
+        apply_quietly(tiny(where, site), where)
+    capsys.readouterr()
+    list_generations(where)
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 4
+    assert "changed kloros-a" in rows[2]
+    assert "current, last-good" in rows[3]
+    assert "added kloros-new" in rows[3]
+
+
+def test_a_failing_apply_goes_back_by_itself_and_says_so(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    before = tree_of(where.root / "etc")
+    with pytest.raises(RolledBackError) as caught:
+        apply_quietly(broken(where), where)
+    assert caught.value.exit_code == 3
+    assert caught.value.problems[-1].code == "KI585"
+    assert "Generation 1 is current" in caught.value.problems[-1].detail
+    assert running(where, ALL) == ONE
+    assert tree_of(where.root / "etc") == before
+
+
+def test_a_damaged_generation_is_not_gone_to(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    apply_quietly(tiny(where, TWO), where)
+    env = next((where.root / where.layout.generation_path(1) / "env").iterdir())
+    env.write_text("VERSION='0'\n")
+    with pytest.raises(ObstacleError) as caught:
+        roll_back(where, 1, QUIETLY)
+    assert caught.value.problems[0].code == "KI588"
+    assert env.name in caught.value.problems[0].detail
+    assert current(where) == 2
+
+
+def test_a_changed_file_of_the_current_generation_is_mended_by_a_new_one(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    unit = where.root / where.layout.unit_path("kloros-a.service")
+    unit.write_text(unit.read_text() + "Restart=always\n")
+    assert apply_quietly(tiny(where, ONE), where)
+    assert current(where) == 2
+    assert "Restart" not in unit.read_text()
+
+
+def test_a_changed_fixed_file_is_mended_without_a_new_one(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    (where.root / where.layout.tmpfiles).write_text("mine\n")
+    assert apply_quietly(tiny(where, ONE), where)
+    assert current(where) == 1
+
+
+def test_recover_goes_to_the_last_good_one_when_the_current_does_not_start(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    apply_quietly(tiny(where, TWO), where)
+    stop_supervisor(where)
+    generations_of(where).mark_last_good(1)
+    (where.root / where.layout.program_path("sleeper")).unlink()
+    with pytest.raises(LeftBehindError) as caught:
+        recover(where, QUIETLY)
+    assert [problem.code for problem in caught.value.problems] == ["KI588", "KI592"]
+    assert caught.value.exit_code == 4
+    assert current(where) == 1
+    assert running(where, ALL) == ONE
+
+
+def test_gc_keeps_the_newest_and_every_marked_one(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in range(1, 7):
+        apply_quietly(tiny(where, {"kloros-a.service": str(version)}), where)
+    roll_back(where, 2, QUIETLY)
+    (where.root / where.layout.booted_file).write_text("1\n")
+    collect(where, 1, yes=True, is_dry_run=True)
+    assert generations_of(where).history().numbers == (1, 2, 3, 4, 5, 6)
+    collect(where, 1, yes=True, is_dry_run=False)
+    assert generations_of(where).history().numbers == (1, 2, 6)
+    capsys.readouterr()
+    collect(where, 1, yes=True, is_dry_run=False)
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_apply_itself_keeps_no_more_than_it_is_told(where: Target) -> None:
+    for version in range(1, 14):
+        apply_quietly(tiny(where, {"kloros-a.service": str(version)}), where)
+    assert generations_of(where).history().numbers == tuple(range(4, 14))
+
+
+def test_an_apply_that_nobody_confirms_is_undone(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    carry_out_unless_confirmed(tiny(where, TWO), where, QUIETLY, within_s=1.0)
+    assert running(where, ALL) == TWO
+    with pytest.raises(ObstacleError) as caught:
+        refuse_while_waiting(where)
+    assert caught.value.problems[0].code == "KI533"
+    wait_until(lambda: current(where) == 1)
+    wait_until(lambda: Confirmation(where.root).read() is None)
+    with apply_lock(where.root, wait_s=WAIT_S):
+        assert running(where, ALL) == ONE
+    with pytest.raises(ObstacleError) as caught:
+        confirm_apply(where)
+    assert caught.value.problems[0].code == "KI534"
+
+
+def test_a_first_apply_that_nobody_confirms_leaves_nothing(where: Target) -> None:
+    carry_out_unless_confirmed(tiny(where, ONE), where, QUIETLY, within_s=0.2)
+    wait_until(lambda: current(where) is None)
+    with apply_lock(where.root, wait_s=WAIT_S):
+        assert running(where, ALL) == {}
+
+
+def test_a_confirmed_apply_stays(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    carry_out_unless_confirmed(tiny(where, TWO), where, QUIETLY, within_s=0.5)
+    assert "kloros-infra confirm" in capsys.readouterr().out
+    confirm_apply(where)
+    refuse_while_waiting(where)
+    watchers = [p for p in Path("/proc").glob("[0-9]*/cmdline") if is_watcher(p, where)]
+    wait_until(lambda: not any(is_watcher(path, where) for path in watchers))
+    assert current(where) == 2
+
+
+def is_watcher(cmdline: Path, where: Target) -> bool:
+    try:
+        return b"watch_confirmation" in (raw := cmdline.read_bytes()) and str(where.root).encode() in raw
+    except OSError:
+        return False
+
+
+def test_an_apply_that_changes_nothing_waits_for_nobody(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    carry_out_unless_confirmed(tiny(where, ONE), where, QUIETLY, within_s=60)
+    assert Confirmation(where.root).read() is None
+
+
+def test_an_apply_that_fails_waits_for_nobody(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    with pytest.raises(StepFailedError):
+        carry_out_unless_confirmed(broken(where), where, QUIETLY, within_s=60)
+    assert Confirmation(where.root).read() is None
+
+
+def test_an_apply_that_is_killed_before_its_confirmation_is_undone(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with apply_lock(where.root):
+                Confirmation(where.root).begin(1)
+                Confirmation(where.root).start_watcher(where.manager)
+                generations_of(where).stage(2, {})
+                generations_of(where).flip(2)
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+    wait_until(lambda: current(where) == 1)
+    wait_until(lambda: Confirmation(where.root).read() is None)
+    with apply_lock(where.root, wait_s=WAIT_S):
+        assert running(where, ALL) == ONE
+
+
+def test_destroy_returns_a_root_to_what_it_was_byte_for_byte(where: Target) -> None:
+    for folder in ("etc/tmpfiles.d", "etc/systemd", "var/lib"):
+        (where.root / folder).mkdir(parents=True)
+    (where.root / "etc/tmpfiles.d/theirs.conf").write_text("d /run/theirs\n")
+    (where.root / "etc/motd").symlink_to("issue")
+    before = tree_of(where.root)
+    apply_quietly(tiny(where, ONE), where)
+    apply_quietly(tiny(where, TWO), where)
+    with pytest.raises(RolledBackError):
+        apply_quietly(broken(where), where)
+    apply_quietly(nothing_desired(where.layout, with_weights=True), where)
+    stop_supervisor(where)
+    leave(where)
+    assert tree_of(where.root) == before
+
+
+def test_of_two_applies_one_waits_or_gives_up(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    entered, leaving = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with apply_lock(where.root):
+            entered.set()
+            leaving.wait(WAIT_S)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(WAIT_S)
+    with pytest.raises(LockHeldError) as caught:
+        apply_quietly(tiny(where, TWO), where)
+    assert caught.value.exit_code == 5
+    threading.Timer(0.3, leaving.set).start()
+    roll_back(where, 1, Manner(yes=True, shows_plan=False, wait_s=WAIT_S))
+    holder.join()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from kloros_infra.errors import KlorosError
+from tests.tiny_site import apply_quietly, target_at, tiny
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+where = target_at(Path(sys.argv[1]))
+wanted = tiny(where, {"kloros-a.service": "2", "kloros-b.service": "1"})
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    apply_quietly(wanted, where)
+except (KlorosError, OSError):
+    sys.exit(3)
+"""
+
+
+def test_a_full_disk_at_any_write_loses_nothing(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    before = tree_of(where.root / "etc")
+    outcomes = set()
+    # Every file grows past one of these sizes at a write of its own, the journal at nearly every line.
+    for size in (*range(0, 800, 61), *range(800, 6000, 400)):
+        argv = [sys.executable, "-c", FULL_DISK, str(where.root), str(size)]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        assert done.returncode in (0, 3), done.stderr
+        outcomes.add(done.returncode)
+        if done.returncode == 0:
+            break
+        recover(where, QUIETLY)
+        assert tree_of(where.root / "etc") == before
+        assert running(where, ALL) == ONE
+    assert outcomes == {0, 3}
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -1,0 +1,80 @@
+"""Installations of tiny services under the embedded supervisor: real files and processes, and no models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from kloros_infra.adapters.processes import SupervisorClient
+from kloros_infra.cli.changing import Manner, carry_out
+from kloros_infra.cli.wiring import ManagerChoice, Target, stop_supervisor
+from kloros_infra.ir.artifact import Artifact, Link, TextFile
+from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.names import LLM_TARGET
+from kloros_infra.planner.desired import Desired
+
+QUIETLY = Manner(yes=True, shows_plan=False)
+
+
+def target_at(root: Path) -> Target:
+    """Give the target of a root."""
+    return Target(root.resolve(), ManagerChoice.SUPERVISOR)
+
+
+def tiny(where: Target, services: Mapping[str, str], note: str = "") -> Desired:
+    """Want services, by name with the version that each process is to show, and a fixed file with a note."""
+    layout = where.layout
+    tree: dict[str, Artifact] = {
+        layout.program_path("sleeper"): TextFile("#!/bin/sh\nexec sleep 1000\n", 0o755),
+        layout.routing: TextFile(f'{{"services": {sorted(services)}}}\n'.replace("'", '"')),
+        layout.tmpfiles: TextFile(f"# {note}\n"),
+        layout.unit_path(LLM_TARGET): TextFile(f"[Unit]\nWants={' '.join(sorted(services))}\n"),
+        layout.unit_path(f"multi-user.target.wants/{LLM_TARGET}"): Link(f"../{LLM_TARGET}"),
+    }
+    for name, version in services.items():
+        env = f"VERSION='{version}'\n"
+        env_path = f"{layout.env}/{name}.{hashlib.sha256(env.encode()).hexdigest()[:8]}.env"
+        tree[env_path] = TextFile(env)
+        tree[layout.unit_path(name)] = TextFile(
+            f"[Service]\nType=exec\nEnvironmentFile={layout.absolute(env_path)}\n"
+            f"ExecStart=:{layout.absolute(layout.program_path('sleeper'))}\nTimeoutStopSec=2\n"
+        )
+    units = (*(DesiredUnit(name, Run.ALWAYS) for name in sorted(services)), DesiredUnit(LLM_TARGET, Run.ALWAYS))
+    return Desired(tree=tree, layout=layout, profile="", units=units)
+
+
+def apply_quietly(desired: Desired, where: Target) -> bool:
+    """Apply without a question or a plan; say whether anything changed."""
+    return carry_out(desired, where, QUIETLY)
+
+
+def running(where: Target, names: Mapping[str, str] | frozenset[str]) -> dict[str, str]:
+    """Map the services that run to the version that their processes were started with."""
+    states = SupervisorClient(where.root).states(tuple(names))
+    return {name: version_of(state.main_pid) for name, state in states.items() if state.main_pid}
+
+
+def version_of(pid: int) -> str:
+    """Read a process's version from its environment."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next(one.removeprefix("VERSION=") for one in variables if one.startswith("VERSION="))
+
+
+def tree_of(root: Path) -> dict[str, str]:
+    """Describe everything below a root: folders, links, and files with mode and content."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_dir():
+            found[name] = f"{path.stat().st_mode:o}"
+        elif path.is_file():
+            found[name] = f"{path.stat().st_mode:o} {path.read_bytes()!r}"
+    return found
+
+
+def end(where: Target) -> None:
+    """Stop the supervisor of a target."""
+    stop_supervisor(where)

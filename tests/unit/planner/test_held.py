@@ -1,0 +1,127 @@
+"""Units that an administrator keeps from running: told from those that an apply ended, and left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kloros_infra.diagnostics import Severity
+from kloros_infra.ir.artifact import Link, TextFile
+from kloros_infra.ir.generation import DesiredUnit, Manifest, Provenance, Run
+from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.plan import RestartUnit, StartUnit
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.diff import plan
+from kloros_infra.planner.file_changes import foreign_paths
+from kloros_infra.planner.held import stopped_by_hand
+from tests.sites import LAYOUT, MiniModel, Site, converged, fresh, untouched
+
+UNIT, TARGET = "llama@code-max.service", "kloros-profile-max.target"
+ROUTER = "kloros-router.service"
+
+
+def manifest(*units: DesiredUnit) -> Manifest:
+    return Manifest(1, Provenance(), "max", files={}, fixed={}, units=units)
+
+
+RUNS = manifest(
+    DesiredUnit(UNIT, Run.ALWAYS, profile="max"),
+    DesiredUnit(ROUTER, Run.ALWAYS),
+    DesiredUnit(TARGET, Run.ALWAYS, profile="max"),
+)
+
+
+def states(*, ended: frozenset[str] = frozenset({UNIT}), down: str = "") -> dict[str, UnitState]:
+    names = (UNIT, ROUTER, TARGET, "kloros-llm.target")
+    return {
+        name: UnitState(name, ActiveState.INACTIVE, has_ended=name in ended)
+        if name in ended or name == down
+        else UnitState(name, ActiveState.ACTIVE)
+        for name in names
+    }
+
+
+def test_what_ended_while_its_target_goes_on_was_stopped_by_hand() -> None:
+    assert stopped_by_hand(states(), Installed(), RUNS) == {UNIT}
+    assert stopped_by_hand(states(ended=frozenset({ROUTER})), Installed(), RUNS) == {ROUTER}
+
+
+@pytest.mark.parametrize(
+    ("states", "installed", "manifest"),
+    [
+        pytest.param(states(ended=frozenset()), Installed(), RUNS, id="nothing ended"),
+        pytest.param(states(ended=frozenset(), down=UNIT), Installed(), RUNS, id="it has not run since the boot"),
+        pytest.param(states(), Installed(), None, id="nobody knows what should run"),
+        pytest.param(states(), Installed(is_unfinished=True), RUNS, id="an apply was killed and may have stopped it"),
+        pytest.param(states(down=TARGET), Installed(), RUNS, id="its target was stopped, and it with it"),
+        pytest.param(states(ended=frozenset({TARGET})), Installed(), RUNS, id="a target has no process"),
+        pytest.param({}, Installed(), RUNS, id="nobody was asked"),
+        pytest.param(
+            states(), Installed(), manifest(DesiredUnit(UNIT, Run.NEVER, profile="max")), id="an apply stopped it"
+        ),
+    ],
+)
+def test_what_may_have_ended_otherwise_was_not(
+    states: dict[str, UnitState], installed: Installed, manifest: Manifest | None
+) -> None:
+    assert stopped_by_hand(states, installed, manifest) == frozenset()
+
+
+def holding(observed: Observed, **how: bool) -> Observed:
+    """Take one unit down, held in some way."""
+    held = UnitState(UNIT, ActiveState.INACTIVE, is_masked=how.get("is_masked", False), has_ended=True)
+    held = replace(held, is_stopped_by_hand=how.get("is_stopped_by_hand", False))
+    return replace(observed, units={**observed.units, UNIT: held})
+
+
+def touched(desired: Desired, observed: Observed) -> set[str]:
+    steps = plan(desired, observed)[0].steps
+    return {step.unit for step in steps if isinstance(step, StartUnit | RestartUnit)}
+
+
+def test_a_masked_unit_is_not_started_whatever_is_asked() -> None:
+    desired = Site().desired()
+    observed = holding(converged(desired), is_masked=True)
+    assert touched(desired, observed) == set()
+    assert touched(replace(desired, resets_pins=True), observed) == set()
+
+
+def test_a_unit_that_was_stopped_by_hand_stays_so_until_that_is_reset() -> None:
+    desired = Site().desired()
+    observed = holding(converged(desired), is_stopped_by_hand=True)
+    assert touched(desired, observed) == set()
+    assert touched(replace(desired, resets_pins=True), observed) == {UNIT}
+
+
+def test_a_masked_unit_that_runs_goes_on_with_its_old_definition() -> None:
+    desired = replace(Site().desired(), replaced=frozenset({ROUTER}))
+    observed = converged(desired)
+    assert touched(desired, observed) == {ROUTER}
+    masked = replace(observed.units[ROUTER], is_masked=True)
+    assert touched(desired, replace(observed, units={**observed.units, ROUTER: masked})) == set()
+
+
+def test_a_target_is_not_started_again_over_a_member_that_is_held() -> None:
+    before, after = Site(models=(MiniModel("code", {"max": 8601}),)).desired(), Site().desired()
+    observed = converged(before)
+    units = {**observed.units, "llama@chat-max.service": UnitState("llama@chat-max.service", ActiveState.INACTIVE)}
+    observed = replace(observed, units=units)
+    assert touched(after, observed) == {"llama@chat-max.service", TARGET}
+    assert touched(after, holding(observed, is_masked=True)) == {"llama@chat-max.service"}
+
+
+def test_a_mask_is_not_a_foreign_file() -> None:
+    desired = Site().desired()
+    path = LAYOUT.override_path(UNIT)
+    masked = replace(fresh(desired), files={path: Link("/dev/null")})
+    assert foreign_paths(desired, masked) == ()
+    hidden = replace(fresh(desired), files={path: TextFile("[Service]\n")})
+    assert foreign_paths(desired, hidden) == (path,)
+
+
+def test_without_a_service_manager_plan_warns_and_apply_refuses() -> None:
+    desired = Site().desired()
+    made, problems = plan(desired, replace(untouched(), has_manager=False))
+    assert [(one.code, one.severity) for one in problems] == [("KI599", Severity.WARNING)]
+    assert [(one.code, one.severity) for one in made.refusals] == [("KI599", Severity.ERROR)]
