@@ -178,6 +178,14 @@ def test_a_unit_that_ends_at_once_has_failed(managed: Managed) -> None:
     assert state.exit_status > 0
 
 
+def test_a_failure_can_be_forgotten(managed: Managed) -> None:
+    managed.install(A, '[Service]\nType=exec\nExecStart=:/bin/sh -c "sleep 0.1; exit 3"\n')
+    managed.manager.start(A)
+    managed.becomes(A, lambda state: state.active is ActiveState.FAILED)
+    managed.manager.reset_failed((A, "kloros-contract-unknown.service"))
+    assert managed.state(A).active is ActiveState.INACTIVE
+
+
 def test_a_unit_that_never_ran_has_no_log(managed: Managed) -> None:
     assert managed.manager.log_tail("kloros-contract-unknown.service", 5) == ()
 

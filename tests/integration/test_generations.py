@@ -190,6 +190,16 @@ def test_a_first_apply_that_nobody_confirms_leaves_nothing(where: Target) -> Non
         assert running(where, ALL) == {}
 
 
+def test_recover_undoes_what_nobody_confirmed_before_the_machine_went_down(where: Target) -> None:
+    apply_quietly(tiny(where, ONE), where)
+    apply_quietly(tiny(where, TWO), where)
+    Confirmation(where.root).await_answer(1, within_s=-1.0)
+    recover(where, QUIETLY)
+    assert current(where) == 1
+    assert running(where, ALL) == ONE
+    assert Confirmation(where.root).read() is None
+
+
 def test_a_confirmed_apply_stays(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
     apply_quietly(tiny(where, ONE), where)
     carry_out_unless_confirmed(tiny(where, TWO), where, QUIETLY, within_s=0.5)

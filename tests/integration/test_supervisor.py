@@ -430,3 +430,34 @@ def test_a_unit_whose_file_is_gone_can_still_be_stopped(root: Path, client: Supe
     assert state.needs_reload
     client.stop("a.service")
     assert client.states(("a.service",))["a.service"].active is ActiveState.INACTIVE
+
+
+def test_all_units_are_of_the_generation_that_was_current_at_the_last_reload(tmp_path: Path) -> None:
+    layout, root = Layout(), tmp_path / "root"
+    for number in (1, 2):
+        units = root / layout.generation_path(number) / "units"
+        units.mkdir(parents=True)
+        for unit in ("kloros-one.service", "kloros-two.service"):
+            (units / unit).write_text(f'[Service]\nType=exec\nExecStart=:/bin/sh -c "sleep 300; : {number}"\n')
+    current = root / layout.current
+    current.symlink_to("generations/1")
+    client = SupervisorClient(root)
+    try:
+        client.start("kloros-one.service")
+        current.unlink()
+        current.symlink_to("generations/2")
+        # Of two units that start, neither takes the new generation before the reload.
+        client.start("kloros-two.service")
+        assert {generation_of(client, unit) for unit in ("kloros-one.service", "kloros-two.service")} == {"1"}
+        assert client.states(("kloros-one.service",))["kloros-one.service"].needs_reload
+        client.reload()
+        client.restart("kloros-one.service")
+        assert generation_of(client, "kloros-one.service") == "2"
+    finally:
+        client.shutdown()
+
+
+def generation_of(client: SupervisorClient, unit: str) -> str:
+    """Read from a process's words which generation's unit it was started by."""
+    pid = client.states((unit,))[unit].main_pid
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()[-1]

@@ -70,7 +70,7 @@ def start(machine: Container, unit: str) -> tuple[tuple[str, ...], dict[str, str
 @pytest.mark.parametrize("seed", SEEDS)
 def test_arguments_reach_llama_server_as_they_were_written(machine: Container, seed: int) -> None:
     made = batch(seed, LAYOUT)
-    machine.write(LAYOUT.absolute(LAYOUT.unit_path(UNIT)), made.unit_text)
+    machine.write(LAYOUT.absolute(LAYOUT.override_path(UNIT)), made.unit_text)
     machine.write(LAYOUT.absolute(made.env_path), made.env_text)
 
     words, variables = start(machine, UNIT)
@@ -85,7 +85,7 @@ def test_variables_reach_a_service_as_they_were_written(machine: Container, seed
     intended = {f"VALUE_{index:03}": text for index, text in enumerate(texts(seed))}
     machine.write(ENV_FILE, "".join(f"{line}\n" for line in env_lines(intended)))
     unit = f"[Service]\nType=exec\nEnvironmentFile={ENV_FILE}\nExecStart=:{RECORDER_PATH}\n"
-    machine.write(LAYOUT.absolute(LAYOUT.unit_path(ENV_UNIT)), unit)
+    machine.write(LAYOUT.absolute(LAYOUT.override_path(ENV_UNIT)), unit)
 
     words, variables = start(machine, ENV_UNIT)
 

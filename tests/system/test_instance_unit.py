@@ -72,7 +72,9 @@ def machine(systemd_container: Container) -> Container:
 def started(machine: Container, files: Mapping[str, str]) -> int:
     """Start the unit with these files; give its main process."""
     for path, text in files.items():
-        machine.write(LAYOUT.absolute(path), text)
+        # Straight to systemd: no generation is needed for one unit.
+        unit = LAYOUT.unit_at(path)
+        machine.write(LAYOUT.absolute(path if unit is None else LAYOUT.override_path(unit)), text)
     machine.run(["systemctl", "daemon-reload"])
     # Forgets earlier starts too, which systemd counts.
     machine.run(["systemctl", "reset-failed", UNIT], check=False)

@@ -1,0 +1,57 @@
+"""The status of an installation as a person and as a program read it."""
+
+from __future__ import annotations
+
+import json
+
+from kloros_infra.cli.status_output import status_json, status_lines
+from kloros_infra.ir.generation import Interrupted
+from kloros_infra.ir.unit_status import CardUse, Status, UnitStatus
+
+CODE = UnitStatus(
+    unit="llama@code-max.service",
+    name="code",
+    profile="max",
+    state="ready",
+    main_pid=42,
+    cards=(CardUse("rtx3060", 5 * 10**9, is_measured=True), CardUse("gtx1080ti", 2 * 10**9, is_measured=False)),
+    context_tokens=8192,
+    slots=2,
+    requests=3,
+    until="always",
+)
+ROUTER = UnitStatus(
+    "kloros-router.service", "router", "", "failed", 0, last_error="exit-code 1: no bus", until="always"
+)
+
+
+def rows(status: Status) -> list[list[str]]:
+    """Split the table at its columns, which are two blanks apart."""
+    lines = tuple(status_lines(status))
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
+
+
+def test_each_unit_is_a_row() -> None:
+    first, header, code, router = rows(Status(3, 3, "max", (CODE, ROUTER)))
+    assert first == ["Generation 3, profile max."]
+    assert header[:5] == ["NAME", "PROFILE", "STATE", "PID", "VRAM"]
+    assert code[:5] == ["code", "max", "ready", "42", "rtx3060 5.0 GB, gtx1080ti ~2.0 GB"]
+    assert code[5:] == ["8192", "2/2, 1 waiting", "always", "-"]
+    assert router == ["router", "-", "failed", "-", "-", "-", "-", "always", "exit-code 1: no bus"]
+
+
+def test_an_interruption_and_a_generation_that_is_not_good_are_said() -> None:
+    first, second = status_lines(Status(3, 2, "max", interrupted=Interrupted("switch to generation 3", "2026-01-01")))
+    assert first == "Generation 3, which has not been found good, profile max."
+    assert "interrupted at: switch to generation 3 (2026-01-01)" in second
+    assert "kloros-infra recover" in second
+
+
+def test_nothing_installed() -> None:
+    assert list(status_lines(Status(None, None, ""))) == ["Nothing is installed here."]
+
+
+def test_json_has_all_of_it() -> None:
+    found = json.loads(status_json(Status(3, 3, "max", (CODE,))))
+    assert found["version"] == 1
+    assert found["units"][0]["cards"][1] == {"card": "gtx1080ti", "used_bytes": 2 * 10**9, "is_measured": False}
