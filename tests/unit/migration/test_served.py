@@ -52,7 +52,8 @@ def test_the_context_is_that_of_one_request(words: str, context: int | None) -> 
 
 def test_further_options_are_arguments_numbers_as_numbers() -> None:
     found = served(
-        "-m /x -t 8 --temp 0.50 --top-p 0.9 --mlock --no-mmap --rope-scaling yarn --dry-sequence-breaker a --dry-sequence-breaker b --dry-sequence-breaker c"
+        "-m /x -t 8 --temp 0.50 --top-p 0.9 --mlock --no-mmap --rope-scaling yarn"
+        " --dry-sequence-breaker a --dry-sequence-breaker b --dry-sequence-breaker c"
     )
     assert found.arguments == {
         "threads": 8,
