@@ -91,9 +91,7 @@ class Site:
         tree[LAYOUT.program_path("llama-server")] = TextFile(f'#!/bin/sh\nexec {self.llama_server} "$@"\n', 0o755)
         tree[LAYOUT.program_path("kloros-infra")] = TextFile('#!/bin/sh\nexec python3 -m kloros_infra "$@"\n', 0o755)
         routes = {"version": 1, "models": [self._route(m) for m in self.models]}
-        tree[LAYOUT.routing] = TextFile(
-            emit_routing(self.catalog(), LAYOUT) if self.purposes else json.dumps(routes)
-        )
+        tree[LAYOUT.routing] = TextFile(emit_routing(self.catalog(), LAYOUT) if self.purposes else json.dumps(routes))
         return tree | {path: TextFile(text) for path, text in self.extra.items()}
 
     def _services(self) -> dict[str, str]:

@@ -46,6 +46,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[PlanRequest, PlanForms]:
         only=options["only"],
         replaced=options["replaced"],
         is_destroy=options["is_destroy"],
+        resets_pins=options["reset_pins"],
     )
     forms = PlanForms(
         form=options["form"] or "text",

@@ -84,7 +84,8 @@ def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | 
         return nothing_desired(where.layout, with_weights=request.is_with_weights)
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
-    return desired_for(compiled, where, profile, provenance=provenance_of(project))
+    desired = desired_for(compiled, where, profile, provenance=provenance_of(project))
+    return replace(desired, resets_pins=request.resets_pins)
 
 
 def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:

@@ -34,7 +34,10 @@ MOVED = {
 
 def fingerprint(desired: Desired, observed: Observed) -> Fingerprint:
     """Digest both sides of a plan; what says the same differently, such as comments in models.yaml, does not count."""
-    units = {name: (state.active, state.needs_reload) for name, state in observed.units.items()}
+    units = {
+        name: (state.active, state.needs_reload, state.is_masked, state.is_stopped_by_hand)
+        for name, state in observed.units.items()
+    }
     return Fingerprint(
         inputs=_digest(
             [
@@ -43,6 +46,7 @@ def fingerprint(desired: Desired, observed: Observed) -> Fingerprint:
                 [(unit.unit, unit.run, unit.ready_url, unit.ports, unit.weights) for unit in desired.units],
                 [(step.destination, step.sha256) for step in desired.weights],
                 desired.keeps_weights,
+                desired.resets_pins,
                 sorted(desired.only) if desired.only is not None else None,
                 sorted(desired.replaced),
             ]

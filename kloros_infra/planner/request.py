@@ -18,6 +18,7 @@ class PlanRequest:
     replaced: tuple[str, ...] = ()
     is_destroy: bool = False
     is_with_weights: bool = False
+    resets_pins: bool = False
 
     @property
     def is_hypothetical(self) -> bool:

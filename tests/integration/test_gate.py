@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -34,7 +35,7 @@ from kloros_infra.placement.load_report import LOG_VERBOSITY
 from kloros_infra.placement.place import place
 from tests.factories import a_card, a_model, a_profile, a_serving, an_instance, some_weights
 from tests.fakes.machine import FakeMachine
-from tests.integration.conftest import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, only
 from tests.llama_servers import packaged
 
 UNIT = "llama@small-max.service"
@@ -220,3 +221,29 @@ def cpu_of_the_log() -> Placement:
     assert placement is not None, problems
     (load,) = placement.loads
     return replace(placement, loads=(replace(load, kv_bytes=45 * 2**20),))
+
+
+def embedding_without_pooling(document: dict[str, object]) -> None:
+    """Have a chat model asked for embeddings, which it has none to give of."""
+    only(SMOLLM2)(document)
+    (model,) = cast(list[dict[str, object]], document["models"])
+    model["kind"] = "embedding"
+    model["arguments"] = {"pooling": "none"}
+    document["personas"] = []
+    document["purposes"] = {"embed": {"candidates": [SMOLLM2], "default": True}}
+
+
+@pytest.mark.real_model
+def test_an_apply_whose_gate_is_not_passed_goes_back_and_the_old_server_answers(laptop: Laptop) -> None:
+    laptop.edit(only(SMOLLM2))
+    assert laptop.apply().returncode == 0
+    url = f"http://127.0.0.1:{laptop.port_of(SMOLLM2)}"
+    laptop.edit(embedding_without_pooling)
+
+    refused = laptop.apply()
+
+    assert refused.returncode == 3, refused.stderr
+    assert "KI577" in refused.stderr
+    assert "KI585" in refused.stderr
+    assert HttpLlamaServers().ask_token(url, ModelKind.CHAT, START_S).is_good
+    assert kloros_infra("status", "--root", laptop.root).stdout.startswith("Generation 1, profile cpu_only.")

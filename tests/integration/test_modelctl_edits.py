@@ -364,7 +364,7 @@ def test_gc_keeps_what_is_current_new_or_in_use(site: Site) -> None:
     first = site.store / "tiny-coder-q4_0" / "2025-11-17-01"
     for copy in (*(first.with_name(name) for name in names), site.store / "gone" / "1"):
         shutil.copytree(first, copy)
-    env = site.root / "etc" / "kloros-infra" / "env"
+    env = site.root / "etc" / "kloros-infra" / "current" / "env"
     env.mkdir(parents=True)
     running = site.store / "tiny-coder-q4_0" / "2025-12-01-01" / "model.gguf"
     (env / "code-cpu_only.1234.env").write_text(f"LLAMA_ARG_MODEL='{running}'\n")

@@ -51,6 +51,7 @@ class PlanCommand(click.Command):
 @click.option("--json-into", type=OUTPUT_FILE, metavar="FILE", help="Write the JSON lines to a file as well.")
 @click.option("--only", multiple=True, metavar="NAME", help="Plan only this instance or model. Repeatable.")
 @click.option("--replace", "replaced", multiple=True, metavar="NAME", help="Restart it although nothing differs.")
+@click.option("--reset-pins", is_flag=True, help="Start units again that were stopped by hand.")
 @click.option("--destroy", "is_destroy", is_flag=True, help="Show what `destroy` would remove.")
 @click.option("--if", "supposed", multiple=True, metavar="gpu=NAME:absent", help="Suppose a GPU is absent, or present.")
 @click.option("--matrix", "is_matrix", is_flag=True, help="Show what runs under every set of GPUs; compares nothing.")

@@ -9,9 +9,10 @@ from kloros_infra.ir.catalog import BridgeAddresses, Instance
 from kloros_infra.ir.generation import Run
 from kloros_infra.ir.lock import LockedFile
 from kloros_infra.ir.place_weights import StoredFile
+from kloros_infra.ir.placement import DeviceLoad, Placement
 from kloros_infra.planner.cost import expected_load_s, start_timeout_s
 from kloros_infra.planner.desired import DerivedWeights, Desired, desired_state, nothing_desired
-from tests.factories import a_catalog, a_draft, a_model, an_instance, some_weights
+from tests.factories import a_card, a_catalog, a_draft, a_model, a_profile, an_instance, some_weights
 from tests.sites import LAYOUT, MiniModel, Site
 
 
@@ -154,3 +155,19 @@ def test_destroy_wants_nothing() -> None:
 def test_a_deadline_is_far_beyond_what_is_expected() -> None:
     for size in (0, 10**8, 10**11):
         assert start_timeout_s(size) > 10 * expected_load_s(size)
+
+
+def test_a_placed_instance_has_a_gate_that_knows_its_cards() -> None:
+    card = a_card(uuid="GPU-1")
+    instance = an_instance(a_model("code"), a_profile("max", card), port=8601)
+    gpu = DeviceLoad("CUDA0", card.name, 2, 1, 1, 1, card.usable_bytes)
+    placement = Placement("fit", ("CUDA0",), (), (gpu, DeviceLoad("CPU", None, 0, 0, 0, 0, None)), 2048, 1, 512)
+    tree = {LAYOUT.unit_path(instance.id.unit): TextFile("")}
+    desired = desired_state(
+        a_catalog(instance), tree, layout=LAYOUT, profile="max", placements={instance.id: placement}
+    )
+    gate = desired.units[0].gate
+    assert gate is not None
+    assert (gate.base_url, gate.placement, gate.kind) == ("http://127.0.0.1:8601", placement, instance.model.kind)
+    assert gate.card_uuids == (("CUDA0", "GPU-1"),)
+    assert desired_state(a_catalog(instance), tree, layout=LAYOUT, profile="max").units[0].gate is None

@@ -22,6 +22,7 @@ from kloros_infra.ir.running import RunningProcess
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import explain
+from kloros_infra.planner.file_changes import digest
 from kloros_infra.planner.impact import with_requests
 from kloros_infra.planner.selection import chosen_units, narrowed, unit_names
 from kloros_infra.planner.text_diff import plan_diffs
@@ -67,8 +68,10 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
     for unit, state in machine.get("units", {}).items():
         drop_ins = tuple(state.get("drop_ins", ()))
         units[unit] = UnitState(unit, **{**state, "active": ActiveState(state["active"]), "drop_ins": drop_ins})
+    adopted = {path: digest(files[path]) for path in machine.get("adopted", ())}
     installed = Installed(
-        {
+        adopted
+        | {
             path: digest
             for path, digest in observed.installed.digests.items()
             if path not in machine.get("forgotten", [])
