@@ -135,8 +135,6 @@ def syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:
     at: Any = error.problem_mark
     context: Any = error.context_mark or at
     said = f"{error.context}: {error.problem}"
-    if "directive" in said:
-        return source_problems.directive(span_of(file, context), _line_at(text, context.index))
     if _TAG.search(said):
         return source_problems.tag(span_of(file, context), _line_at(text, context.index).split()[0])
     if _ESCAPE.search(said):

@@ -69,6 +69,17 @@ class Container:
 
 
 @contextmanager
+def scratch(container: Container, units: Sequence[str], folders: Sequence[str]) -> Iterator[Container]:
+    """Lend a container to tests that put files there by hand; end their units and take the folders away afterwards."""
+    try:
+        yield container
+    finally:
+        container.run(["systemctl", "stop", *units], check=False)
+        container.run(["rm", "-rf", "--", *folders])
+        container.run(["systemctl", "daemon-reload"])
+
+
+@contextmanager
 def booted(binds: Mapping[Path, str]) -> Iterator[Container]:
     """Boot a container that sees folders of this machine read-only at given places; end it afterwards."""
     name = f"kloros-test-{os.getpid()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.argument_batches import (
     recorder_launcher,
     texts,
 )
-from tests.system.container import Container
+from tests.system.container import Container, scratch
 
 pytestmark = pytest.mark.system
 
@@ -27,21 +28,24 @@ LAYOUT = Layout()
 RECORDER_PATH = "/opt/recorder/llama-server"
 ENV_UNIT = "kloros-variables.service"
 ENV_FILE = "/etc/kloros-infra/env/variables.env"
+FOLDERS = ("/opt/recorder", "/etc/kloros-infra", "/usr/lib/kloros-infra", LAYOUT.absolute(LAYOUT.weights))
 START_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def machine(systemd_container: Container) -> Container:
+def machine(systemd_container: Container) -> Iterator[Container]:
     """Install the recorder in place of llama-server, with weights that the unit finds."""
     programs = {
         RECORDER_PATH: RECORDER,
         LAYOUT.absolute(LAYOUT.program_path("llama-server")): recorder_launcher(RECORDER_PATH),
     }
-    for path, text in programs.items():
-        systemd_container.write(path, text)
-        systemd_container.run(["chmod", "755", path])
-    systemd_container.write(LAYOUT.absolute(LAYOUT.weights_path("recorder", "1")), "GGUF")
-    return systemd_container
+    units = [LAYOUT.absolute(LAYOUT.unit_path(unit)) for unit in (UNIT, ENV_UNIT)]
+    with scratch(systemd_container, (UNIT, ENV_UNIT), (*units, *FOLDERS)) as container:
+        for path, text in programs.items():
+            container.write(path, text)
+            container.run(["chmod", "755", path])
+        container.write(LAYOUT.absolute(LAYOUT.weights_path("recorder", "1")), "GGUF")
+        yield container
 
 
 def read_proc(machine: Container, pid: str, file: str) -> bytes:

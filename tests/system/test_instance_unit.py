@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -21,12 +21,13 @@ from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.config_models import parse_argument
 from kloros_infra.ir.layout import Layout
 from tests.factories import a_lock_for
-from tests.system.container import Container
+from tests.system.container import Container, scratch
 
 pytestmark = pytest.mark.system
 
 UNIT = "llama@small-cpu_only.service"
 LAYOUT = Layout()
+FOLDERS = ("/etc/kloros-infra", "/home/kloros", "/usr/lib/kloros-infra", LAYOUT.absolute(LAYOUT.weights))
 TEXT = """\
 version: 1
 hosts: {box: {}}
@@ -60,13 +61,14 @@ def compiled(arguments: str = "{}", sandbox: str = "{}") -> Mapping[str, str] | 
 
 
 @pytest.fixture(scope="module")
-def machine(systemd_container: Container) -> Container:
+def machine(systemd_container: Container) -> Iterator[Container]:
     """Prepare what the unit needs beside its files: weights, and a program."""
     program, weights = LAYOUT.program_path("llama-server"), LAYOUT.weights_path("small", "1")
-    systemd_container.write(LAYOUT.absolute(program), WAITING)
-    systemd_container.run(["chmod", "755", LAYOUT.absolute(program)])
-    systemd_container.write(LAYOUT.absolute(weights), "")
-    return systemd_container
+    with scratch(systemd_container, (UNIT,), (LAYOUT.absolute(LAYOUT.unit_path(UNIT)), *FOLDERS)) as container:
+        container.write(LAYOUT.absolute(program), WAITING)
+        container.run(["chmod", "755", LAYOUT.absolute(program)])
+        container.write(LAYOUT.absolute(weights), "")
+        yield container
 
 
 def started(machine: Container, files: Mapping[str, str]) -> int:
