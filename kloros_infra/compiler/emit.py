@@ -25,7 +25,7 @@ def emit(
         *_instances(catalog, placements, prepared),
         *((layout.unit_path(unit), TextFile(text)) for unit, text in emit_services(catalog, prepared)),
         *emit_host(prepared),
-        (layout.routing, TextFile(emit_routing(catalog, layout))),
+        (layout.routing, TextFile(emit_routing(catalog, layout, placements))),
     )
     return dict(sorted(artifacts))
 

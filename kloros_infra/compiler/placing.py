@@ -10,23 +10,30 @@ from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
-from kloros_infra.placement.place import check_together, place
+from kloros_infra.placement.devices import NO_CORRECTIONS, Corrections
+from kloros_infra.placement.place import Machine, check_together
 from kloros_infra.placement.problems import address_of
+from kloros_infra.placement.residents import place_profile
 
 
-def place_all(catalog: Catalog) -> tuple[Mapping[InstanceId, Placement], Problems]:
-    """Place every instance, then check that those which a profile preloads fit side by side."""
+def place_all(
+    catalog: Catalog, corrections: Corrections = NO_CORRECTIONS
+) -> tuple[Mapping[InstanceId, Placement], Problems]:
+    """Place every instance, those of a profile together, then check that those which it preloads fit side by side.
+
+    `corrections` are what was measured on the host.
+    """
     placements: dict[InstanceId, Placement] = {}
     problems: list[Diagnostic] = []
-    for instance in catalog.instances:
-        placement, found = place(instance)
-        problems += found
-        if placement is not None:
-            placements[instance.id] = placement
+    machine = Machine(memory=catalog.memory, corrections=corrections)
     for profile in catalog.profiles:
+        found, more = place_profile([i for i in catalog.instances if i.profile == profile], machine)
+        placements |= found
+        problems += more
         preloaded = {i.id for i in catalog.instances if i.profile == profile and i.serving.preload}
         problems += check_together({id: one for id, one in placements.items() if id in preloaded})
-    return placements, tuple(problems)
+    in_file_order = {one.id: placements[one.id] for one in catalog.instances if one.id in placements}
+    return in_file_order, tuple(problems)
 
 
 def located(problems: Problems, parsed: Parsed, catalog: Catalog) -> Problems:

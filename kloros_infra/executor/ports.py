@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree
 from kloros_infra.ir.generation import History, Interrupted
+from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.observed import Installed, Listener, UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
@@ -84,6 +86,14 @@ class Gate(Protocol):
 
     def problems(self, step: AwaitReady) -> Problems:
         """Say what is wrong, or only notable, with a unit that is ready; errors come with its last log lines."""
+        ...
+
+
+class MemoryOracle(Protocol):
+    """Says what llama-server itself needs for a placement, without loading it."""
+
+    def measured(self, weights: Path, settings: Mapping[str, str]) -> tuple[MeasuredLoad, ...]:
+        """Give each device's load with these LLAMA_ARG_* variables; raise UnreachableError where it cannot be said."""
         ...
 
 

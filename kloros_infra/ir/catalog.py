@@ -96,6 +96,12 @@ class Card:
     pci: str | None
     cuda_index: int
     """Place among the host's declared cards in PCI order, what CUDA shows under PCI_BUS_ID."""
+    model: str | None = None
+    """What the driver calls it; where it is not said, its name here may tell."""
+    tflops: float | None = None
+    link_bytes_per_s: int | None = None
+    layer_overhead_s: float | None = None
+    """Figures in place of those that are known or guessed of its model."""
 
     @property
     def usable_bytes(self) -> int:
@@ -145,6 +151,26 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """How many tokens of prompt are read for how many generated: the weights of the two speeds."""
+
+    prefill: float = 4.0
+    decode: float = 1.0
+
+    def seconds(self, prefill_s: float, decode_s: float) -> float:
+        """Weigh the seconds per token of the two: what a placement shall make small."""
+        return self.prefill * prefill_s + self.decode * decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """The memory of the machine itself, for layers that stay with the processor; None where it does not limit."""
+
+    bandwidth_bytes_per_s: int = 51_200_000_000
+    usable_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """How an instance is served: the nearest of profile, model, defaults and standard, setting by setting."""
 
@@ -156,6 +182,11 @@ class Serving:
     preload: bool
     arguments: tuple[tuple[str, ArgumentValue], ...]
     """Further options of llama-server by their long names without dashes, sorted."""
+    preference: Preference = Preference()
+    cache_type_choices: tuple[KvType, ...] = ()
+    """Types that keys and values may be kept in instead where that is faster, most wanted first."""
+    min_context_tokens: int | None = None
+    """What the context may be lowered to where a model would else not fit on the cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,3 +277,4 @@ class Catalog:
     bridge: BridgeAddresses
     sandbox: Sandbox
     log_level: str
+    memory: HostMemory = HostMemory()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kloros_infra.ir.catalog import HostMemory
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
@@ -30,6 +31,7 @@ from kloros_infra.ir.written import (
 )
 
 DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
+_KNOWN = "that of the card called `name`, or like this entry, where it is well known"
 
 
 class UpstreamKind(StrEnum):
@@ -87,6 +89,13 @@ class HostSpec(Spec):
             "/usr/bin/llama-server",
         ),
     ] = DEFAULT_LLAMA_SERVER
+    memory: Annotated[
+        Bytes | None, about("Its memory that models may use beside cards; without it, all layers go on cards.", "48GiB")
+    ] = None
+    memory_bandwidth: Annotated[
+        Bandwidth,
+        about("Bandwidth of its memory, for layers that stay with the CPU.", "89.6GB/s", standard="51.2GB/s"),
+    ] = HostMemory().bandwidth_bytes_per_s
     address: Annotated[HostAddress | None, about("Where a remote host is reached.", "100.64.0.7")] = None
     upstream: Annotated[
         UpstreamSpec | None,
@@ -108,13 +117,36 @@ class GpuSpec(Spec):
     ] = None
     name: Annotated[
         Line | None,
-        about("What NVML calls it; `init` and `doctor` compare it.", "NVIDIA GeForce RTX 3060", acted_on=False),
+        about("What NVML calls it: figures that are not given here are those of this card.", "NVIDIA GeForce RTX 3060"),
     ] = None
-    vram: Annotated[CardMemory, about("Its memory.", "12GiB")]
-    bandwidth: Annotated[Bandwidth, about("Its memory bandwidth.", "360GB/s")]
+    vram: Annotated[
+        CardMemory | None, about("Its memory, as it is sold or as CUDA sees it.", "12GiB", standard=_KNOWN)
+    ] = None
+    bandwidth: Annotated[Bandwidth | None, about("Its memory bandwidth.", "360GB/s", standard=_KNOWN)] = None
     compute_capability: Annotated[
-        str, Field(pattern=COMPUTE_CAPABILITY_PATTERN), about("Its CUDA compute capability, in quotes.", "8.6")
-    ]
+        Annotated[str, Field(pattern=COMPUTE_CAPABILITY_PATTERN)] | None,
+        about("Its CUDA compute capability, in quotes.", "8.6", standard=_KNOWN),
+    ] = None
+    tflops: Annotated[
+        Annotated[float, Field(gt=0, le=100_000)] | None,
+        about(
+            "Its FP16 matrix throughput in TFLOP/s without sparsity (FP32 before Volta), by its data sheet.",
+            51.2,
+            standard=_KNOWN,
+        ),
+    ] = None
+    link: Annotated[
+        Bandwidth | None,
+        about(
+            "Bandwidth of its slot in one direction; PCI Express 4.0 has 2GB/s for each lane.",
+            "8GB/s",
+            standard="the card's own, up to PCI Express 4.0 x16",
+        ),
+    ] = None
+    layer_overhead: Annotated[
+        Duration | None,
+        about("What each layer of a token takes beside reading its weights.", "0.02ms", standard="by its generation"),
+    ] = None
     reserve: Annotated[
         Bytes | None, about("Memory left to the desktop and the CUDA context.", "1GiB", standard="defaults.reserve")
     ] = None

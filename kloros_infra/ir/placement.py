@@ -43,6 +43,22 @@ class TensorException:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """How fast a placement is foreseen to be, with the context full to `depth_tokens`.
+
+    `splits` are the parts of the graph of one token, as llama.cpp counts them. `bottleneck` is the device that most of
+    the time goes to, or `links`. A better placement would cost less time by at most the share `gap`.
+    """
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    depth_tokens: int
+    splits: int
+    bottleneck: str
+    gap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """The decision for one instance.
 
@@ -60,6 +76,7 @@ class Placement:
     micro_batch: int
     cache_type_k: KvType = KvType.F16
     cache_type_v: KvType = KvType.F16
+    predicted: Prediction | None = None
 
     @property
     def head_device(self) -> str:

@@ -15,7 +15,7 @@ from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.load_report import BufferKind, LoadedModel, LoadReport
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.placement import load_problems as problems
-from kloros_infra.placement.place import FIT
+from kloros_infra.placement.engines.interface import FIT
 
 MIB = 2**20
 
@@ -111,6 +111,8 @@ def _settings(placement: Placement, model: LoadedModel, report: LoadReport) -> P
 
 def _runs(placement: Placement) -> int:
     """Count how often the work changes hands for one token; it begins with the token embedding, on the CPU."""
+    if placement.predicted is not None:
+        return placement.predicted.splits
     return sum(1 for _ in groupby((CPU, *placement.layer_devices)))
 
 

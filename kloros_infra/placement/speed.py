@@ -1,0 +1,115 @@
+"""Predict how fast a plan reads prompts and generates tokens.
+
+A token generated costs the time to read all weights it needs, keys and values, a fixed amount in each layer, and a hop
+wherever the next step is on another device. A prompt costs its arithmetic. Both are sums over the devices, as only one
+works at a time, except for a prompt in a pipeline.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from kloros_infra.ir.catalog import Preference
+from kloros_infra.ir.placement import CPU
+from kloros_infra.placement.costs import ModelCosts
+from kloros_infra.placement.devices import Device
+from kloros_infra.placement.stage_times import StageTimes, can_pipeline
+
+LINKS = "links"
+"""What limits a plan that spends most of its time between devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where everything of a model is.
+
+    `layer_devices` has one entry per layer and a last one for the head, `expert_devices` one per layer. `cards` are
+    the cards that llama-server is given, in this order.
+    """
+
+    cards: tuple[str, ...]
+    layer_devices: tuple[str, ...]
+    expert_devices: tuple[str, ...]
+
+    @property
+    def has_exceptions(self) -> bool:
+        return any(expert != layer for expert, layer in zip(self.expert_devices, self.layer_devices, strict=False))
+
+    @property
+    def uses_cpu(self) -> bool:
+        return CPU in self.layer_devices or CPU in self.expert_devices
+
+
+def in_runs(cards: tuple[str, ...], layer_devices: tuple[str, ...]) -> Assignment:
+    """Make an assignment in which all experts are with their layers."""
+    return Assignment(cards, layer_devices, layer_devices[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a plan is predicted to do; `splits` counts the parts of the graph of one token, as llama.cpp does."""
+
+    prefill_s: float
+    decode_s: float
+    splits: int
+    bottleneck: str
+    is_pipelined: bool
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        return 1 / self.prefill_s
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        return 1 / self.decode_s
+
+
+def speed_of(
+    costs: ModelCosts, assignment: Assignment, devices: Mapping[str, Device], preference: Preference | None = None
+) -> Speed:
+    """Add up what each device does for one token, and what passing it on costs."""
+    preference = preference or Preference()
+    first = devices[assignment.cards[0]] if assignment.cards else devices[CPU]
+    times = StageTimes(costs, first)
+    path = tuple(_path(costs, assignment))
+    decode, prefill = _by_device(times, assignment, devices)
+    hops = [(devices[one], devices[other]) for one, other in pairwise(path) if one != other]
+    decode[LINKS] = sum(times.decode_hop_s(*hop) for hop in hops)
+    prefill[LINKS] = sum(times.prefill_hop_s(*hop) for hop in hops)
+    stages = {name: second for name, second in prefill.items() if name != LINKS}
+    is_pipelined = not assignment.has_exceptions and can_pipeline(tuple(dict.fromkeys(path)), devices)
+    total_s = sum(prefill.values())
+    weighed = {name: preference.seconds(prefill[name], decode[name]) for name in decode}
+    return Speed(
+        prefill_s=times.pipelined_s(total_s, max(stages.values())) if is_pipelined else total_s,
+        decode_s=sum(decode.values()),
+        splits=sum(1 for _ in groupby((CPU, *path))),
+        bottleneck=max(sorted(weighed), key=weighed.__getitem__),
+        is_pipelined=is_pipelined,
+    )
+
+
+def _path(costs: ModelCosts, assignment: Assignment) -> Iterator[str]:
+    """Follow a token through the model: each layer's core, then its experts, at last the head."""
+    for layer, name in enumerate(assignment.layer_devices):
+        yield name
+        if costs.layers[layer].has_experts:
+            yield assignment.expert_devices[layer]
+
+
+def _by_device(
+    times: StageTimes, assignment: Assignment, devices: Mapping[str, Device]
+) -> tuple[dict[str, float], dict[str, float]]:
+    decode: defaultdict[str, float] = defaultdict(float)
+    prefill: defaultdict[str, float] = defaultdict(float)
+    for number, (layer, name) in enumerate(zip(times.costs.layers, assignment.layer_devices, strict=True)):
+        decode[name] += times.decode_core_s(layer, devices[name])
+        prefill[name] += times.prefill_core_s(layer, devices[name])
+        if layer.has_experts:
+            expert = assignment.expert_devices[number]
+            decode[expert] += times.decode_experts_s(layer, devices[expert])
+            prefill[expert] += times.prefill_experts_s(layer, devices[expert])
+    return decode, prefill
