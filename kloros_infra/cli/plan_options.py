@@ -17,6 +17,10 @@ CONTRADICTIONS = (
     ("--destroy", "--replace", "what is removed is not restarted"),
     ("--destroy", "--if", "everything goes whatever GPUs there are"),
     ("--destroy", "--matrix", "nothing runs afterwards"),
+    ("--destroy", "--host", "everything goes whatever models.yaml says"),
+    ("--host", "--profile", "a host that lends its cards has no profile"),
+    ("--host", "--if", "a host that lends its cards has no profile"),
+    ("--host", "--matrix", "a host that lends its cards has no profile"),
     ("--profile", "--if", "the GPUs choose the profile"),
     ("--out", "--if", "what is supposed cannot be applied"),
     ("--out", "--matrix", "a matrix is no plan"),
@@ -33,6 +37,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[PlanRequest, PlanForms]:
         "--matrix": options["is_matrix"],
         "--profile": options["profile"],
         "--out": options["out"],
+        "--host": options["host"],
     }
     for one, other, reason in CONTRADICTIONS:
         if given[one] and given[other]:
@@ -47,6 +52,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[PlanRequest, PlanForms]:
         replaced=options["replaced"],
         is_destroy=options["is_destroy"],
         resets_pins=options["reset_pins"],
+        host=options["host"],
     )
     forms = PlanForms(
         form=options["form"] or "text",

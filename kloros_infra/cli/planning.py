@@ -6,10 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kloros_infra.adapters.pci import present_cards
 from kloros_infra.adapters.server_metrics import requests_in_flight
+from kloros_infra.cli.presence import cards_there
 from kloros_infra.cli.project import Project, read_project
-from kloros_infra.cli.wiring import Target, compile_project, desired_for, observe_target, provenance_of, target
+from kloros_infra.cli.wiring import (
+    Target,
+    compile_project,
+    desired_for,
+    desired_for_part,
+    observe_target,
+    provenance_of,
+    target,
+)
 from kloros_infra.compiler.pipeline import Compiled
 from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.errors import ObstacleError, ProblemsError
@@ -82,6 +90,8 @@ def _compile(request: PlanRequest, where: Target) -> tuple[Project, Compiled]:
 def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
     if project is None or compiled is None:
         return nothing_desired(where.layout, with_weights=request.is_with_weights)
+    if request.host is not None:
+        return desired_for_part(compiled, where, request.host, provenance=provenance_of(project))
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
     desired = desired_for(compiled, where, profile, provenance=provenance_of(project))
@@ -94,7 +104,7 @@ def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
     unknown = [unknown_name(name, cards, kind="GPU in a profile") for name in supposed if name not in cards]
     if unknown:
         raise ProblemsError(unknown)
-    present = set(present_cards(cards.values()))
+    present = set(cards_there(cards.values()))
     for name, is_present in supposed.items():
         present = present | {name} if is_present else present - {name}
     return select_profile(catalog.profiles, frozenset(present))[0]

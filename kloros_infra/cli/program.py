@@ -46,11 +46,12 @@ COMMANDS = {
     "router": "Run the router: ChemBus and the HTTP bridge.",
     "profile": "Choose the GPU profile by the cards that are present.",
     "supervisor": "Run the embedded service manager for one root.",
+    "await_rpc": "Wait for the RPC servers of other hosts.",
     "watch_confirmation": "Undo an apply that is not confirmed in time.",
     "demo": "Run the whole loop on two small models, then shut down.",
     "completion": "Print a completion script for bash, zsh or fish.",
 }
-HIDDEN = {"supervisor", "watch_confirmation"}
+HIDDEN = {"await_rpc", "supervisor", "watch_confirmation"}
 RESIDENT = {"bus", "router", "supervisor", "watch_confirmation"}
 
 

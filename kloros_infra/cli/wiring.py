@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kloros_infra.ir.artifact import ArtifactTree
     from kloros_infra.ir.catalog import Catalog
     from kloros_infra.ir.observed import Observed
+    from kloros_infra.ir.rpc_server import HostPart
     from kloros_infra.planner.desired import Desired
 
 
@@ -90,6 +91,7 @@ def compiler_sources(project: Project) -> Sources:
         lock_file=str(project.lock_file),
         headers=project.headers,
         parts=project.parts,
+        overrider_records=project.overrider_records,
     )
 
 
@@ -116,11 +118,11 @@ def launchers_of(catalog: Catalog, where: Target) -> tuple[ArtifactTree, Problem
 
 def choose_profile(catalog: Catalog) -> tuple[str, str]:
     """Choose the best profile whose cards are all present; say why."""
-    from kloros_infra.adapters.pci import present_cards
+    from kloros_infra.cli.presence import cards_there
     from kloros_infra.router.profile import select_profile
 
     cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
-    return select_profile(catalog.profiles, present_cards(cards.values(), Path("/sys"), Path("/proc")))
+    return select_profile(catalog.profiles, cards_there(cards.values()))
 
 
 def provenance_of(project: Project) -> Provenance:
@@ -157,6 +159,42 @@ def desired_for(
         refusals=(*problems, *unnamed_cards(compiled.catalog)),
         provenance=provenance or Provenance(),
     )
+
+
+def desired_for_part(compiled: Compiled, where: Target, name: str, *, provenance: Provenance) -> Desired:
+    """Say what a host looks like that lends its cards; raise ProblemsError for one that lends none."""
+    from kloros_infra.adapters.programs import find_rpc_server, hidden_from_units
+    from kloros_infra.compiler.emit_launcher import launcher
+    from kloros_infra.compiler.rpc_hosts import RPC_SERVER
+    from kloros_infra.planner.desired import desired_part
+    from kloros_infra.planner.obstacles import unnamed_cards
+
+    part = _part_named(compiled, name)
+    tree, problems = dict(part.tree), unnamed_cards(compiled.catalog, name)
+    try:
+        program = find_rpc_server(part.host.program)
+    except ObstacleError as error:
+        problems = (*problems, *error.problems)
+    else:
+        tree[where.layout.program_path(RPC_SERVER)] = launcher(program.path, program.library_path, ())
+        problems = (*problems, *(hidden_from_units(program) if where.manager is ManagerChoice.SYSTEMD else ()))
+    desired = desired_part(part, tree, layout=where.layout, exposure_limit=compiled.catalog.sandbox.exposure_limit)
+    return replace(desired, refusals=problems, provenance=provenance)
+
+
+def _part_named(compiled: Compiled, name: str) -> HostPart:
+    from kloros_infra.compiler.suggest import suggest
+
+    parts = {part.host.name: part for part in compiled.parts}
+    if name in parts:
+        return parts[name]
+    problem = Diagnostic(
+        code="KI436",
+        summary="Host that lends no cards",
+        detail=f"No model is placed on cards of a host {name!r}, so there is nothing to be set up there.",
+        hint=suggest(name, parts) if parts else "Give the host `rpc`, and list its cards in a profile.",
+    )
+    raise ProblemsError([problem])
 
 
 def profile_named(catalog: Catalog, name: str) -> str:

@@ -7,11 +7,12 @@ or expanded on the way. A flag that only switches on takes `1`; one with a `--no
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import assert_never
 
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.compiler.systemd_syntax import env_lines
-from kloros_infra.ir.catalog import Draft, Instance, Model, ModelKind, Profile
+from kloros_infra.ir.catalog import Card, Draft, Instance, Model, ModelKind
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, Placement
@@ -32,7 +33,7 @@ def emit_env(instance: Instance, placement: Placement, *, rendering: Rendering) 
         **_server(instance, rendering.layout),
         **_model(instance.model),
         **_companions(instance, placement, rendering.layout),
-        **_cuda(instance.profile),
+        **cuda_variables(instance.profile.local_cards),
         **dict(arguments(placement)),
     }
     return rendering.text("instance.env.j2", lines=tuple(env_lines(variables)))
@@ -110,14 +111,14 @@ def _draft(draft: Draft, path: str, device: str) -> dict[str, str]:
     }
 
 
-def _cuda(profile: Profile) -> dict[str, str]:
-    """Make CUDA0 the profile's first card, whatever else the machine holds (CUDA C++ guide, "Environment Variables").
+def cuda_variables(cards: Sequence[Card]) -> dict[str, str]:
+    """Make CUDA0 the first of these cards, whatever else the machine holds (CUDA C++ guide, "Environment Variables").
 
     UUIDs name cards for good. Without them a card goes by its place in PCI order, which holds until a card is added.
     """
-    if not profile.cards:
+    if not cards:
         return {}
-    uuids = tuple(card.uuid for card in profile.cards if card.uuid)
-    has_all = len(uuids) == len(profile.cards)
-    visible = uuids if has_all else tuple(str(card.cuda_index) for card in profile.cards)
+    uuids = tuple(card.uuid for card in cards if card.uuid)
+    has_all = len(uuids) == len(cards)
+    visible = uuids if has_all else tuple(str(card.cuda_index) for card in cards)
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(visible)}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
-from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Profile, Purpose
+from kloros_infra.ir.catalog import Card, Catalog, Instance, Model, Persona, Profile, Purpose
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
@@ -31,7 +31,8 @@ _NOWHERE: Placements = MappingProxyType({})
 
 def emit_routing(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE) -> str:
     """Write the routing table as JSON: keys sorted, lists in the order of models.yaml."""
-    table = routing_table(catalog, layout, placements).model_dump(mode="json")
+    # What is not set is left out: most cards are not of another host.
+    table = routing_table(catalog, layout, placements).model_dump(mode="json", exclude_unset=True)
     return json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -53,8 +54,13 @@ def routing_table(catalog: Catalog, layout: Layout, placements: Placements = _NO
 
 
 def _profile(profile: Profile) -> RoutedProfile:
-    cards = tuple(RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci) for card in profile.cards)
-    return RoutedProfile(name=profile.name, cards=cards)
+    return RoutedProfile(name=profile.name, cards=tuple(map(_card, profile.cards)))
+
+
+def _card(card: Card) -> RoutedCard:
+    if card.remote is None:
+        return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci)
+    return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci, remote=card.remote)
 
 
 def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:

@@ -58,8 +58,16 @@ def emit_instance(
         cpu_weight=sandbox.cpu_weight,
         io_weight=sandbox.io_weight,
         read_only_paths=tuple(unit_value(path) for path in sandbox.read_only_paths),
-        has_cards=bool(instance.profile.cards),
+        exec_start_pre=_awaits_servers(placement, rendering),
+        remote_addresses=tuple(dict.fromkeys(one.rpartition(":")[0] for one in placement.endpoints)),
+        has_cards=bool(instance.profile.local_cards),
     )
+
+
+def _awaits_servers(placement: Placement, rendering: Rendering) -> str | None:
+    """Write the command that waits for the RPC servers which an instance needs."""
+    words = (rendering.program(KLOROS_INFRA), "await_rpc", *placement.endpoints)
+    return exec_start(words) if placement.endpoints else None
 
 
 def _card_shares(placement: Placement) -> Iterator[CardShare]:
@@ -74,7 +82,7 @@ def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str,
     if catalog.bus.is_managed:
         yield BUS_UNIT, _bus(catalog.bus, rendering)
     yield ROUTER_UNIT, _router(catalog, rendering)
-    yield PROFILE_UNIT, _profile_choice(rendering)
+    yield PROFILE_UNIT, _profile_choice(catalog, rendering)
     for profile in catalog.profiles:
         yield profile_target(profile.name), _profile(profile, catalog, rendering)
     yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=" ".join(_servers(catalog)))
@@ -119,10 +127,11 @@ def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
     )
 
 
-def _profile_choice(rendering: Rendering) -> str:
+def _profile_choice(catalog: Catalog, rendering: Rendering) -> str:
     routing = rendering.layout.absolute(rendering.layout.routing)
     command = (rendering.program(KLOROS_INFRA), "profile", "start", "--routing", routing)
-    return rendering.text("kloros-profile.service.j2", exec_start=exec_start(command))
+    addresses = tuple(dict.fromkeys(host.address for host in catalog.rpc_hosts))
+    return rendering.text("kloros-profile.service.j2", exec_start=exec_start(command), addresses=addresses)
 
 
 def _bus(bus: BusAddresses, rendering: Rendering) -> str:

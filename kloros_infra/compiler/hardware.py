@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from kloros_infra.compiler.parse import Parsed
+from kloros_infra.compiler.rpc_hosts import lending_hosts
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_machine import GpuSpec, ProfileSpec
@@ -94,7 +95,7 @@ def check_gpus(parsed: Parsed) -> Iterator[Diagnostic]:
 def check_profiles(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find profiles whose GPUs cannot work together."""
     config = parsed.config
-    local = local_hosts(config)
+    local, lending = local_hosts(config), lending_hosts(config)
     for name, profile in config.profiles.items():
         seen: set[str] = set()
         for index, gpu_name in enumerate(profile.gpus):
@@ -103,7 +104,7 @@ def check_profiles(parsed: Parsed) -> Iterator[Diagnostic]:
                 yield parsed.locate(_listed_twice(gpu_name, name), address)
             seen.add(gpu_name)
             gpu = config.gpus.get(gpu_name)
-            if gpu and local and gpu.host in config.hosts and gpu.host not in local:
+            if gpu and local and gpu.host in config.hosts and gpu.host not in (*local, *lending):
                 yield parsed.locate(_not_local(gpu_name, gpu.host), address)
         for problem in _driver_conflicts(name, profile, config):
             yield parsed.locate(problem, ("profiles", name), at_key=True)
@@ -139,8 +140,9 @@ def _not_local(gpu: str, host: str) -> Diagnostic:
     return Diagnostic(
         code="KI210",
         summary="GPU of another host",
-        detail=f"{gpu} is in {host}; a profile can only use GPUs of the machine that the file is applied on.",
-        hint="Take the GPU out of the profile, or write a models.yaml for that machine.",
+        detail=f"{gpu} is in {host}, which has no `rpc`: a profile can use GPUs of the machine that the file is applied"
+        " on, and of hosts that lend theirs.",
+        hint=f"Take the GPU out of the profile, or let {host} lend its GPUs: add `rpc` to it.",
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.emit_rpc import emit_parts
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.parse_lock import parse_lock
 from kloros_infra.compiler.placing import located, place_all
@@ -31,6 +32,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.written import NONCHARACTERS
 
 Value = TypeVar("Value")
@@ -42,12 +44,13 @@ PREFIX = re.compile(rf"""(/[^/\x00-\x20\x7f-\xa0\u2028\u2029{NONCHARACTERS}"'\\$
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a models.yaml means; `warnings` did not stop it."""
+    """What a models.yaml means: `tree` is for the local host, `parts` are for others; `warnings` did not stop it."""
 
     catalog: Catalog
     placements: Mapping[InstanceId, Placement]
     tree: ArtifactTree
     warnings: Problems
+    parts: tuple[HostPart, ...] = ()
 
 
 def compile_project(sources: Sources, templates: Mapping[str, str], *, layout: Layout) -> Compiled:
@@ -56,9 +59,11 @@ def compile_project(sources: Sources, templates: Mapping[str, str], *, layout: L
     parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
     lock, found = checked(read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
-    placed, problems = place_all(catalog)
+    placed, problems = place_all(catalog, overrider_records=sources.overrider_records)
     placements, found = checked((placed, located(problems, parsed, catalog)), found)
-    return Compiled(catalog, placements, emit(catalog, placements, templates, layout), in_order(found))
+    tree = emit(catalog, placements, templates, layout)
+    parts = emit_parts(catalog, placements, templates, layout)
+    return Compiled(catalog, placements, tree, in_order(found), parts)
 
 
 def checked(result: tuple[Value | None, Problems], before: Problems = ()) -> tuple[Value, Problems]:

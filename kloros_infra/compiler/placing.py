@@ -13,26 +13,36 @@ from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.devices import NO_CORRECTIONS, Corrections
 from kloros_infra.placement.place import Machine, check_together
 from kloros_infra.placement.problems import address_of
+from kloros_infra.placement.remote import numbered
+from kloros_infra.placement.remote_check import crowded_cards
 from kloros_infra.placement.residents import place_profile
 
 
 def place_all(
-    catalog: Catalog, corrections: Corrections = NO_CORRECTIONS
+    catalog: Catalog,
+    corrections: Corrections = NO_CORRECTIONS,
+    *,
+    overrider_records: Mapping[str, str] | None = None,
 ) -> tuple[Mapping[InstanceId, Placement], Problems]:
     """Place every instance, those of a profile together, then check that those which it preloads fit side by side.
 
-    `corrections` are what was measured on the host.
+    `corrections` are what was measured on the host, `overrider_records` what the external tool answered.
     """
     placements: dict[InstanceId, Placement] = {}
     problems: list[Diagnostic] = []
-    machine = Machine(memory=catalog.memory, corrections=corrections)
+    machine = Machine(catalog.memory, corrections, overrider_records or {})
     for profile in catalog.profiles:
         found, more = place_profile([i for i in catalog.instances if i.profile == profile], machine)
         placements |= found
         problems += more
         preloaded = {i.id for i in catalog.instances if i.profile == profile and i.serving.preload}
         problems += check_together({id: one for id, one in placements.items() if id in preloaded})
-    in_file_order = {one.id: placements[one.id] for one in catalog.instances if one.id in placements}
+    problems += crowded_cards([(one, placements[one.id]) for one in catalog.instances if one.id in placements])
+    in_file_order = {
+        one.id: numbered(placements[one.id], one, catalog.rpc_hosts)
+        for one in catalog.instances
+        if one.id in placements
+    }
     return in_file_order, tuple(problems)
 
 

@@ -13,6 +13,7 @@ from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
 from kloros_infra.compiler.hardware import figures_of_gpu, local_hosts, reserve_bytes
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.purposes import default_purpose
+from kloros_infra.compiler.rpc_hosts import remote_link, rpc_hosts
 from kloros_infra.compiler.serving import serving_of
 from kloros_infra.diagnostics import Problems, has_errors, in_order
 from kloros_infra.ir.catalog import (
@@ -32,7 +33,6 @@ from kloros_infra.ir.catalog import (
     Sandbox,
 )
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.config_machine import GpuSpec
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
 from kloros_infra.ir.lock import Lock, mmproj_key, weights_key
@@ -74,33 +74,34 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         sandbox=_sandbox(config),
         log_level=config.observability.log_level,
         memory=HostMemory(config.hosts[host].memory_bandwidth, config.hosts[host].memory),
+        tensor_overrider=config.hosts[host].tensor_overrider,
+        rpc_hosts=rpc_hosts(config, host),
     )
 
 
 def _cards(config: Config) -> dict[str, Card]:
     indices = _cuda_indices(config)
-    return {name: _card(name, gpu, config, indices[name]) for name, gpu in config.gpus.items()}
-
-
-def _card(name: str, gpu: GpuSpec, config: Config, cuda_index: int) -> Card:
-    figures = figures_of_gpu(name, gpu)
-    if figures is None:
-        raise AssertionError("checked before")
-    return Card(
-        name=name,
-        host=gpu.host,
-        vram_bytes=figures.vram_bytes,
-        reserve_bytes=reserve_bytes(gpu, config),
-        bandwidth_bytes_per_s=figures.bandwidth_bytes_per_s,
-        compute_capability=figures.compute_capability,
-        uuid=gpu.uuid,
-        pci=gpu.pci,
-        cuda_index=cuda_index,
-        model=gpu.name,
-        tflops=gpu.tflops,
-        link_bytes_per_s=gpu.link,
-        layer_overhead_s=gpu.layer_overhead,
-    )
+    return {
+        name: Card(
+            name=name,
+            host=gpu.host,
+            vram_bytes=figures.vram_bytes,
+            reserve_bytes=reserve_bytes(gpu, config),
+            bandwidth_bytes_per_s=figures.bandwidth_bytes_per_s,
+            compute_capability=figures.compute_capability,
+            uuid=gpu.uuid,
+            pci=gpu.pci,
+            cuda_index=indices[name],
+            model=gpu.name,
+            tflops=gpu.tflops,
+            link_bytes_per_s=gpu.link,
+            layer_overhead_s=gpu.layer_overhead,
+            remote=remote_link(config, gpu.host),
+        )
+        for name, gpu in config.gpus.items()
+        # A card without figures is an error by now (compiler.hardware, KI224).
+        if (figures := figures_of_gpu(name, gpu)) is not None
+    }
 
 
 def _cuda_indices(config: Config) -> dict[str, int]:

@@ -45,7 +45,7 @@ class Station(StrEnum):
 class Sources:
     """A project's files, and the names that messages call them by; `headers` by the names the lock uses.
 
-    `parts` are the texts that models.yaml includes, in order.
+    `parts` are the texts that models.yaml includes, in order; `overrider_records` are by the name of an instance.
     """
 
     text: str
@@ -54,6 +54,7 @@ class Sources:
     lock_file: str
     headers: Mapping[str, str]
     parts: Mapping[str, str] = field(default_factory=dict)
+    overrider_records: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def check_project(sources: Sources, begin: Callable[[Station], None] = pass_by) 
         return Checked(found, parsed)
     catalog = build_catalog(config, lock.lock)
     begin(Station.PLACE)
-    placements, more = place_all(catalog)
+    placements, more = place_all(catalog, overrider_records=sources.overrider_records)
     return Checked(in_order((*found, *located(more, parsed, catalog))), parsed, catalog, placements)
 
 

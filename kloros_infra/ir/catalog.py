@@ -82,6 +82,37 @@ class ResponseType(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
+FIRST_RPC_PORT = 50052
+"""The port that ggml-rpc-server takes by itself."""
+GIGABIT_BYTES_PER_S = 117_000_000
+"""What TCP gets of a network of one gigabit per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLink:
+    """How a card of another host is reached: `address` has an RPC server on any of the ports, or nobody listens."""
+
+    address: str
+    ports: tuple[int, ...]
+    bandwidth_bytes_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RpcHost:
+    """A host that lends its cards by RPC servers, which only the local host's address may reach."""
+
+    name: str
+    address: str
+    interface: str
+    program: str
+    clients: tuple[str, ...]
+    ports: tuple[tuple[InstanceId, int], ...]
+    """The port of each instance whose profile has a card of this host."""
+
+    def port_of(self, instance: InstanceId) -> int:
+        return dict(self.ports)[instance]
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A declared GPU; `reserve_bytes` is left to the desktop and the CUDA context."""
@@ -102,6 +133,8 @@ class Card:
     link_bytes_per_s: int | None = None
     layer_overhead_s: float | None = None
     """Figures in place of those that are known or guessed of its model."""
+    remote: RemoteLink | None = None
+    """For a card of another host."""
 
     @property
     def usable_bytes(self) -> int:
@@ -114,6 +147,10 @@ class Profile:
 
     name: str
     cards: tuple[Card, ...]
+
+    @property
+    def local_cards(self) -> tuple[Card, ...]:
+        return tuple(card for card in self.cards if card.remote is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +315,6 @@ class Catalog:
     sandbox: Sandbox
     log_level: str
     memory: HostMemory = HostMemory()
+    tensor_overrider: tuple[str, ...] = ()
+    """The words that run the external gguf-tensor-overrider; none where it is not configured."""
+    rpc_hosts: tuple[RpcHost, ...] = ()

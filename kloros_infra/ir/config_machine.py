@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from kloros_infra.ir.catalog import HostMemory
+from kloros_infra.ir.catalog import FIRST_RPC_PORT, GIGABIT_BYTES_PER_S, HostMemory
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
+    LINE_PATTERN,
     PCI_PATTERN,
     UUID_PATTERN,
     Alias,
@@ -20,6 +21,7 @@ from kloros_infra.ir.written import (
     Count,
     Duration,
     HostAddress,
+    Interface,
     Line,
     Name,
     Port,
@@ -28,9 +30,12 @@ from kloros_infra.ir.written import (
     Program,
     Url,
     UrlPath,
+    one_or_several,
 )
 
 DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
+_WORD_FORM: Any = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": LINE_PATTERN}
+_Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=LINE_PATTERN)]
 _KNOWN = "that of the card called `name`, or like this entry, where it is well known"
 
 
@@ -76,6 +81,26 @@ class UpstreamSpec(Spec):
     ] = {}
 
 
+class RpcSpec(Spec):
+    """How the cards of another host are lent to this one: by ggml's RPC servers, which ask nobody who he is."""
+
+    interface: Annotated[Interface, about("The private network interface that has the host's `address`.", "tailscale0")]
+    port: Annotated[
+        Port, about("The first of its TCP ports: each model that may use its cards has one.", FIRST_RPC_PORT)
+    ] = FIRST_RPC_PORT
+    bandwidth: Annotated[
+        Bandwidth, about("Bandwidth of the network between the two hosts.", "1.17GB/s", standard="117MB/s")
+    ] = GIGABIT_BYTES_PER_S
+    program: Annotated[
+        Program | None,
+        about(
+            "The RPC server: an absolute path, or one inside an installed Python package.",
+            "/opt/llama.cpp/ggml-rpc-server",
+            standard="ggml-rpc-server beside the host's llama_server",
+        ),
+    ] = None
+
+
 class HostSpec(Spec):
     """A machine: the one this file is applied on, or a remote one that may serve requests."""
 
@@ -89,6 +114,16 @@ class HostSpec(Spec):
             "/usr/bin/llama-server",
         ),
     ] = DEFAULT_LLAMA_SERVER
+    tensor_overrider: Annotated[
+        tuple[_Word, ...],
+        BeforeValidator(one_or_several),
+        WithJsonSchema({"anyOf": [_WORD_FORM, {"type": "array", "items": _WORD_FORM}]}),
+        about(
+            "How to run the external gguf-tensor-overrider, word by word: `kloros-infra lock` asks it for models with"
+            " `placement: overrider`.",
+            ["node", "--experimental-strip-types", "/opt/gguf-tensor-overrider/src/index.ts"],
+        ),
+    ] = ()
     memory: Annotated[
         Bytes | None, about("Its memory that models may use beside cards; without it, all layers go on cards.", "48GiB")
     ] = None
@@ -96,7 +131,14 @@ class HostSpec(Spec):
         Bandwidth,
         about("Bandwidth of its memory, for layers that stay with the CPU.", "89.6GB/s", standard="51.2GB/s"),
     ] = HostMemory().bandwidth_bytes_per_s
-    address: Annotated[HostAddress | None, about("Where a remote host is reached.", "100.64.0.7")] = None
+    address: Annotated[
+        HostAddress | None,
+        about("Where other hosts reach it; for `rpc` an IPv4 address of a private network.", "100.64.0.7"),
+    ] = None
+    rpc: Annotated[
+        RpcSpec | None,
+        about("Lets profiles use a remote host's cards.", {"interface": "tailscale0"}),
+    ] = None
     upstream: Annotated[
         UpstreamSpec | None,
         about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),

@@ -114,6 +114,8 @@ def record_from_json(text: str) -> OverriderRecord:
         spec = _RecordSpec.model_validate_json(text)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[:_SHOWN]
-        raise ValueError("; ".join(f"{'.'.join(map(str, one['loc'])) or 'text'}: {one['msg']}" for one in found)) from error
+        raise ValueError(
+            "; ".join(f"{'.'.join(map(str, one['loc'])) or 'text'}: {one['msg']}" for one in found)
+        ) from error
     cards = tuple(ShownCard(**vars(card)) for card in spec.question.cards)
     return OverriderRecord(OverriderQuestion(**{**vars(spec.question), "cards": cards}), spec.tool, spec.output)

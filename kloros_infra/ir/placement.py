@@ -59,6 +59,20 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteDevice:
+    """A device that another host lends: the server that has it, and its number there."""
+
+    device: str
+    endpoint: str
+    index: int
+
+    @property
+    def buffer(self) -> str:
+        """Name its memory as llama.cpp does (ggml-rpc.cpp, ggml_backend_rpc_buffer_type)."""
+        return f"RPC{self.index}[{self.endpoint}]"
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """The decision for one instance.
 
@@ -77,6 +91,12 @@ class Placement:
     cache_type_k: KvType = KvType.F16
     cache_type_v: KvType = KvType.F16
     predicted: Prediction | None = None
+    remotes: tuple[RemoteDevice, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """List the RPC servers that it needs, in the order that gives their devices these names."""
+        return tuple(dict.fromkeys(remote.endpoint for remote in self.remotes))
 
     @property
     def head_device(self) -> str:

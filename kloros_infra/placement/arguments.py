@@ -33,11 +33,15 @@ def arguments(placement: Placement) -> tuple[tuple[str, str], ...]:
     if placement.micro_batch > _DEFAULT_BATCH:
         settings["BATCH"] = str(placement.micro_batch)
     if placement.engine != FIT and _lends_weights(placement):
-        # Copies to a card are three times as fast from pinned memory, which mapped weights are not in. The second name
-        # is that of builds before b10151.
+        # Copies to a card are faster from pinned memory, which mapped weights are not in (llama-model.cpp, where a
+        # device's host buffer is given up for mmap). The second name is that of builds without --load-mode.
         settings |= {"LOAD_MODE": "none", "MMAP": "false"}
     if placement.exceptions:
-        settings["OVERRIDE_TENSOR"] = ",".join(f"{e.pattern}={e.device}" for e in placement.exceptions)
+        buffers = {remote.device: remote.buffer for remote in placement.remotes}
+        written = (f"{one.pattern}={buffers.get(one.device, one.device)}" for one in placement.exceptions)
+        settings["OVERRIDE_TENSOR"] = ",".join(written)
+    if placement.remotes:
+        settings["RPC"] = ",".join(placement.endpoints)
     return tuple(sorted((f"LLAMA_ARG_{name}", value) for name, value in settings.items()))
 
 

@@ -21,7 +21,7 @@ _MAKERS_WORDS = frozenset({"nvidia", "geforce", "tesla", "quadro"})
 _LANE_BYTES_PER_S = {3: 984_600_000, 4: 1_969_200_000, 5: 3_938_400_000}
 _TURING = (7, 5)
 # What the driver keeps for itself. CUDA sees 15880 MiB of an RTX 5080, 11906 of an RTX 3060 and 11165 of a
-# GTX 1080 Ti (public logs), 7805 of an RTX 4070 Laptop (llama.cpp, pull request 20185).
+# GTX 1080 Ti (public logs), 7805 of an RTX 4070 Laptop (llama.cpp, pull request 20184).
 _KEPT_MIB, _KEPT_BEFORE_TURING_MIB, _KEPT_SHARE = 512, 128, 0.01
 _SEEN_MIB: Mapping[str, int] = {"gtx1080ti": 11165, "rtx3060": 11906, "rtx5080": 15880}
 # A written amount this close to the table's means the same card, and not one with other memory.

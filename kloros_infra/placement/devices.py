@@ -2,8 +2,8 @@
 
 The factors are priors. Those of the RTX 5080, RTX 3060 and GTX 1080 Ti are fitted to published measurements of
 llama.cpp (gpt-oss-20b on a 5080: 204.9 tok/s and 7477 tok/s of prompt, llama.cpp discussion 15396; a 7B Q4_0 on a P40:
-56.8 and 912, pull request 4766; an 8B on a 1080 Ti: prompt about 1000); other generations take those of the nearest
-one, held against pull requests 4766 (RTX 4090) and 6017 (A100). `Correction` replaces them by what a host measured.
+56.8 and 912, pull request 4766; an 8B on a 1080 Ti: prompt about 1000). Those of other generations are estimates that
+no measurement was fitted to. `Correction` replaces them by what a host measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from kloros_infra.ir.catalog import Card, HostMemory
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.card_table import GIGA, TERA, figures_of
+from kloros_infra.placement.remote import device_names
 
 HOP_S = 40e-6
 """To hand work to another device: wait, copy, start again. 20 to 100 µs are plausible; plans hardly differ."""
@@ -27,10 +28,9 @@ RPC_HOP_S = 1e-3
 # at most, unless models.yaml says it.
 _LINK_EFFICIENCY = 0.8
 _USUAL_LINK_BYTES_PER_S = 31_500_000_000
-# A third of the throughput of DDR4 is lost to latency: 1.75 ms for 53 MB of experts (llama.cpp with -ncmoe on
-# DDR4-3200), 70 of 102 GB/s on DDR5-6400 (llama.cpp, issue 34).
+# 1.75 ms for 53 MB of experts, a hop to the CPU and one back included (llama.cpp with -ncmoe on DDR4-3200).
 _CPU_EFFICIENCY = 0.62
-# A prompt of a 7B at 55 tok/s (llama.cpp, issue 34).
+# A prompt of a 7B at 55 tok/s on a Core i9-13900K (llama.cpp, issue 34).
 _CPU_FLOPS = 0.7 * TERA
 # Many small multiplications instead of a large one.
 _EXPERT_SHARE = 0.55
@@ -101,6 +101,8 @@ class Device:
     can_pipeline: bool = True
     takes_layers: bool = True
     """A processor whose memory is not known takes what it must, and no layers."""
+    is_remote: bool = False
+    """A card of another host gets no copies of the processor's weights, and sends its results over the network."""
 
     @property
     def is_cpu(self) -> bool:
@@ -184,13 +186,21 @@ def rpc_device(name: str, device: Device, *, network_bytes_per_s: float, hop_s: 
     """Describe a card of another host: as fast as it is there, and slow to hand work to.
 
     llama.cpp's RPC backend has no events, so that no pipeline is made (ggml-rpc.cpp,
-    ggml_backend_rpc_device_get_props).
+    ggml_backend_rpc_device_get_props), and does no work for the processor (its offload_op is none).
     """
     link = min(device.link_bytes_per_s, network_bytes_per_s)
-    return replace(device, name=name, link_bytes_per_s=link, hop_s=hop_s, can_pipeline=False)
+    return replace(device, name=name, link_bytes_per_s=link, hop_s=hop_s, can_pipeline=False, is_remote=True)
 
 
 def devices_of(cards: Iterable[Card], cpu: Device, corrections: Corrections = NO_CORRECTIONS) -> tuple[Device, ...]:
     """Describe a profile's cards under the names that llama.cpp gives them, and the processor last."""
-    found = (card_device(f"CUDA{index}", card, corrections.get(card.name)) for index, card in enumerate(cards))
-    return (*found, cpu)
+    cards = tuple(cards)
+    names = device_names(cards)
+    return (*(_device(names[card.name], card, corrections.get(card.name)) for card in cards), cpu)
+
+
+def _device(name: str, card: Card, correction: Correction | None) -> Device:
+    device = card_device(name, card, correction)
+    if card.remote is None:
+        return device
+    return rpc_device(name, device, network_bytes_per_s=card.remote.bandwidth_bytes_per_s)

@@ -42,7 +42,12 @@ _FLASH_FORCED_OFF = re.compile(r"flash_attn .*forcing off")
 # b10068: "graph splits = 123 (with bs=512), 2 (with bs=1)"; b11434: "graph (…): nodes = 936 / 936, splits = 123 / 2,".
 _SPLITS = re.compile(r"graph splits = (\d+)(?: \(with bs=\d+\), (\d+) \(with bs=1\))?")
 _SPLITS_OF_TWO = re.compile(r"graph[^:]*: nodes = [^,]+, splits = (\d+)(?: / (\d+))?")
-_DEVICE = re.compile(r"(?:- (\S+) *: .*\(\d+ MiB, \d+ MiB free\)|using device (\S+) \()")
+_DEVICE = re.compile(
+    r"(?:- (?P<listed>\S+) *: (?P<described>.*) \(\d+ MiB, \d+ MiB free\)|using device (?P<used>\S+) \((?P<is>[^)]*)\))"
+)
+# A device of another host is described by its server; its memory goes by number within the server.
+_REMOTE_NAME = re.compile(r"RPC\d+")
+_REMOTE_BUFFER = re.compile(r"RPC(\d+)\[(.+)\]")
 _PROJECTOR_DEVICE = re.compile(r"CLIP using (\S+) backend")
 _PROJECTOR_SIZE = re.compile(r"load_hparams: model size: +([0-9.]+) MiB")
 _PROJECTOR_COMPUTE = "alloc_compute_meta"
@@ -116,12 +121,21 @@ class _Reader:
     """What was read so far."""
 
     devices: dict[str, None] = field(default_factory=dict)
+    servers: dict[str, dict[str, None]] = field(default_factory=dict)
     models: list[_Model] = field(default_factory=lambda: [_Model()])
     notes: list[str] = field(default_factory=list)
     projector_device: str = CPU
     projector_bytes: int = 0
     projector_computing: dict[str, Buffer] = field(default_factory=dict)
     is_complete: bool = False
+
+    def device_of(self, buffer: str) -> str:
+        """Say on which device a buffer is; those of other hosts are numbered server by server, as they are listed."""
+        remote = _REMOTE_BUFFER.fullmatch(buffer)
+        listed = tuple(self.servers.get(remote[2], ())) if remote else ()
+        if remote is None or int(remote[1]) >= len(listed):
+            return device_of(buffer)
+        return listed[int(remote[1])]
 
     @property
     def model(self) -> _Model:
@@ -142,7 +156,7 @@ class _Reader:
 def _read_buffer(reader: _Reader, found: re.Match[str]) -> None:
     function, name, purpose, mib = found.groups()
     kind = _kind(purpose)
-    buffer = Buffer(device_of(name), kind, _bytes(mib), is_mapped=name.endswith("_Mapped"))
+    buffer = Buffer(reader.device_of(name), kind, _bytes(mib), is_mapped=name.endswith("_Mapped"))
     if function == _PROJECTOR_COMPUTE:
         reader.projector_computing[name] = buffer
     elif kind is BufferKind.COMPUTE:
@@ -206,9 +220,11 @@ def _read_splits(reader: _Reader, found: re.Match[str]) -> None:
 
 
 def _read_device(reader: _Reader, found: re.Match[str]) -> None:
-    name = found[1] or found[2]
+    name = found["listed"] or found["used"]
     if name != CPU:
         reader.devices[name] = None
+    if _REMOTE_NAME.fullmatch(name):
+        reader.servers.setdefault(found["described"] or found["is"], {})[name] = None
 
 
 def _read_projector_device(reader: _Reader, found: re.Match[str]) -> None:

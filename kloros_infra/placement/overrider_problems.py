@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from kloros_infra.diagnostics import Diagnostic, quoted_log
+from kloros_infra.diagnostics import Diagnostic, Severity, quoted_log
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.overrider_record import OverriderQuestion
 from kloros_infra.placement.problems import address_of
@@ -97,17 +97,16 @@ def _listed(what: str, names: Sequence[str]) -> str:
     return f"the {what}{'' if len(names) == 1 else 's'} {shown}{more}"
 
 
-def not_expressible(instance: Instance, runs: Sequence[tuple[str, int, int]]) -> Diagnostic:
-    """Say that layers of one device do not follow each other; `runs` are devices with their first and last layer."""
-    shown = ", ".join(f"{first}-{last} on {device}" for device, first, last in runs[:8])
+def layers_moved(instance: Instance, count: int) -> Diagnostic:
+    """Say that some layers are not where the tool wanted them."""
     return Diagnostic(
         code="KI425",
-        summary="Overrider's layers cannot be expressed",
-        detail=f"For {instance.id.unit} the overrider puts the attention of layers {shown}"
-        f"{' and so on' if len(runs) > 8 else ''}. llama.cpp gives each device one run of layers, the CPU the first "
-        "ones; the layers of this model differ, so that they cannot change places.",
-        hint="Write `placement: auto`, or give the model fewer context_tokens or the profile more memory, so that the "
-        "overrider divides the layers once.",
+        summary="Overrider's layers moved",
+        detail=f"For {instance.id.unit} the overrider divides the layers so that devices take turns. llama.cpp gives "
+        "each device one run of layers, the CPU the first ones, and layers of this model differ, so that they cannot "
+        f"change places: {count} of them go to another device than the overrider says.",
+        hint="Nothing needs to be done. `placement: auto` divides by layers from the start.",
+        severity=Severity.WARNING,
         address=address_of(instance),
     )
 
@@ -117,8 +116,8 @@ def not_configured(instance: Instance) -> Diagnostic:
     return Diagnostic(
         code="KI426",
         summary="Overrider not configured",
-        detail=f"{instance.id.unit} is to be placed by the external gguf-tensor-overrider, and models.yaml does not say "
-        "how to run it.",
+        detail=f"{instance.id.unit} is to be placed by the external gguf-tensor-overrider, and models.yaml does not "
+        "say how to run it.",
         hint="Set hosts.<name>.tensor_overrider, such as [node, --experimental-strip-types, "
         f"/opt/gguf-tensor-overrider/src/index.ts], {_OTHERWISE}",
         address=address_of(instance),
@@ -131,7 +130,7 @@ def tool_failed(program: str, reason: str, log: Sequence[str]) -> Diagnostic:
         code="KI427",
         summary="Overrider failed",
         detail=f"{program} {reason}.{quoted_log(log)}",
-        hint="It needs Node.js 22 or later and its packages (`npm ci` in its folder). Types of tensors that it does not "
-        f"know make it fail too: then write `placement: auto`, which places by itself.",
+        hint="It needs Node.js 22 or later and its packages (`npm ci` in its folder). Types of tensors that it does "
+        "not know make it fail too: then write `placement: auto`, which places by itself.",
         address="hosts",
     )

@@ -23,10 +23,14 @@ from kloros_infra.placement.engines.interface import FIT, Engine, Outcome, Reque
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What placements depend on beside the cards: the host's memory, and what was measured on it."""
+    """What placements depend on beside the cards: the host's memory, and what was measured on it.
+
+    `overrider_records` are what the external gguf-tensor-overrider answered, by the name of an instance.
+    """
 
     memory: HostMemory = field(default_factory=HostMemory)
     corrections: Corrections = field(default_factory=lambda: NO_CORRECTIONS)
+    overrider_records: Mapping[str, str] = field(default_factory=dict)
 
     def devices(self, instance: Instance) -> tuple[Device, ...]:
         """Describe what an instance may use; the CPU is the last."""
@@ -55,13 +59,14 @@ def engine_of(instance: Instance) -> Engine:
 
 def place(instance: Instance, machine: Machine | None = None) -> Outcome:
     """Give an instance's layers to devices that it has to itself; None when that cannot be done, with the reason."""
-    return place_on(instance, (machine or Machine()).devices(instance))
+    machine = machine or Machine()
+    return place_on(Request(instance, machine.devices(instance), machine.overrider_records))
 
 
-def place_on(instance: Instance, devices: tuple[Device, ...]) -> Outcome:
-    """Give an instance's layers to these devices, with what is left of their memory."""
-    found = tuple(cache_type_problems(instance))
-    placement, more = engine_of(instance).place(Request(instance, devices))
+def place_on(request: Request) -> Outcome:
+    """Give an instance's layers to the devices of a request, with what is left of their memory."""
+    found = tuple(cache_type_problems(request.instance))
+    placement, more = engine_of(request.instance).place(request)
     return placement, (*found, *more)
 
 

@@ -8,35 +8,39 @@ from dataclasses import replace
 
 from kloros_infra.ir.placement import DeviceLoad
 from kloros_infra.placement.companions import draft_by_device, projector_bytes
-from kloros_infra.placement.memory import Role, Workload, compute_bytes, model_loads
+from kloros_infra.placement.memory import TensorPlaces, Workload, model_loads
+from kloros_infra.placement.memory_guests import guest_bytes, lent_again_bytes
 from kloros_infra.placement.patterns import expert_exceptions
 from kloros_infra.placement.speed import Assignment
 from kloros_infra.placement.task import Task
 
-_COMPUTES_EXPERTS = Role(is_first=False, holds_layers=True, holds_head=False, is_pipelined=False)
-
 
 def loads_of(task: Task, work: Workload, assignment: Assignment) -> tuple[DeviceLoad, ...]:
     """Add up the cards in llama-server's order, and the CPU last."""
-    exceptions = expert_exceptions(assignment)
-    extra = beside_bytes(task, work, assignment.layer_devices[-1])
-    # A card without layers computes steps of others' layers where it has their experts.
-    steps = compute_bytes(task.header, work, _COMPUTES_EXPERTS) if exceptions else 0
-    found = model_loads(task.header, work, assignment.layer_devices, exceptions, devices=assignment.cards)
-    complete = []
-    for load in found:
-        device = task.device(load.device)
-        only_experts = not device.is_cpu and load.layers == 0 and load.device != assignment.layer_devices[-1]
-        complete.append(
-            replace(
-                load,
-                card=device.card,
-                compute_bytes=max(load.compute_bytes, steps) if only_experts else load.compute_bytes,
-                capacity_bytes=device.usable_bytes,
-                extra_bytes=extra.get(load.device, 0),
-            )
+    return _loads(task, work, TensorPlaces(assignment.layer_devices, expert_exceptions(assignment), assignment.cards))
+
+
+def loads_at(task: Task, work: Workload, places: TensorPlaces) -> tuple[DeviceLoad, ...]:
+    """Add up the same where not just experts may be away from their layer."""
+    guests = guest_bytes(task.header, work, places)
+    again = {card: lent_again_bytes(task.header, places) for card in places.all_cards[:1]}
+    return tuple(
+        replace(
+            load,
+            compute_bytes=max(load.compute_bytes, guests.get(load.device, 0)) + again.get(load.device, 0),
         )
-    return tuple(complete)
+        for load in _loads(task, work, places)
+    )
+
+
+def _loads(task: Task, work: Workload, places: TensorPlaces) -> tuple[DeviceLoad, ...]:
+    extra = beside_bytes(task, work, places.layer_devices[-1])
+    found = model_loads(task.header, work, places.layer_devices, places.exceptions, devices=places.cards)
+    devices = [task.device(load.device) for load in found]
+    return tuple(
+        replace(load, card=device.card, capacity_bytes=device.usable_bytes, extra_bytes=extra.get(load.device, 0))
+        for load, device in zip(found, devices, strict=True)
+    )
 
 
 def beside_bytes(task: Task, work: Workload, head_device: str) -> Mapping[str, int]:

@@ -29,7 +29,8 @@ def does_not_fit(instance: Instance, load: DeviceLoad) -> Diagnostic:
     return Diagnostic(
         code="KI401",
         summary="Model does not fit",
-        detail=f"{instance.id.unit} needs {in_mib(load.total_bytes)} on {load.card} and has {in_mib(have)} there: "
+        detail=f"{instance.id.unit} needs {in_mib(load.total_bytes)} on {load.card or load.device} and has "
+        f"{in_mib(have)} there: "
         f"{in_mib(load.total_bytes - have)} too much (weights {in_mib(load.weights_bytes)}, keys and values "
         f"{in_mib(load.kv_bytes)} for {instance.serving.parallel} x {instance.serving.context_tokens} tokens, compute "
         f"{in_mib(load.compute_bytes)}{extra}).",
@@ -52,18 +53,6 @@ def do_not_fit_together(
         f"{in_mib(need_bytes)}: {in_mib(need_bytes - have_bytes)} too much.\n{table}",
         hint="Set preload: false on a model that may wait until it is asked for, or make one of them smaller.",
         address=f"profiles.{profile}",
-    )
-
-
-def engine_not_available(instance: Instance) -> Diagnostic:
-    """Say that the external overrider cannot be asked."""
-    return Diagnostic(
-        code="KI403",
-        summary="Engine not available",
-        detail=f"{instance.id.unit} is to be placed by the external gguf-tensor-overrider, which this version cannot "
-        "run.",
-        hint="Write `placement: auto`, which places by itself, or `placement: fit`, which leaves it to llama-server.",
-        address=address_of(instance),
     )
 
 

@@ -2,8 +2,8 @@
 
 The others take what is left, or make room for themselves where that is too little.
 
-Where several are placed by the solver, each order of them is tried and each is placed again beside the others, until
-none gets faster. Those that models.yaml places itself come first, as they do not give way.
+Where the solver places several, each order of them is tried: the first has its choice, the next takes what is left.
+Those that models.yaml places itself come first, as they do not give way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.devices import Device
-from kloros_infra.placement.engines.interface import FIT, SOLVER, Outcome
+from kloros_infra.placement.engines.interface import FIT, SOLVER, Outcome, Request
 from kloros_infra.placement.place import Machine, engine_of, place_on
 from kloros_infra.placement.task import preference_of
 
@@ -26,7 +26,6 @@ Placements = dict[InstanceId, Placement]
 
 # All orders of so many are tried; of more, the largest first and the smallest first.
 _MOST_IN_ALL_ORDERS = 3
-_MOST_ROUNDS = 3
 # How much slower beside those that are preloaded an instance may be before it rather makes them give way.
 _SLOWER_BESIDE = 1.25
 
@@ -72,7 +71,7 @@ class _Residents:
         best: dict[InstanceId, Outcome] = {}
         best_s = float("inf")
         for order in _orders(instances):
-            found = self._improved(order, self._one_by_one(order, taken), taken)
+            found = self._one_by_one(order, taken)
             seconds = sum(_seconds(instance, found[instance.id]) for instance in instances)
             if not best or seconds < best_s * (1 - 1e-9):
                 best, best_s = found, seconds
@@ -88,26 +87,13 @@ class _Residents:
             found[instance.id] = self._beside(instance, _taken(found.values(), taken))
         return found
 
-    def _improved(
-        self, order: Sequence[Instance], found: dict[InstanceId, Outcome], taken: Mapping[str, int]
-    ) -> dict[InstanceId, Outcome]:
-        for _ in range(_MOST_ROUNDS if len(order) > 1 else 0):
-            before = dict(found)
-            for instance in order:
-                others = (outcome for id, outcome in found.items() if id != instance.id)
-                again = self._beside(instance, _taken(others, taken))
-                if _seconds(instance, again) < _seconds(instance, found[instance.id]):
-                    found[instance.id] = again
-            if found == before:
-                break
-        return found
-
     def _beside(self, instance: Instance, taken: Mapping[str, int]) -> Outcome:
         whole = self.machine.devices(instance)
         devices = tuple(device.without(taken.get(device.name, 0)) for device in whole)
         key = (instance.id, tuple(device.usable_bytes for device in devices))
         if key not in self._asked:
-            self._asked[key] = _with_capacities(place_on(instance, devices), whole)
+            request = Request(instance, devices, self.machine.overrider_records)
+            self._asked[key] = _with_capacities(place_on(request), whole)
         return self._asked[key]
 
 

@@ -236,7 +236,7 @@ class _Search:
         hop_s = self.hop_s(first, others[0], _ONE_BY_ONE) if others else 0.0
         for start in range(1 if others else 0, self.slots):
             base_s = on_cpu[start] + (to_first if start else 0.0)
-            if base_s >= self.best_s or not self._cpu_holds(start):
+            if base_s >= self.best_s or not self._cpu_holds(start) or (start and not self._lends_to(first)):
                 break
             for end in self._first_ends(first, start, is_last=after is None):
                 seconds = base_s + weighed[end] - weighed[start]
@@ -249,6 +249,10 @@ class _Search:
         lent = self._lent_bytes(start)
         role = Role(is_first=True, holds_layers=True, holds_head=is_last, is_pipelined=False, lent_bytes=lent)
         return self.ends(first, start, role)
+
+    def _lends_to(self, first: Device) -> bool:
+        """Say whether the first card is the one that works for the CPU: not another host's while there is one here."""
+        return not first.is_remote or all(card.is_remote for card in self.space.cards)
 
     def _cpu_holds(self, layers: int) -> bool:
         return layers == 0 or (

@@ -48,9 +48,15 @@ def candidates(space: Space) -> tuple[Candidate, ...]:
 
 
 def _orders(cards: tuple[Device, ...]) -> Iterator[tuple[Device, ...]]:
-    """List the orders of all cards, some of which may hold nothing; the first one always holds a layer."""
+    """List the orders of all cards, some of which may hold nothing; the first one always holds a layer.
+
+    The first one works for the CPU as well, which other hosts' cards do not.
+    """
     seen: set[tuple[object, ...]] = set()
+    has_own = any(not card.is_remote for card in cards)
     for order in permutations(cards):
+        if has_own and order[0].is_remote:
+            continue
         kinds = tuple(card.kind for card in order)
         if kinds not in seen:
             seen.add(kinds)

@@ -21,8 +21,6 @@ from kloros_infra.placement.solve_experts import Candidate, candidates, is_worth
 from kloros_infra.placement.speed import Assignment, Speed, speed_of
 from kloros_infra.placement.task import Task
 
-# How often a device that turns out to be too full is taken for smaller, and by how many times what was too much.
-_STEPS = (1, 2, 4, 8, 16, 32)
 # What a larger micro-batch or another type must save, as a share, to be taken instead of what is wanted more.
 _MICRO_BATCH_SAVES, _CACHE_TYPE_SAVES = 0.001, 0.02
 _CONTEXT_STEP = 1024
@@ -132,17 +130,18 @@ class _Variant:
         self._fitting(candidate.space, solved)
 
     def _fitting(self, space: Space, search: Search) -> None:
-        """Repeat a search with smaller devices until what it finds fits."""
-        for factor in _STEPS:
-            found = search(space)
-            if found is None:
-                return
+        """Repeat a search until what it finds fits; what is too full is taken for smaller, each time by more."""
+        factor = 1
+        while (found := search(space)) is not None:
             plan = self._plan(found)
             if plan.fits:
                 if self.plan is None or plan.seconds < self.plan.seconds:
                     self.plan = plan
                 return
-            space = self.space_of(_smaller(space.devices, plan.loads, factor))
+            devices = _smaller(space.devices, plan.loads, factor)
+            if devices == space.devices:
+                return
+            space, factor = self.space_of(devices), 2 * factor
 
     def _plan(self, found: Found) -> Plan:
         devices = {device.name: device for device in self.task.devices}

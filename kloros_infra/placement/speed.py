@@ -71,20 +71,37 @@ def speed_of(
     costs: ModelCosts, assignment: Assignment, devices: Mapping[str, Device], preference: Preference | None = None
 ) -> Speed:
     """Add up what each device does for one token, and what passing it on costs."""
-    preference = preference or Preference()
     first = devices[assignment.cards[0]] if assignment.cards else devices[CPU]
     times = StageTimes(costs, first)
-    path = tuple(_path(costs, assignment))
     decode, prefill = _by_device(times, assignment, devices)
+    spent = Spent(tuple(_path(costs, assignment)), decode, prefill, assignment.has_exceptions)
+    return added_up(times, spent, devices, preference or Preference())
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The devices that a token goes through, step by step, and the seconds that each works for it.
+
+    With `has_exceptions` some tensors are not with their layer, and cards do not work as a pipeline.
+    """
+
+    path: tuple[str, ...]
+    decode: Mapping[str, float]
+    prefill: Mapping[str, float]
+    has_exceptions: bool
+
+
+def added_up(times: StageTimes, spent: Spent, devices: Mapping[str, Device], preference: Preference) -> Speed:
+    """Add what passing a token on costs."""
+    path = spent.path
     hops = [(devices[one], devices[other]) for one, other in pairwise(path) if one != other]
-    decode[LINKS] = sum(times.decode_hop_s(*hop) for hop in hops)
-    prefill[LINKS] = sum(times.prefill_hop_s(*hop) for hop in hops)
-    stages = {name: second for name, second in prefill.items() if name != LINKS}
-    is_pipelined = not assignment.has_exceptions and can_pipeline(tuple(dict.fromkeys(path)), devices)
+    decode = {**spent.decode, LINKS: sum(times.decode_hop_s(*hop) for hop in hops)}
+    prefill = {**spent.prefill, LINKS: sum(times.prefill_hop_s(*hop) for hop in hops)}
+    is_pipelined = not spent.has_exceptions and can_pipeline(tuple(dict.fromkeys(path)), devices)
     total_s = sum(prefill.values())
     weighed = {name: preference.seconds(prefill[name], decode[name]) for name in decode}
     return Speed(
-        prefill_s=times.pipelined_s(total_s, max(stages.values())) if is_pipelined else total_s,
+        prefill_s=times.pipelined_s(total_s, max(spent.prefill.values())) if is_pipelined else total_s,
         decode_s=sum(decode.values()),
         splits=sum(1 for _ in groupby((CPU, *path))),
         bottleneck=max(sorted(weighed), key=weighed.__getitem__),

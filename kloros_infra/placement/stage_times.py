@@ -10,6 +10,7 @@ from math import ceil
 from kloros_infra.placement.costs import LayerCosts, ModelCosts
 from kloros_infra.placement.devices import Device
 
+_FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class StageTimes:
@@ -17,6 +18,7 @@ class StageTimes:
 
     The first device of llama-server's list multiplies long prompts by weights that are in host memory, which are
     copied to it for each micro-batch (ggml-backend.cpp, ggml_backend_sched_backend_id_from_cur; 32 tokens and more).
+    Where that is another host's, the processor does so itself.
     """
 
     costs: ModelCosts
@@ -33,7 +35,7 @@ class StageTimes:
 
     def decode_core_s(self, layer: LayerCosts, device: Device) -> float:
         # The head, which computes nothing for a prompt, is one step and no layer.
-        step_s = device.dense_layer_s if layer.core_flops else 0.0
+        step_s = device.dense_layer_s if layer.core_flops else self._logits_s(device)
         return layer.read_bytes / device.read_bytes_per_s + step_s
 
     def decode_experts_s(self, layer: LayerCosts, device: Device) -> float:
@@ -58,7 +60,11 @@ class StageTimes:
         return flops / by.flops_per_s + copied_s
 
     def _multiplier(self, device: Device) -> Device:
-        return self.first if device.is_cpu else device
+        return self.first if device.is_cpu and not self.first.is_remote else device
+
+    def _logits_s(self, device: Device) -> float:
+        """Say what it takes to send home how likely each word is; within a machine that is nothing."""
+        return _FLOAT_BYTES * self.costs.header.vocabulary_size / device.link_bytes_per_s if device.is_remote else 0.0
 
     def decode_hop_s(self, one: Device, other: Device) -> float:
         return _wait_s(one, other) + self._copy_s(one, other)

@@ -20,6 +20,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, InstanceId, profile_target
 from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.stored_weights import StoredWeights, model_files
 from kloros_infra.planner.cost import start_timeout_s
@@ -112,6 +113,15 @@ def desired_state(
     )
 
 
+def desired_part(part: HostPart, tree: ArtifactTree, *, layout: Layout, exposure_limit: float) -> Desired:
+    """Say what a host that lends its cards looks like: each of its servers runs, whoever uses it."""
+    servers = (
+        DesiredUnit(one.unit, Run.ALWAYS, ready_url=f"tcp://{one.endpoint}", ports=(one.port,)) for one in part.servers
+    )
+    units = (*servers, DesiredUnit(LLM_TARGET, Run.ALWAYS))
+    return Desired(tree=tree, layout=layout, profile="", units=units, exposure_limit=exposure_limit)
+
+
 def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
     """A subscriber's side that accepts connections is what the router needs of the proxy."""
     if catalog.bus.is_managed:
@@ -138,7 +148,7 @@ def _instance_unit(instance: Instance, placement: Placement | None, layout: Layo
 
 
 def _gate(instance: Instance, placement: Placement, load_bytes: int) -> InstanceGate:
-    uuids = {card.name: card.uuid for card in instance.profile.cards}
+    uuids = {card.name: card.uuid for card in instance.profile.local_cards}
     return InstanceGate(
         base_url=_base_url(instance),
         kind=instance.model.kind,

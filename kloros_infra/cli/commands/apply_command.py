@@ -13,6 +13,7 @@ import click
 from kloros_infra.cli.options import (
     DURATION,
     file_option,
+    host_option,
     manager_option,
     profile_option,
     root_option,
@@ -20,7 +21,7 @@ from kloros_infra.cli.options import (
     yes_option,
 )
 
-PLANNING = ("profile", "only", "replaced", "reset_pins", "confirm_s")
+PLANNING = ("profile", "host", "only", "replaced", "reset_pins", "confirm_s")
 
 
 @click.command("apply")
@@ -29,6 +30,7 @@ PLANNING = ("profile", "only", "replaced", "reset_pins", "confirm_s")
 @root_option
 @manager_option
 @profile_option
+@host_option
 @yes_option
 @wait_option
 @click.option("--only", multiple=True, metavar="NAME", help="Apply only this instance or model. Repeatable.")
@@ -67,13 +69,22 @@ def apply_project(options: Mapping[str, Any]) -> None:
     from kloros_infra.cli.planning import choice
     from kloros_infra.cli.project import read_project
     from kloros_infra.cli.render import show_problems
-    from kloros_infra.cli.wiring import compile_project, desired_for, provenance_of, target
+    from kloros_infra.cli.wiring import compile_project, desired_for, desired_for_part, provenance_of, target
 
+    if options["host"] and options["profile"]:
+        raise click.UsageError(
+            "--host and --profile contradict each other: a host that lends its cards has no profile."
+        )
     project = read_project(options["file"])
     where = target(options["root"], options["manager"])
     compiled = compile_project(project, where.layout)
     show_problems(compiled.warnings, project.sources)
-    desired = desired_for(compiled, where, options["profile"], provenance=provenance_of(project))
+    provenance = provenance_of(project)
+    desired = (
+        desired_for_part(compiled, where, options["host"], provenance=provenance)
+        if options["host"]
+        else desired_for(compiled, where, options["profile"], provenance=provenance)
+    )
     desired = replace(desired, resets_pins=options["reset_pins"])
     refuse_while_waiting(where)
     manner = Manner(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import Instance
@@ -16,16 +16,21 @@ from kloros_infra.placement.speed import Assignment, speed_of
 from kloros_infra.placement.task import Task, task_of
 from kloros_infra.placement.workload import Workload
 
-CPU_ENGINE, SOLVER, SHARE, LAYERS, FIT = "cpu", "solver", "share", "layers", "fit"
-"""What decided a placement: no card, the solver, layers by share or as written, or llama-server's --fit at start."""
+CPU_ENGINE, SOLVER, SHARE, LAYERS, FIT, OVERRIDER = "cpu", "solver", "share", "layers", "fit", "overrider"
+"""What decided a placement: no card, the solver, layers by share or as written, llama-server's --fit at start, or the
+external gguf-tensor-overrider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An instance, and the devices that it may use, with the memory that is left there; the CPU is the last."""
+    """An instance, and the devices that it may use, with the memory that is left there; the CPU is the last.
+
+    `overrider_records` are texts by the name of an instance: what the external tool answered.
+    """
 
     instance: Instance
     devices: tuple[Device, ...]
+    overrider_records: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cards(self) -> tuple[Device, ...]:
@@ -53,7 +58,9 @@ class Engine:
     place: Callable[[Request], Outcome]
 
 
-def decided(engine: str, task: Task, assignment: Assignment, *, work: Workload | None = None) -> Placement:
+def decided(
+    engine: str, task: Task, assignment: Assignment, *, work: Workload | None = None, gap: float = 0.0
+) -> Placement:
     """Write an assignment down, with what it takes and how fast it is foreseen to be."""
     work = work or task.work
     costs = model_costs(task.header, work)
@@ -74,5 +81,6 @@ def decided(engine: str, task: Task, assignment: Assignment, *, work: Workload |
             depth_tokens=costs.depth_tokens,
             splits=speed.splits,
             bottleneck=speed.bottleneck,
+            gap=gap,
         ),
     )

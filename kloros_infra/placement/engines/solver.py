@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.placement import Placement
@@ -35,10 +34,7 @@ def _why_not(request: Request) -> Diagnostic:
 
 def planned(request: Request, plan: Plan) -> Placement:
     """Write a plan down."""
-    placement = decided(SOLVER, request.task, plan.assignment, work=plan.work)
-    if placement.predicted is None:
-        raise AssertionError("a decision is foreseen")
-    return replace(placement, predicted=replace(placement.predicted, gap=plan.gap))
+    return decided(SOLVER, request.task, plan.assignment, work=plan.work, gap=plan.gap)
 
 
 def _remarks(request: Request, placement: Placement) -> Iterator[Diagnostic]:

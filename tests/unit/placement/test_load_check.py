@@ -172,7 +172,7 @@ def test_more_memory_than_foreseen_is_an_error_beyond_the_tolerance() -> None:
     assert compare(placement, as_foreseen(placement, more_bytes=room), tolerance=tolerance) == ()
     (problem,) = compare(placement, as_foreseen(placement, more_bytes=room + 2), tolerance=tolerance)
     assert (problem.code, problem.severity) == ("KI576", Severity.ERROR)
-    assert problem.detail == "CUDA0 (rtx3060) holds 230 MiB, and 153 MiB were foreseen."
+    assert problem.detail == "CUDA0 (rtx3060) holds 229 MiB, and 152 MiB were foreseen."
 
 
 def test_host_memory_and_what_fit_decides_are_not_measured() -> None:
@@ -188,6 +188,14 @@ def test_less_context_than_asked_for_is_an_error() -> None:
     assert (problem.code, problem.is_error) == ("KI579", True)
     assert problem.detail == "A request can have 1024 tokens, and 2048 are asked for."
     assert compare(placement, loaded(state, slot_context_tokens=4096)) == ()
+
+
+def test_splits_of_a_placement_that_nobody_foresaw_are_those_of_its_runs() -> None:
+    placement = smollm2(a_card(), layers=(31,))
+    model = replace(as_foreseen(placement).models[0], graph_splits=400)
+    report = replace(as_foreseen(placement), models=(model,))
+
+    assert compare(replace(placement, predicted=None), report) == compare(placement, report) != ()
 
 
 def test_many_splits_are_a_warning_where_a_gpu_works() -> None:

@@ -124,6 +124,13 @@ def test_nothing_fits_where_the_cpu_may_not_help() -> None:
     assert solve(replace(alone, devices=(alone.devices[0], a_processor(10 * MIB)))) is None
 
 
+def test_the_embedding_is_in_host_memory_whatever_is_on_cards() -> None:
+    task = a_task(400)
+
+    assert solved(task).fits
+    assert solve(replace(task, devices=(*task.cards, a_processor(MIB)))) is None
+
+
 def test_the_memory_of_the_cpu_limits_what_stays_there() -> None:
     task = a_task(50, layers=6, has_experts=True)
 
@@ -196,9 +203,10 @@ def test_without_cards_there_is_one_plan() -> None:
 
 
 def test_a_search_that_is_cut_short_says_how_far_from_the_best_it_may_be() -> None:
-    task = a_task(120, 110, 100)
-    cards = (replace(task.devices[0], read_bytes_per_s=500e9), *task.devices[1:])
-    space = Space(model_costs(task.header, task.work), cards, Preference())
+    task = a_task(100, 90, 85)
+    first, *others = task.devices
+    unlike = (replace(first, read_bytes_per_s=500e9), *others)
+    space = Space(model_costs(task.header, task.work), unlike, Preference())
 
     whole = solve_runs(space)
     fewer_orders = solve_runs(replace(space, limits=Limits(orders=1)))
@@ -220,6 +228,22 @@ def test_like_cards_are_not_tried_in_every_order() -> None:
         ("CUDA0", "CUDA1"),
     ]
     assert len(list(orders(cards[:4]))) == 4
+
+
+def test_like_cards_have_one_order_for_experts() -> None:
+    task = a_task(60, 60, layers=2, has_experts=True)
+
+    assert len(candidates(Space(model_costs(task.header, task.work), task.devices, task.preference))) == 1
+
+
+def test_a_card_without_a_limit_holds_everything() -> None:
+    task = a_task(50, 60)
+    unlimited = replace(task.devices[0], usable_bytes=None)
+
+    found = solve_runs(Space(model_costs(task.header, task.work), (unlimited, *task.devices[1:]), task.preference))
+
+    assert found is not None
+    assert CPU not in found.assignment.layer_devices
 
 
 def test_not_all_orders_of_many_cards_are_tried_for_experts() -> None:
