@@ -34,6 +34,7 @@ from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.lock import Lock
+from kloros_infra.ir.names import as_name
 from kloros_infra.migration import problems as wrong
 from kloros_infra.migration.described import (
     Described,
@@ -47,7 +48,6 @@ from kloros_infra.migration.fitting import Fitted, Surroundings, fit, surroundin
 from kloros_infra.migration.llama_presets import describe_llama_presets
 from kloros_infra.migration.llama_swap import describe_llama_swap
 from kloros_infra.migration.llama_swap_file import parse_llama_swap
-from kloros_infra.migration.names import as_name
 from kloros_infra.migration.ollama import take_over_ollama
 from kloros_infra.migration.taken_over import Row, TakenOver
 from kloros_infra.migration.written_models import edits_of, new_file
@@ -170,7 +170,7 @@ def _add_to_file(project: Project, taken: Taken, today: str) -> _Addition:
 
 def _begin_file(into: Path, taken: Taken, today: str) -> _Addition:
     fitted = fit(taken.over, Surroundings())
-    host = as_name(socket.gethostname().partition(".")[0], otherwise="localhost")
+    host = as_name(socket.gethostname().partition(".")[0]) or "localhost"
     text = new_file(fitted, origin=taken.origin, host=host, today=today)
     texts = {str(into): text}
     without_errors(check_texts(texts))
