@@ -6,6 +6,7 @@
     each instance → place      → Placement
     all of it     → emit       → ArtifactTree
 
+What an earlier compile worked out is taken over where everything that it depends on is as it was (`compiler.shelf`).
 A pass hands on a value and its problems. All problems of a pass are collected; errors stop the line at the joint
 after it, so that no pass sees a value that is not whole.
 """
@@ -14,23 +15,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
-from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.compiled import Compiled
+from kloros_infra.compiler.emit import emit_instances, emit_tree
+from kloros_infra.compiler.kept_instances import kept_instances
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.parse_lock import parse_lock
 from kloros_infra.compiler.placing import located, place_all
+from kloros_infra.compiler.rendering import rendering
 from kloros_infra.compiler.resolve import resolve
-from kloros_infra.compiler.stations import Sources
+from kloros_infra.compiler.shelf import Shelf, digests_of
+from kloros_infra.compiler.sources import Sources
+from kloros_infra.compiler.surroundings import surroundings
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.artifact import ArtifactTree
-from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock
-from kloros_infra.ir.names import InstanceId
-from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.written import NONCHARACTERS
 
 Value = TypeVar("Value")
@@ -40,25 +41,27 @@ Value = TypeVar("Value")
 PREFIX = re.compile(rf"""(/[^/\x00-\x20\x7f-\xa0\u2028\u2029{NONCHARACTERS}"'\\$%*?\[\]]+)*""")
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What a models.yaml means; `warnings` did not stop it."""
-
-    catalog: Catalog
-    placements: Mapping[InstanceId, Placement]
-    tree: ArtifactTree
-    warnings: Problems
-
-
 def compile_project(sources: Sources, templates: Mapping[str, str], *, layout: Layout) -> Compiled:
     """Compile a project; raise ProblemsError with all problems up to the joint at which there is an error."""
+    return compile_with(Shelf(None, digests_of(sources, templates, layout), layout.prefix), sources, templates, layout)
+
+
+def compile_with(shelf: Shelf, sources: Sources, templates: Mapping[str, str], layout: Layout) -> Compiled:
+    """Compile a project with what a shelf has of it, and keep the results there."""
     stop_at_errors(check_prefix(layout.prefix))
     parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
-    lock, found = checked(read_lock(sources), found)
+    lock, found = checked((shelf.lock, ()) if shelf.lock else read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
-    placed, problems = place_all(catalog)
+    around, prepared = surroundings(catalog), rendering(templates, layout)
+    known = shelf.known(catalog, around)
+    placed, problems = place_all(catalog, known.instances)
     placements, found = checked((placed, located(problems, parsed, catalog)), found)
-    return Compiled(catalog, placements, emit(catalog, placements, templates, layout), in_order(found))
+    texts = emit_instances(catalog, placements, around, prepared, known.instances)
+    compiled = Compiled(catalog, placements, emit_tree(catalog, texts, prepared), in_order(found))
+    if known.digests:
+        changed = kept_instances(catalog, placements, problems, texts, known) if known.has_changed else None
+        shelf.keep(compiled, lock, changed)
+    return compiled
 
 
 def checked(result: tuple[Value | None, Problems], before: Problems = ()) -> tuple[Value, Problems]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from kloros_infra.compiler.kept_instances import KeptInstance
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.source import Address
 from kloros_infra.diagnostics import Diagnostic, Problems
@@ -14,12 +16,15 @@ from kloros_infra.placement.place import check_together, place
 from kloros_infra.placement.problems import address_of
 
 
-def place_all(catalog: Catalog) -> tuple[Mapping[InstanceId, Placement], Problems]:
-    """Place every instance, then check that those which a profile preloads fit side by side."""
+def place_all(
+    catalog: Catalog, known: Mapping[InstanceId, KeptInstance] = MappingProxyType({})
+) -> tuple[Mapping[InstanceId, Placement], Problems]:
+    """Place every instance that is not `known`, then check that those which a profile preloads fit side by side."""
     placements: dict[InstanceId, Placement] = {}
     problems: list[Diagnostic] = []
     for instance in catalog.instances:
-        placement, found = place(instance)
+        kept = known.get(instance.id)
+        placement, found = place(instance) if kept is None else (kept.placement, kept.warnings)
         problems += found
         if placement is not None:
             placements[instance.id] = placement

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from kloros_infra.ir.catalog import ArgumentValue, KvType, PlacementMode, Serving
 from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+from kloros_infra.ir.on_change import OnChange
 
 Value = TypeVar("Value")
 
@@ -13,6 +14,7 @@ PARALLEL = 1
 CACHE_TYPE = KvType.F16
 PLACEMENT = PlacementMode.AUTO
 PRELOAD = True
+ON_CHANGE = OnChange.RESTART
 """What is standard: the declarations in `ir.config_models` say the same in words."""
 
 
@@ -29,6 +31,7 @@ def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec)
         placement=_nearest(PLACEMENT, instance.placement, model.placement, defaults.placement),
         preload=_nearest(PRELOAD, instance.preload, model.preload, defaults.preload),
         arguments=tuple(sorted(_joined(instance, model, defaults).items())),
+        on_change=_nearest(ON_CHANGE, instance.on_change, model.on_change, defaults.on_change),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kloros_infra.ir.catalog import OLDEST_SYSTEMD
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
@@ -87,6 +88,14 @@ class HostSpec(Spec):
             "/usr/bin/llama-server",
         ),
     ] = DEFAULT_LLAMA_SERVER
+    systemd: Annotated[
+        Annotated[int, Field(ge=OLDEST_SYSTEMD, le=999)],
+        about(
+            "The version of systemd that runs the units there, as `systemctl --version` prints it: what only newer"
+            " ones know is left out.",
+            257,
+        ),
+    ] = OLDEST_SYSTEMD
     address: Annotated[HostAddress | None, about("Where a remote host is reached.", "100.64.0.7")] = None
     upstream: Annotated[
         UpstreamSpec | None,

@@ -9,7 +9,7 @@ from itertools import count
 
 # One spelling for ids, names, GPUs and hosts: it needs no escaping in a unit name, a path, a URL or an env file.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-# A profile has no hyphen, so that the last hyphen of `coder-max` is always the joint.
+# A profile has no hyphen; see `model_of`.
 PROFILE_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
 MOST_CHARACTERS = 64
 
@@ -32,6 +32,11 @@ class InstanceId:
     @property
     def unit(self) -> str:
         return f"llama@{self}.service"
+
+
+def model_of(instance: str) -> str:
+    """Give the model of an instance's name: no profile's name has a hyphen, so the last one is the joint."""
+    return instance.rpartition("-")[0]
 
 
 def as_name(text: str) -> str:
