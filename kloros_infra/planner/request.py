@@ -19,8 +19,3 @@ class PlanRequest:
     is_destroy: bool = False
     is_with_weights: bool = False
     resets_pins: bool = False
-
-    @property
-    def is_hypothetical(self) -> bool:
-        """Say whether it asks about GPUs that may not be as supposed: there is nothing to apply then."""
-        return bool(self.supposed)
