@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from kloros_infra.cli.editing import change_models_file, check_texts, difference
 from kloros_infra.cli.locking import ReadingDisplay, parse_project, without_errors
 from kloros_infra.cli.project import Project, read_project, read_source
 from kloros_infra.cli.render import show_problems, texts_at
+from kloros_infra.cli.terminal import terminal_width
 from kloros_infra.cli.wiring import weights_sources
 from kloros_infra.compiler.locked import locate
 from kloros_infra.compiler.parse import Parsed
@@ -212,7 +212,7 @@ def show_report(origin: str, rows: Sequence[Row]) -> None:
     for title, some in ((f"Taken over from {origin}:", taken), ("Not taken over:", left)):
         if some:
             click.echo(f"\n{title}")
-            for line in report_lines(some, width=shutil.get_terminal_size((100, 24)).columns):
+            for line in report_lines(some, width=terminal_width()):
                 click.echo(line)
 
 
