@@ -41,7 +41,12 @@ class ObstacleError(KlorosError):
 
 
 class StepFailedError(KlorosError):
-    """A step of apply failed, before anything that runs was touched; the steps before it were undone."""
+    """A step of apply failed, before anything that runs was touched; the steps before it were undone.
+
+    `is_of_units` says that units did not start, were not let through or did not stay up: the generation is at fault.
+    """
+
+    is_of_units: bool = False
 
 
 class RolledBackError(StepFailedError):

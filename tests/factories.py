@@ -7,6 +7,7 @@ from typing import Any
 
 from kloros_infra.compiler.locked import lockables
 from kloros_infra.ir.catalog import (
+    OLDEST_SYSTEMD,
     ArgumentValue,
     BridgeAddresses,
     BusAddresses,
@@ -29,6 +30,8 @@ from kloros_infra.ir.config import Config
 from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, Tensor, group_tensors
 from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weights_key
 from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.on_change import OnChange
+from kloros_infra.ir.relaxation import Relaxation
 from kloros_infra.ir.routing import (
     RoutedBridge,
     RoutedBus,
@@ -214,6 +217,7 @@ def a_model(
     projector: LockedWeights | None = None,
     chat_template: str | None = None,
     draft: Draft | None = None,
+    relaxed: tuple[Relaxation, ...] = (),
 ) -> Model:
     """Build a model; its weights are named after it."""
     return Model(
@@ -231,6 +235,7 @@ def a_model(
         projector=projector,
         chat_template=chat_template,
         draft=draft,
+        relaxed=relaxed,
     )
 
 
@@ -263,6 +268,7 @@ def a_serving(
     placement: PlacementMode = PlacementMode.AUTO,
     preload: bool = True,
     arguments: Mapping[str, ArgumentValue] | None = None,
+    on_change: OnChange = OnChange.RESTART,
 ) -> Serving:
     """Build the settings that an instance is served with."""
     return Serving(
@@ -273,6 +279,7 @@ def a_serving(
         placement=placement,
         preload=preload,
         arguments=tuple(sorted((arguments or {}).items())),
+        on_change=on_change,
     )
 
 
@@ -341,7 +348,8 @@ def a_sandbox(
     memory_headroom_bytes: int = GIB,
     cpu_weight: int | None = None,
     io_weight: int | None = None,
-    exposure_limit: float = 2.0,
+    exposure_limit: float = 1.5,
+    relaxed: tuple[Relaxation, ...] = (),
 ) -> Sandbox:
     """Build what the units may do; by default what is standard."""
     return Sandbox(
@@ -350,6 +358,7 @@ def a_sandbox(
         cpu_weight=cpu_weight,
         io_weight=io_weight,
         exposure_limit=exposure_limit,
+        relaxed=relaxed,
     )
 
 
@@ -368,6 +377,7 @@ def a_catalog(
     bridge: BridgeAddresses | None = None,
     sandbox: Sandbox | None = None,
     log_level: str = "info",
+    systemd_version: int = OLDEST_SYSTEMD,
 ) -> Catalog:
     """Build a catalog around these instances; its models and profiles are theirs unless said otherwise."""
     instances = instances or (an_instance(),)
@@ -384,6 +394,7 @@ def a_catalog(
         bridge=bridge or BridgeAddresses(host="127.0.0.1", ports=(11434,)),
         sandbox=sandbox or a_sandbox(),
         log_level=log_level,
+        systemd_version=systemd_version,
     )
 
 

@@ -36,6 +36,11 @@ class MiniModel:
     memory: str = "8G"
     description: str = "a model"
     vram: str = ""
+    on_change: str = ""
+    pinned: str = ""
+    """The digest of its weights, as its unit has it."""
+    service: str = ""
+    """Further lines of [Service]."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,16 @@ class Site:
             )
             name = f"{model.name}-{profile}"
             env_path = f"{LAYOUT.env}/{name}.{hashlib.sha256(env.encode()).hexdigest()[:8]}.env"
-            vram = f"X-Kloros-Vram={model.vram}\n" if model.vram else ""
+            others = (other for other in sorted(model.ports) if other != profile)
+            rivals = " ".join(f"llama@{model.name}-{other}.service" for other in others)
+            vram = f"X-Kloros-Weights=sha256:{model.pinned}\n" if model.pinned else ""
+            vram += f"X-Kloros-Vram={model.vram}\n" if model.vram else ""
+            vram += f"Conflicts={rivals}\n" if rivals else ""
+            on_change = f"X-Kloros-OnChange={model.on_change}\n" if model.on_change else ""
             unit = (
-                f"# Generated\n[Unit]\nDescription={model.description}\nPartOf={LLM_TARGET}\n{vram}"
+                f"# Generated\n[Unit]\nDescription={model.description}\nPartOf={LLM_TARGET}\n{vram}{on_change}"
                 f"[Service]\nType=exec\nEnvironmentFile=/{env_path}\nMemoryMax={model.memory}\n"
-                f"ExecStart=:/{LAYOUT.program_path('llama-server')} --alias {model.name}\n"
+                f"ExecStart=:/{LAYOUT.program_path('llama-server')} --alias {model.name}\n{model.service}"
             )
             files |= {env_path: TextFile(env), LAYOUT.unit_path(f"llama@{name}.service"): TextFile(unit)}
         return files

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kloros_infra.adapters.processes import SupervisorClient
 from kloros_infra.cli.changing import Manner, carry_out
-from kloros_infra.cli.wiring import ManagerChoice, Target, stop_supervisor
+from kloros_infra.cli.wiring import ManagerChoice, Target, generations_of, stop_supervisor
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import LLM_TARGET
 from kloros_infra.planner.desired import Desired
 
+WAIT_S = 20.0
 QUIETLY = Manner(yes=True, shows_plan=False)
 
 
@@ -22,8 +25,11 @@ def target_at(root: Path) -> Target:
     return Target(root.resolve(), ManagerChoice.SUPERVISOR)
 
 
-def tiny(where: Target, services: Mapping[str, str], note: str = "") -> Desired:
-    """Want services, by name with the version that each process is to show, and a fixed file with a note."""
+def tiny(where: Target, services: Mapping[str, str], note: str = "", *, on_change: str = "") -> Desired:
+    """Want services, by name with the version that each process is to show, and a fixed file with a note.
+
+    With a word for what happens on a change, each also comes back when it is killed.
+    """
     layout = where.layout
     tree: dict[str, Artifact] = {
         layout.program_path("sleeper"): TextFile("#!/bin/sh\nexec sleep 1000\n", 0o755),
@@ -32,16 +38,25 @@ def tiny(where: Target, services: Mapping[str, str], note: str = "") -> Desired:
         layout.unit_path(LLM_TARGET): TextFile(f"[Unit]\nWants={' '.join(sorted(services))}\n"),
         layout.unit_path(f"multi-user.target.wants/{LLM_TARGET}"): Link(f"../{LLM_TARGET}"),
     }
+    head = f"[Unit]\nX-Kloros-OnChange={on_change}\n" if on_change else ""
+    back = "Restart=always\nRestartSec=100ms\n" if on_change else ""
     for name, version in services.items():
         env = f"VERSION='{version}'\n"
         env_path = f"{layout.env}/{name}.{hashlib.sha256(env.encode()).hexdigest()[:8]}.env"
         tree[env_path] = TextFile(env)
         tree[layout.unit_path(name)] = TextFile(
-            f"[Service]\nType=exec\nEnvironmentFile={layout.absolute(env_path)}\n"
-            f"ExecStart=:{layout.absolute(layout.program_path('sleeper'))}\nTimeoutStopSec=2\n"
+            f"{head}[Service]\nType=exec\nEnvironmentFile={layout.absolute(env_path)}\n"
+            f"ExecStart=:{layout.absolute(layout.program_path('sleeper'))}\nTimeoutStopSec=2\n{back}"
         )
     units = (*(DesiredUnit(name, Run.ALWAYS) for name in sorted(services)), DesiredUnit(LLM_TARGET, Run.ALWAYS))
     return Desired(tree=tree, layout=layout, profile="", units=units)
+
+
+def broken(where: Target, services: Mapping[str, str]) -> Desired:
+    """Want services whose program is not there."""
+    desired = tiny(where, services)
+    tree = {path: artifact for path, artifact in desired.tree.items() if path != where.layout.program_path("sleeper")}
+    return replace(desired, tree=tree)
 
 
 def apply_quietly(desired: Desired, where: Target) -> bool:
@@ -78,3 +93,16 @@ def tree_of(root: Path) -> dict[str, str]:
 def end(where: Target) -> None:
     """Stop the supervisor of a target."""
     stop_supervisor(where)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll until a condition holds; fail after the deadline."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # the pause between two polls of a condition with a deadline
+
+
+def current(where: Target) -> int | None:
+    """Give the number of the current generation."""
+    return generations_of(where).history().current

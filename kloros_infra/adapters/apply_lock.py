@@ -7,15 +7,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kloros_infra.adapters.synced_files import make_folders
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import LockHeldError, ObstacleError
 from kloros_infra.ir.layout import Layout
 
 LOCK_FILE = f"{Layout().state}/lock"
+PROC_LOCKS = Path("/proc/locks")
+READABLE = 0o644
 POLL_S = 0.05
 
 
@@ -41,6 +44,19 @@ def apply_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
+
+
+def is_locked(root: Path) -> bool:
+    """Say whether an apply is at work, without getting in its way: proc_locks(5) tells who holds which file."""
+    file = root / LOCK_FILE
+    try:
+        number, pid = file.stat().st_ino, json.loads(file.read_bytes())["pid"]
+        locks = PROC_LOCKS.read_text(encoding="ascii")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    # "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; the device there is not that of stat(2) on every file system.
+    held = (line.split() for line in locks.splitlines())
+    return any((words[1], words[4], words[5].rpartition(":")[2]) == ("FLOCK", str(pid), str(number)) for words in held)
 
 
 def _lock(file: Path, deadline: float) -> int:
@@ -69,16 +85,19 @@ def _is_same(descriptor: int, file: Path) -> bool:
 
 def _open(file: Path) -> int:
     try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        make_folders(file.parent)
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, READABLE)
     except OSError as error:
         raise ObstacleError([_no_access(file, error)]) from error
 
 
 def _sign(descriptor: int) -> None:
+    """Say who holds the lock, for others to read; a full disk does not keep anybody from holding it."""
     record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(record).encode(), 0)
+    with suppress(OSError):
+        os.fchmod(descriptor, READABLE)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(record).encode(), 0)
 
 
 def _holder(descriptor: int) -> str:

@@ -1,4 +1,16 @@
-"""An apply that waits to be confirmed: a file that says until when, and to which generation it is undone otherwise."""
+"""An apply that waits to be confirmed: a file that says until when, and to which generation it is undone otherwise.
+
+| file                              | written by               | ends by                                             |
+|-----------------------------------|--------------------------|-----------------------------------------------------|
+| none                              |                          | `begin`, before the apply                           |
+| confirm.json without a deadline   | `begin`                  | `await_answer`; an apply that was killed is undone  |
+| confirm.json with a deadline      | `await_answer`           | `confirm`; `claim`, once it is over                 |
+| confirm.json of another boot      | the machine went down    | `confirm`; `claim`: it counts as over               |
+| confirm.undoing                   | `claim`, for one alone   | `settle`, once undone or when a person decides      |
+
+Under systemd a unit that belongs to no generation stands beside it: after a boot it starts what undoes, whatever the
+unconfirmed generation holds. Below a folder nothing runs after a boot; there the next command tells of it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +18,24 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kloros_infra.adapters.synced_files import create, sync_folder
-from kloros_infra.ir.artifact import TextFile
+from kloros_infra.adapters.synced_files import make_folders, remove, rename, replace
+from kloros_infra.adapters.this_boot import boot_id
+from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.layout import Layout
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WAITING = "confirm.json"
 UNDOING = "confirm.undoing"
 LOG = "confirm.log"
+UNDO = "Undo an apply that is not confirmed"
 SYSTEMD_RUN_S = 20.0
+BOOT_UNIT = f"{Layout().former_units}/kloros-unconfirmed.service"
+BOOT_LINK = f"{Layout().former_units}/multi-user.target.wants/kloros-unconfirmed.service"
 
 
 class WaitingSpec(BaseModel):
@@ -53,45 +69,69 @@ class Confirmation:
 
     def read(self) -> Waiting | None:
         """Say what waits; None when nothing does. After another boot the time is over."""
-        try:
-            spec = WaitingSpec.model_validate_json((self._folder / WAITING).read_text())
-        except (FileNotFoundError, ValidationError):
-            return None
-        if spec.boot_id != _boot_id():
-            return Waiting(spec.previous, 0.0)
-        return Waiting(spec.previous, None if spec.deadline_s is None else spec.deadline_s - _now())
+        waiting = _spec(self._folder / WAITING)
+        if waiting is not None and waiting.boot_id == boot_id():
+            return Waiting(waiting.previous, None if waiting.deadline_s is None else waiting.deadline_s - _now())
+        over = waiting or _spec(self._folder / UNDOING)
+        return None if over is None else Waiting(over.previous, 0.0)
 
-    def begin(self, previous: int | None) -> None:
-        """Note, before an apply, where to go back to."""
-        self._write(WaitingSpec(boot_id=_boot_id(), previous=previous, deadline_s=None))
+    def begin(self, previous: int | None, manager: str = "") -> None:
+        """Note, before an apply, where to go back to; under systemd also for a boot that comes before the answer."""
+        if manager == "systemd":
+            self._prepare_boot()
+        self._write(WaitingSpec(boot_id=boot_id(), previous=previous, deadline_s=None))
 
     def await_answer(self, previous: int | None, within_s: float) -> None:
         """Note that the apply has ended and the time runs."""
-        self._write(WaitingSpec(boot_id=_boot_id(), previous=previous, deadline_s=_now() + within_s))
+        self._write(WaitingSpec(boot_id=boot_id(), previous=previous, deadline_s=_now() + within_s))
 
     def confirm(self) -> bool:
         """Take the file away; say whether it was there: a rename or removal succeeds for one process alone."""
-        return _gone(self._folder / WAITING)
+        was_there = remove(self._folder / WAITING)
+        if was_there:
+            self._forget_boot()
+        return was_there
 
     def claim(self) -> bool:
-        """Take the file for undoing; say whether it was still there."""
-        try:
-            (self._folder / WAITING).rename(self._folder / UNDOING)
-        except FileNotFoundError:
-            return False
-        return True
+        """Take the file for undoing; say whether there is anything to undo. The caller holds the apply lock."""
+        return rename(self._folder / WAITING, self._folder / UNDOING) or (self._folder / UNDOING).exists()
 
-    def finish(self) -> None:
-        """Note that it was undone."""
-        _gone(self._folder / UNDOING)
+    def settle(self) -> None:
+        """Take away whatever waits: it was undone, or somebody who reaches the machine has gone elsewhere."""
+        remove(self._folder / WAITING)
+        remove(self._folder / UNDOING)
+        self._forget_boot()
+
+    def _prepare_boot(self) -> None:
+        """Put the unit there that a boot starts; Type=exec, as the boot need not wait until everything is undone."""
+        unit, link = self._root / BOOT_UNIT, self._root / BOOT_LINK
+        make_folders(link.parent)
+        files = (f"ConditionPathExists=|{self._folder / name}" for name in (WAITING, UNDOING))
+        words = " ".join(map(_quoted, self.watcher_words("systemd")))
+        lines = ("[Unit]", f"Description={UNDO}", *files, "", "[Service]", "Type=exec", f"ExecStart=:{words}")
+        replace(unit, TextFile("\n".join(lines) + "\n"))
+        replace(link, Link(f"../{unit.name}"))
+
+    def _forget_boot(self) -> None:
+        for file in (BOOT_LINK, BOOT_UNIT):
+            remove(self._root / file)
+        with suppress(OSError):  # it holds links of others, or was never made
+            (self._root / BOOT_LINK).parent.rmdir()
 
     def start_watcher(self, manager: str) -> None:
-        """Start a process that outlives this one and its terminal; under systemd a unit, which outlives the session."""
-        words = ("-P", "-m", "kloros_infra", "watch_confirmation", "--root", str(self._root), "--manager", manager)
-        command = (sys.executable, *words)
+        """Start a process that outlives this one and its terminal; under systemd a unit, which outlives the session.
+
+        systemd keeps such a unit over a reload (systemd-run(1), "transient"). A reboot ends it.
+        """
+        command = self.watcher_words(manager)
         if manager == "systemd" and _run_as_unit(command):
             return
         self._spawn(command)
+
+    def watcher_words(self, manager: str) -> tuple[str, ...]:
+        """Give the command line of the process that watches."""
+        words = ("-P", "-m", "kloros_infra", "watch_confirmation", "--root", str(self._root), "--manager", manager)
+        return (sys.executable, *words)
 
     def _spawn(self, command: tuple[str, ...]) -> None:
         """Start a process in a session of its own, which nobody waits for."""
@@ -102,25 +142,32 @@ class Confirmation:
         os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
 
     def _write(self, spec: WaitingSpec) -> None:
-        fresh = self._folder / f".{WAITING}.kloros-tmp"
-        fresh.unlink(missing_ok=True)
-        create(fresh, TextFile(spec.model_dump_json() + "\n"))
-        fresh.replace(self._folder / WAITING)
-        sync_folder(self._folder)
+        replace(self._folder / WAITING, TextFile(spec.model_dump_json() + "\n"))
 
 
-def _gone(file: Path) -> bool:
+def _spec(file: Path) -> WaitingSpec | None:
     try:
-        file.unlink()
-    except FileNotFoundError:
-        return False
-    return True
+        return WaitingSpec.model_validate_json(file.read_text())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def unit_words(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Give what starts a command as a unit; with Type=exec a program that cannot be run is told at once."""
+    words = ("systemd-run", "--quiet", "--collect", "--property=Type=exec")
+    return (*words, f"--description={UNDO}", "--", *command)
+
+
+def _quoted(word: str) -> str:
+    """Write a word of a command as unit files take it; systemd.service(5), "Command lines"."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def _run_as_unit(command: tuple[str, ...]) -> bool:
-    words = ("systemd-run", "--quiet", "--collect", "--description=Undo an apply that is not confirmed", *command)
+    words, nothing = unit_words(command), subprocess.DEVNULL
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SYSTEMD_RUN_S)
+        done = subprocess.run(words, stdin=nothing, capture_output=True, check=False, timeout=SYSTEMD_RUN_S)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -129,7 +176,3 @@ def _run_as_unit(command: tuple[str, ...]) -> bool:
 def _now() -> float:
     """Give seconds that go on while the machine sleeps, and that nobody sets; clock_gettime(2)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _boot_id() -> str:
-    return BOOT_ID.read_text().strip()

@@ -45,7 +45,7 @@ def _await_lock(descriptor: int, folder: Path) -> None:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 raise LockHeldError([_being_edited(folder)]) from error
-            time.sleep(_LOCK_POLL_S)
+            time.sleep(_LOCK_POLL_S)  # the pause between two polls of a condition with a deadline
         except OSError:
             # NFS locks no folders (nfs(5), "local_lock"); that models.yaml changed meanwhile is found out all the same.
             return

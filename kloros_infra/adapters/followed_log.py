@@ -52,12 +52,14 @@ def _written(log: BinaryIO, path: Path) -> Iterator[str]:
     """Give whole lines as they come; end when another file has taken the place of this one."""
     begun = b""
     while True:
+        # Asked before the rest is read: what is written until then still belongs to this file.
+        is_replaced = _is_replaced(log, path)
         while line := log.readline():
             begun += line
             if begun.endswith(b"\n"):
                 yield _text(begun)
                 begun = b""
-        if _is_replaced(log, path):
+        if is_replaced:
             return
         time.sleep(POLL_S)  # the pause between two polls: nobody tells us when a service writes
 

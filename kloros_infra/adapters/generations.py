@@ -7,23 +7,28 @@ run left is swept by the next change.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from kloros_infra.adapters.artifact_files import read_artifact
-from kloros_infra.adapters.synced_files import FOLDER_MODE, create, make_folders, sync_folder
+from kloros_infra.adapters.synced_files import FOLDER_MODE, beside, create, make_folders, remove, replace, sync_folder
+from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.artifact import Artifact, ArtifactTree
+from kloros_infra.ir.artifact import Artifact, ArtifactTree, Link, TextFile
 from kloros_infra.ir.generation import History
 from kloros_infra.ir.layout import Layout
 
 STAGING = ".staging"
 LEAVING = ".leaving"
-NEW_LINK = ".kloros-tmp"
+NUMBER = re.compile("[1-9][0-9]*")
+NO_NUMBER = "-"
 SYNCS_AT_ONCE = 16
 """A disk takes many syncs at once in little more than the time of one."""
 MANY_FILES = 64
@@ -38,15 +43,17 @@ class GenerationFolders:
         self._folder = root / self._layout.generations
         self._current = root / self._layout.current
         self._last_good = root / self._layout.last_good
+        self._booted = root / self._layout.booted_file
 
     def history(self) -> History:
-        """Say which generations are kept, and which of them are marked."""
-        names = (path.name for path in self._folder.glob("[1-9]*"))
+        """Say which generations are kept, and which of them are marked; what else lies there is none of ours."""
+        folders = (path for path in self._folder.glob("[1-9]*") if NUMBER.fullmatch(path.name) and path.is_dir())
         return History(
-            numbers=tuple(sorted(int(name) for name in names if name.isdecimal())),
+            numbers=tuple(sorted(int(path.name) for path in folders)),
             current=self._linked(self._current),
             last_good=self._linked(self._last_good),
-            booted=self._booted(),
+            booted=int(noted) if (noted := self._boot_note()) and NUMBER.fullmatch(noted) else None,
+            is_current_foreign=os.path.lexists(self._current) and self._linked(self._current) is None,
         )
 
     def read(self, number: int, name: str) -> Artifact | None:
@@ -71,7 +78,18 @@ class GenerationFolders:
 
     def flip(self, number: int | None) -> None:
         """Make a generation, or none, the current one."""
+        self.note_boot()
         self._link(self._current, number)
+
+    def note_boot(self) -> None:
+        """Write down, once in each boot, which generation is current: before the first flip, that is the booted one."""
+        if self._boot_note() is None:
+            current = self._linked(self._current)
+            note = TextFile(f"{NO_NUMBER if current is None else current} {boot_id()}\n")
+            make_folders(self._booted.parent)
+            # At boot an apply may begin while the profile is chosen: whoever comes first writes what both would.
+            with suppress(FileExistsError, FileNotFoundError):
+                replace(self._booted, note)
 
     def mark_last_good(self, number: int | None) -> None:
         """Note which generation to go back to."""
@@ -84,7 +102,14 @@ class GenerationFolders:
             self._retire(number)
             sync_folder(self._folder)
             self._sweep()
-            self._leave_if_empty()
+        self._leave_if_empty()
+
+    def sweep(self) -> None:
+        """Take away what killed runs left half made or half removed."""
+        self._sweep()
+        for link in (self._current, self._last_good, self._booted):
+            beside(link).unlink(missing_ok=True)
+        self._leave_if_empty()
 
     def _retire(self, number: int) -> None:
         folder, leaving = self._folder / str(number), self._folder / f".{number}{LEAVING}"
@@ -97,26 +122,23 @@ class GenerationFolders:
             target = PurePosixPath(link.readlink())
         except OSError:
             return None
-        is_ours = target.parent.name == self._folder.name and target.name.isdecimal()
+        is_ours = target.parent == PurePosixPath(self._folder.name) and NUMBER.fullmatch(target.name)
         return int(target.name) if is_ours else None
 
-    def _booted(self) -> int | None:
+    def _boot_note(self) -> str | None:
+        """Read what was noted in this boot; a folder of an embedded supervisor still has what was noted in others."""
         try:
-            text = (self._root / self._layout.booted_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
+            number, boot = self._booted.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
             return None
-        return int(text) if text.isdecimal() else None
+        return number if boot == boot_id() else None
 
     def _link(self, link: Path, number: int | None) -> None:
         if number is None:
-            link.unlink(missing_ok=True)
+            beside(link).unlink(missing_ok=True)
+            remove(link)
         else:
-            fresh = link.with_name(f".{link.name}{NEW_LINK}")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(f"{self._folder.name}/{number}")
-            fresh.replace(link)
-        if link.parent.exists():
-            sync_folder(link.parent)
+            replace(link, Link(f"{self._folder.name}/{number}"))
 
     def _refuse_current(self, number: int) -> None:
         if number == self._linked(self._current):
@@ -125,14 +147,18 @@ class GenerationFolders:
     def _sweep(self) -> None:
         """Take away what a killed run left half made or half removed."""
         for left in (*self._folder.glob(f".*{STAGING}"), *self._folder.glob(f".*{LEAVING}")):
-            shutil.rmtree(left)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
     def _leave_if_empty(self) -> None:
         for folder in (self._folder, self._folder.parent):
-            if any(folder.iterdir()):
-                return
-            folder.rmdir()
-            sync_folder(folder.parent)
+            if folder.exists():
+                if any(folder.iterdir()):
+                    return
+                folder.rmdir()
+                sync_folder(folder.parent)
 
 
 def _fill(folder: Path, files: ArtifactTree) -> None:

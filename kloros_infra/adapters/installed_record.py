@@ -6,13 +6,17 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from kloros_infra.ir.lock import Sha256
 from kloros_infra.ir.observed import Installed
+from kloros_infra.ir.on_change import Kept
 
 # Relative, and no part of it may lead upwards.
 RelativePath = Annotated[str, Field(pattern=r"^[^/\x00]+(/[^/\x00]+)*$")]
+
+
+_KEPT = TypeAdapter(dict[str, Kept])
 
 
 class InstalledSpec(BaseModel):
@@ -20,17 +24,22 @@ class InstalledSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     digests: dict[RelativePath, Sha256]
     is_unfinished: bool
     owed: tuple[str, ...]
     staged: int | None = None
+    kept: dict[str, Kept] = {}
     checksum: str
 
 
 def to_text(installed: Installed) -> str:
-    """Write the record; the same record gives the same bytes."""
-    return _written(installed, version=2)
+    """Write the record; the same record gives the same bytes.
+
+    Before the third version nothing was left running by a former definition; a record of which that is true is
+    written as older programs read it.
+    """
+    return _written(installed, version=3 if installed.kept else 2)
 
 
 def _written(installed: Installed, version: int) -> str:
@@ -43,6 +52,8 @@ def _written(installed: Installed, version: int) -> str:
     }
     if version > 1:
         body["staged"] = installed.staged
+    if version > 2:
+        body["kept"] = _KEPT.dump_python(dict(sorted(installed.kept.items())), mode="json")
     return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
 
 
@@ -52,7 +63,7 @@ def from_text(text: str) -> Installed | None:
         spec = InstalledSpec.model_validate_json(text)
     except ValidationError:
         return None
-    installed = Installed(spec.digests, spec.is_unfinished, frozenset(spec.owed), spec.staged)
+    installed = Installed(spec.digests, spec.is_unfinished, frozenset(spec.owed), spec.staged, spec.kept)
     return installed if _written(installed, spec.version) == text else None
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kloros_infra.adapters.synced_files import make_folders, sync_folder
 from kloros_infra.ir.generation import Interrupted
 from kloros_infra.ir.layout import Layout
 
 JOURNAL_FOLDER = f"{Layout().state}/journal"
 KEPT_FILES = 20
+READABLE = 0o644
 VERSION = 2
+
+Record = dict[str, object]
 
 
 class JournalFile:
@@ -46,50 +51,62 @@ class JournalFile:
         self._file = None
 
     def unfinished(self) -> Interrupted | None:
-        """Give where the last apply was when it was killed, None when it finished."""
-        files = self._files()
-        records = _records(files[-1]) if files else []
-        if any(record.get("event") == "finish" for record in records):
-            return None
-        begun = [record for record in records if record.get("event") == "before" and "step" in record]
-        if not begun:
-            return None
-        first = records[0] if records[0].get("event") == "begin" else {}
-        return Interrupted(
-            step=_text(begun[-1]["step"]),
-            at=str(begun[-1].get("at", "")),
-            previous=_number(first.get("previous")),
-            goal=_number(first.get("goal")),
-        )
+        """Give where the last apply was when it was killed, None when it finished.
 
-    def applies(self) -> dict[int, list[dict[str, object]]]:
+        One that was killed before its first step did nothing: then the one before it counts.
+        """
+        for file in reversed(self._files()):
+            records = _records(file)
+            if any(record.get("event") == "finish" for record in records):
+                return None
+            begun = [record for record in records if record.get("event") == "before" and "step" in record]
+            if begun:
+                return _interrupted(records[0], begun[-1])
+        return None
+
+    def applies(self) -> dict[int, list[Record]]:
         """Give the lines of every apply that is kept, by its number."""
         return {int(file.stem): _records(file) for file in self._files()}
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("[0-9]*.jsonl"))
+        return sorted(file for file in self._folder.glob("[0-9]*.jsonl") if file.stem.isdecimal())
 
-    def _write(self, record: dict[str, object]) -> None:
+    def _write(self, record: Record) -> None:
+        is_new = self._file is None
         file = self._file = self._file or self._begin()
         line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **record})
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, READABLE)
         try:
-            written = os.write(descriptor, f"{line}\n".encode())
+            if is_new:
+                # Whoever asks for the status may read it, whatever the umask.
+                os.fchmod(descriptor, READABLE)
+            _append(descriptor, f"{line}\n".encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if written <= len(line.encode()):
-            # write(2): a disk that is nearly full takes a part.
-            raise OSError(28, "No space left on device", str(file))
+        if is_new:
+            sync_folder(self._folder)
 
     def _begin(self) -> Path:
         """Take the next number, and drop files beyond those that are kept."""
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folders(self._folder)
         files = self._files()
         for old in files[: max(0, len(files) - KEPT_FILES + 1)]:
             old.unlink()
         number = int(files[-1].stem) + 1 if files else 1
         return self._folder / f"{number:08}.jsonl"
+
+
+def _interrupted(head: Record, last: Record) -> Interrupted:
+    has_ends = head.get("event") == "begin" and {"previous", "goal"} <= head.keys()
+    first = head if has_ends else {}
+    return Interrupted(
+        step=_text(last["step"]),
+        at=str(last.get("at", "")),
+        previous=_number(first.get("previous")),
+        goal=_number(first.get("goal")),
+        has_ends=has_ends,
+    )
 
 
 def _text(step: object) -> str:
@@ -101,9 +118,18 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _records(file: Path) -> list[dict[str, object]]:
+def _append(descriptor: int, line: bytes) -> None:
+    """Write a line whole or not at all: the next one must not continue a part of it."""
+    end = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) < len(line):
+        # write(2): a disk that is nearly full takes a part.
+        os.ftruncate(descriptor, end)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _records(file: Path) -> list[Record]:
     """Read the lines that are whole; the last one may be cut."""
-    records: list[dict[str, object]] = []
+    records: list[Record] = []
     for line in file.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)

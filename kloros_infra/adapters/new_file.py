@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 from kloros_infra.adapters.generated_folder import write_text_atomically
+from kloros_infra.adapters.output_file import write_output
+from kloros_infra.adapters.synced_files import sync_folder
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
 
@@ -14,7 +15,7 @@ from kloros_infra.errors import ObstacleError
 def write_new_file(path: Path, text: str, *, replace: bool) -> None:
     """Write a text; raise ObstacleError (KI560), and change nothing, where another file would have to give way."""
     if replace:
-        write_text_atomically(path, text)
+        write_output(path, text)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -25,15 +26,7 @@ def write_new_file(path: Path, text: str, *, replace: bool) -> None:
             path.hardlink_to(fresh)
         except FileExistsError as error:
             raise ObstacleError([already_there(path)]) from error
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def already_there(path: Path) -> Diagnostic:

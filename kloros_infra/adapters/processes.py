@@ -26,7 +26,7 @@ from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import StepFailedError, UnreachableError
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, UnitState
-from kloros_infra.ir.supervision import SOCKET_NAME, Operation, Reply, Request, log_file
+from kloros_infra.ir.supervision import BEGINNING, SOCKET_NAME, Operation, Reply, Request, log_file
 
 POLL_S = 0.02
 QUICK_ANSWER_S = 10.0
@@ -84,7 +84,8 @@ class SupervisorClient:
                 text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ()
-        return tuple(text.split("\n")[:-1] if text.endswith("\n") else text.split("\n"))[-lines:] if text else ()
+        written = text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
+        return tuple(line for line in written if not line.startswith(BEGINNING))[-lines:] if text else ()
 
     def pid(self) -> int | None:
         """Give the supervisor's process, None when none runs."""
@@ -177,6 +178,12 @@ class SupervisorClient:
     def _lost(self, reason: str) -> Diagnostic:
         log = self._root / Layout().logs / log_file("supervisor")
         return no_answer(f"The supervisor of {self._root}", reason, f"Its log is {log}; run the command again.")
+
+
+def may_be_asked(root: Path) -> bool:
+    """Say whether this user may ask a root's supervisor: its owner alone can enter the folder of its socket."""
+    folder = root / Layout().run
+    return not folder.exists() or os.access(folder, os.X_OK, effective_ids=True)
 
 
 def await_end(pid: int) -> None:

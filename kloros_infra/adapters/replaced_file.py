@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from kloros_infra.adapters.synced_files import sync_folder
 from kloros_infra.diagnostics import Diagnostic
 
 _NEW_FILE_MODE = 0o644
@@ -37,15 +38,6 @@ def put_in_place(fresh: Path, target: Path) -> None:
     """Rename a file that was written beside another to its name, durably."""
     fresh.replace(target)
     sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable; see fsync(2) on directories."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _dress(descriptor: int, like: Path) -> None:

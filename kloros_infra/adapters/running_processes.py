@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from kloros_infra.ir.running import RunningProcess
-from kloros_infra.planner.unit_keys import is_secret
+from kloros_infra.planner.redaction import is_secret
 
 UNIFIED, NAMED = "0::", ":name=systemd:"
 """The line of /proc/PID/cgroup that systemd places a process by: of cgroup v2, or of its own tree under v1."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kloros_infra.adapters.systemd import run_journalctl
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.supervision import log_file
+from kloros_infra.ir.supervision import beginning_of, log_file
 
 MAX_LINES = 20_000
 """llama-server says what it loaded in its first few hundred lines."""
@@ -36,16 +36,21 @@ class JournalStartLog:
 
 
 class FileStartLog:
-    """Reads the files of one root's supervisor: each holds what a unit's processes wrote, one after the other."""
+    """Reads the files of one root's supervisor: each holds what a unit's processes wrote, one after the other.
+
+    Between them the supervisor says which one begins.
+    """
 
     def __init__(self, root: Path) -> None:
         self._logs = root / Layout().logs
 
-    def lines(self, unit: str, main_pid: int) -> tuple[str, ...]:  # noqa: ARG002 - the file does not tell processes apart
-        """Give the end of a unit's file, in which the lines of its present process come last."""
+    def lines(self, unit: str, main_pid: int) -> tuple[str, ...]:
+        """Give the lines of a process; none where its beginning is not found near the end of the file."""
         try:
             with (self._logs / log_file(unit)).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-                return tuple(log.read().decode(errors="replace").splitlines())
+                lines = log.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return ()
+        begun = [index for index, line in enumerate(lines) if line == beginning_of(main_pid)]
+        return tuple(lines[begun[-1] + 1 :]) if begun else ()

@@ -39,6 +39,8 @@ WAYS = ("Exit", "Enter")
 LOOKS = 3
 LOCAL_FOLDERS = ("/etc/", "/run/")
 ANSWER_S = 30.0
+RELOAD_S = 180.0
+"""systemd answers when generators have run and all files are read; systemctl waits longer for this, too."""
 JOURNAL_S = 20.0
 
 
@@ -58,7 +60,7 @@ class Systemd:
     def reload(self) -> None:
         """Have all unit files read again; returns when that is done."""
         with conversation("") as bus:
-            bus.call("Reload")
+            bus.reload()
 
     def start(self, unit: str) -> None:
         """Start a unit, forgiving its earlier failures: a start limit that was hit would refuse it."""
@@ -127,6 +129,10 @@ class Conversation:
         """Call a method of the manager and give what it returns."""
         return self._exchange(new_method_call(MANAGER, method, signature or None, arguments))
 
+    def reload(self) -> None:
+        """Have all unit files read again."""
+        self._exchange(new_method_call(MANAGER, "Reload"), RELOAD_S)
+
     def forgive(self, unit: str) -> None:
         """Forget failures and start limits; a unit that is not loaded has none."""
         try:
@@ -193,8 +199,8 @@ class Conversation:
         address = DBusAddress(path, BUS_NAME, interface)
         return self._exchange(Properties(address).get(name))[0][1]
 
-    def _exchange(self, message: Message) -> tuple[Any, ...]:
-        body: tuple[Any, ...] = unwrap_msg(self._connection.send_and_get_reply(message, timeout=ANSWER_S))
+    def _exchange(self, message: Message, timeout_s: float = ANSWER_S) -> tuple[Any, ...]:
+        body: tuple[Any, ...] = unwrap_msg(self._connection.send_and_get_reply(message, timeout=timeout_s))
         return body
 
 

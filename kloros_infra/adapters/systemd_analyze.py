@@ -104,7 +104,8 @@ def _findings(lines: Collection[str], units: Collection[Path], *, coming: frozen
 
 def _is_explained(messages: str, coming: Collection[str]) -> bool:
     """Say whether programs that are still to come are all that is missing."""
-    return any(found["program"] in coming for found in _NOT_THERE.finditer(messages))
+    missing = {found["program"] for found in _NOT_THERE.finditer(messages)}
+    return bool(missing) and missing.issubset(coming)
 
 
 def _exposures(lines: Collection[str]) -> Iterator[tuple[str, Exposure]]:
@@ -150,6 +151,6 @@ def unit_too_exposed(unit: str, exposure: Exposure, limit: float) -> Diagnostic:
         code="KI582",
         summary="Service too exposed",
         detail=f"systemd scores {unit} {exposure.score}, and {limit} is allowed. Most is due to {causes}.",
-        hint="Take back what `sandbox` in models.yaml opens, or what a drop-in of the unit does.",
+        hint="Take back what `relax` in models.yaml leaves out; if it is meant, raise `sandbox.security_threshold`.",
         address=unit,
     )

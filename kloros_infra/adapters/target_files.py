@@ -8,14 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from kloros_infra.adapters import installed_record
 from kloros_infra.adapters.artifact_files import read_artifact
-from kloros_infra.adapters.synced_files import create, make_folders, sync_folder
+from kloros_infra.adapters.synced_files import TEMPORARY, make_folders, remove, replace
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Installed
 
-TEMPORARY = ".kloros-tmp"
 FORMER_PROGRAMS = "usr/lib/kloros-infra"
 """Where launchers stood before there were generations."""
 
@@ -36,9 +35,8 @@ class RootedFiles:
 
     def read(self, path: str) -> Artifact | None:
         """Read what is at a path; raise ObstacleError when it is neither file nor link."""
-        parts = PurePosixPath(path).parts
-        folder = "/".join(parts[:-1])
-        if folder not in self._read_from or ".." in parts or path.startswith("/"):
+        folder, _, name = path.rpartition("/")
+        if folder not in self._read_from or name in ("", "..") or path.startswith("/"):
             self._place(path)
             self._read_from.add(folder)
         return read_artifact(self._root / path)
@@ -47,25 +45,12 @@ class RootedFiles:
         """Put an artifact in place atomically, with the folders above it."""
         place = self._place(path)
         make_folders(place.parent)
-        scratch = place.with_name(f".{place.name}{TEMPORARY}")
-        scratch.unlink(missing_ok=True)
-        try:
-            create(scratch, artifact)
-            scratch.replace(place)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
-        sync_folder(place.parent)
+        replace(place, artifact)
 
     def remove(self, path: str) -> None:
         """Take a file or link away, and the folders of ours that become empty; nothing when it is gone."""
-        place = self._place(path)
-        try:
-            place.unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        sync_folder(place.parent)
-        self._prune(PurePosixPath(path).parent)
+        if remove(self._place(path)):
+            self._prune(PurePosixPath(path).parent)
 
     def installed(self) -> Installed:
         """Read what earlier applies recorded; raise ObstacleError when the record is damaged."""
@@ -74,7 +59,7 @@ class RootedFiles:
             return Installed()
         installed = installed_record.from_text(found.text) if isinstance(found, TextFile) else None
         if installed is None:
-            raise ObstacleError([_damaged(self._record)])
+            raise ObstacleError([_damaged(self._root / self._record)])
         return installed
 
     def record_installed(self, installed: Installed) -> None:
@@ -82,6 +67,10 @@ class RootedFiles:
         self.write(self._record, TextFile(installed_record.to_text(installed)))
         if not installed.is_unfinished:
             self._sweep(installed.digests)
+
+    def sweep(self) -> None:
+        """Take away what killed runs left half-written beside files of ours."""
+        self._sweep(self.installed().digests)
 
     def free_bytes(self, path: str) -> int:
         """Say how much room there is where `path` is or will be."""
@@ -133,11 +122,11 @@ def _outside(path: str) -> Diagnostic:
     )
 
 
-def _damaged(path: str) -> Diagnostic:
+def _damaged(file: Path) -> Diagnostic:
     return Diagnostic(
         code="KI518",
         summary="The record of installed files is damaged",
-        detail=f"/{path} cannot be read, so it is not known which files are ours.",
-        hint="Remove it: files that equal the generated ones are taken over again, others are reported one by one.",
-        address=f"file.{path}",
+        detail=f"{file} cannot be read, so it is not known which files are ours.",
+        hint=f"Remove {file}: what equals the generated files is taken over again, the rest is reported one by one.",
+        address=f"file.{file}",
     )

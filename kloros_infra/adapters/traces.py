@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from kloros_infra.adapters.synced_files import create
+from kloros_infra.adapters.synced_files import replace
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.supervision import SOCKET_NAME
 
 MADE_FOLDERS = "made-folders.json"
 STATE_FILES = ("installed.json", "confirm.*", "journal/*.jsonl", "*.kloros-tmp", MADE_FOLDERS, "lock")
-RUN_FILES = (SOCKET_NAME, "supervisor.lock", "supervisor-children.json", "booted")
+RUN_FILES = (SOCKET_NAME, "supervisor.lock", "supervisor-children.json", "booted", ".booted.kloros-tmp")
 LOG_FILES = ("*.log", "*.log.1")
 
 
@@ -36,10 +36,7 @@ class Traces:
         """Write down the folders that were missing, unless an earlier apply has."""
         file = self._state / MADE_FOLDERS
         if not file.exists():
-            fresh = file.with_name(f"{MADE_FOLDERS}.kloros-tmp")
-            fresh.unlink(missing_ok=True)
-            create(fresh, TextFile(json.dumps(list(folders)) + "\n"))
-            fresh.replace(file)
+            replace(file, TextFile(json.dumps(list(folders)) + "\n"))
 
     def remove(self) -> None:
         """Take everything away that is ours by its name, then the folders that we made and that are empty.

@@ -21,6 +21,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from kloros_infra.adapters import weights_problems
+from kloros_infra.adapters.synced_files import make_folders, sync_folder
 from kloros_infra.errors import ObstacleError, UnreachableError
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Sha256
@@ -33,7 +34,6 @@ SHA256SUM = "sha256sum"
 PARTIAL = ".partial"
 # A unit's own user (DynamicUser=) reads them.
 _FILE_MODE = 0o644
-_FOLDER_MODE = 0o755
 _PIECE_BYTES = 2**20
 
 Progress = Callable[[int, int], None]
@@ -107,7 +107,7 @@ class WeightsFolder:
         self._sweep()
         with _explained(step), self._emptied_on_failure(step):
             origins = [[self._locate(url, step) for url in file.sources] for file in step.files]
-            _make_folders(first.parent)
+            make_folders(first.parent)
             done = 0
             for file, sources in zip(step.files, origins, strict=True):
                 target = _Target(step.key, file, step.size_bytes, done)
@@ -291,24 +291,7 @@ def _write(file: Path, text: str) -> None:
         os.fchmod(descriptor, _FILE_MODE)
         os.fsync(descriptor)
     partial.replace(file)
-    _sync_folder(file.parent)
-
-
-def _make_folders(folder: Path) -> None:
-    """Create missing folders with a mode that the umask does not decide."""
-    for one in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
-        one.mkdir()
-        one.chmod(_FOLDER_MODE)
-        _sync_folder(one.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; see fsync(2) on directories."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(file.parent)
 
 
 @contextmanager

@@ -31,14 +31,12 @@ def profile_by_table(routing: Path) -> tuple[RoutingTable, tuple[str, str]]:
 def start_profile(table: RoutingTable, name: str) -> None:
     """Write the profile file; on a real root have systemd start the profile's target, without waiting for it.
 
-    /run is empty after a boot: the first call since says which generation the machine booted with.
+    This runs at boot: so it notes which generation that was.
     """
     layout = Layout()
     root = Path(table.profile_file.removesuffix(layout.profile_file))
     files = RootedFiles(root)
     files.write(layout.profile_file, TextFile(f"{name}\n"))
-    current = GenerationFolders(root).history().current
-    if current is not None and files.read(layout.booted_file) is None:
-        files.write(layout.booted_file, TextFile(f"{current}\n"))
+    GenerationFolders(root).note_boot()
     if root == Path("/") and systemd.is_available():
         systemd.Systemd().enqueue_start(profile_target(name))

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import click
 
-from kloros_infra.cli.changing import confirm
 from kloros_infra.cli.display import ProgressDisplay
+from kloros_infra.cli.terminal import confirm
 from kloros_infra.cli.wiring import Target, locked_machine, observe_target
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic

@@ -2,59 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from dataclasses import dataclass
 
 import click
 
+from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.cli.display import ProgressDisplay
-from kloros_infra.cli.planning import Choice, compare, whole
-from kloros_infra.cli.wiring import Target, locked_machine, observe_target
+from kloros_infra.cli.planning import compare
+from kloros_infra.cli.terminal import confirm, is_colored, terminal_width
+from kloros_infra.cli.wiring import Target, leave, locked_machine, observe_target, stop_supervisor
 from kloros_infra.diagnostics import Problems
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.apply import apply
 from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.plan import Plan
-from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.explain import explain
 from kloros_infra.planner.summary import applied_text
 
 
-def make_plan(desired: Desired, where: Target, choose: Choice = whole) -> tuple[Plan, Problems]:
+def make_plan(desired: Desired, where: Target) -> tuple[Plan, Problems]:
     """Compare a target with what is desired of it; raise ObstacleError when a foreign file is in the way."""
-    observed = observe_target(desired, where)
-    return compare(choose(desired, observed), observed)
+    return compare(desired, observe_target(desired, where))
 
 
 def show_plan(made: Plan, warnings: Problems) -> None:
     """Print a plan."""
-    width = shutil.get_terminal_size().columns
-    for line in explain(made, warnings, width=width, color=sys.stdout.isatty()):
+    for line in explain(made, warnings, width=terminal_width(), color=is_colored()):
         click.echo(line)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before acting, as only `yes` may answer; end the command on anything else."""
-    if yes:
-        return
-    answer = click.prompt(f"\n{question}\n  Only 'yes' will be accepted", default="", show_default=False)
-    if answer != "yes":
-        raise click.ClickException("Cancelled. Nothing was changed.")
 
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for.
-
-    `choose` limits it to a part.
-    """
+    """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for."""
 
     question: str = ""
     yes: bool = False
     shows_plan: bool = True
     wait_s: float = 0.0
-    choose: Choice = whole
 
 
 def carry_out(desired: Desired, where: Target, manner: Manner) -> bool:
@@ -68,10 +53,21 @@ def carry_out_locked(
     desired: Desired, where: Target, manner: Manner, *, machine: Machine, display: ProgressDisplay
 ) -> bool:
     """Plan, show, ask and apply; the caller holds the lock."""
-    made, warnings = make_plan(desired, where, manner.choose)
+    made, warnings = make_plan(desired, where)
     if manner.shows_plan:
         show_plan(made, warnings)
     return perform_plan(made, manner, machine=machine, display=display)
+
+
+def destroy(where: Target, manner: Manner, *, with_weights: bool) -> None:
+    """Take everything away under one lock, so that no apply begins between the parts of it."""
+    display = ProgressDisplay()
+    desired = nothing_desired(where.layout, with_weights=with_weights)
+    with locked_machine(where, display, wait_s=manner.wait_s) as machine:
+        carry_out_locked(desired, where, manner, machine=machine, display=display)
+        Confirmation(where.root).settle()
+        stop_supervisor(where)
+        leave(where)
 
 
 def perform_plan(made: Plan, manner: Manner, *, machine: Machine, display: ProgressDisplay) -> bool:

@@ -18,7 +18,7 @@ from kloros_infra.cli.asking import Answer, ask_ollama, ask_openai, bus_answer
 from kloros_infra.cli.changing import Manner, carry_out
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import ManagerChoice, Target, compile_project, desired_for, stop_supervisor
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.routing import RoutedBus
 from kloros_infra.planner.desired import nothing_desired

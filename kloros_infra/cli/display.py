@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 
 from kloros_infra.cli.render import show_problems
+from kloros_infra.cli.terminal import is_terminal
 from kloros_infra.diagnostics import Problems
 from kloros_infra.planner.figures import size_text
 
 
 class ProgressDisplay:
-    """Writes to standard error, so that standard output stays a result."""
+    """Writes to standard error, so that standard output stays a result.
+
+    A terminal that was closed must not keep an apply from undoing itself: what cannot be written is left out.
+    """
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = is_terminal(sys.stderr)
         self._has_open_line = False
         self._last_text = ""
 
@@ -23,7 +28,7 @@ class ProgressDisplay:
         """Say which step begins."""
         self._close_line()
         width = len(str(total))
-        click.echo(click.style(f"[{index + 1:>{width}}/{total}] ", fg="cyan") + text, err=True)
+        _echo(click.style(f"[{index + 1:>{width}}/{total}] ", fg="cyan") + text)
 
     def progress(self, done: int, total: int) -> None:
         """Show how far a long step is; silent where lines cannot be rewritten."""
@@ -35,7 +40,7 @@ class ProgressDisplay:
         if self._is_terminal:
             self._rewrite(f"{text}: {done * 100 // max(1, total):>3} % of {size_text(total)}")
         elif text != self._last_text:
-            click.echo(text, err=True)
+            _echo(text)
         self._last_text = text
 
     def waiting(self, text: str, elapsed_s: float) -> None:
@@ -46,7 +51,8 @@ class ProgressDisplay:
     def warn(self, problems: Problems) -> None:
         """Show what did not stop a step."""
         self._close_line()
-        show_problems(problems, {})
+        with suppress(OSError):
+            show_problems(problems, {})
 
     def close(self) -> None:
         """End an open line."""
@@ -54,10 +60,15 @@ class ProgressDisplay:
 
     def _rewrite(self, text: str) -> None:
         # ECMA-48: CR, then EL (erase to the end of the line).
-        click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        _echo(f"\r\x1b[K{text}", ends_line=False)
         self._has_open_line = True
 
     def _close_line(self) -> None:
         if self._has_open_line:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            _echo("\r\x1b[K", ends_line=False)
             self._has_open_line = False
+
+
+def _echo(text: str, *, ends_line: bool = True) -> None:
+    with suppress(OSError):
+        click.echo(text, nl=ends_line, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from kloros_infra.adapters.models_file import FileChange, edit_models_files
 from kloros_infra.cli.project import read_project
+from kloros_infra.cli.terminal import is_colored
 from kloros_infra.compiler.checks import CHECKS
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.diagnostics import Problems
@@ -55,7 +55,7 @@ def show_changes(changes: Iterable[FileChange]) -> None:
     """Print the lines that an edit changed."""
     for change in changes:
         for line in difference(change):
-            click.echo(click.style(line, fg=COLORS[line[0]]) if sys.stdout.isatty() and line[0] in COLORS else line)
+            click.echo(click.style(line, fg=COLORS[line[0]]) if is_colored() and line[0] in COLORS else line)
 
 
 def difference(change: FileChange) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 from kloros_infra.adapters.manager_events import supervisor_events, systemd_events
@@ -22,9 +22,18 @@ def read_events(where: Target, count: int) -> tuple[Event, ...]:
     units = () if manifest is None else tuple(unit.unit for unit in manifest.units)
     is_systemd = where.manager is ManagerChoice.SYSTEMD
     of_manager = systemd_events(units, count) if is_systemd else supervisor_events(where.root, count)
-    events = (*journal_events(journal_of(where).applies()), *of_manager)
-    # Those of one source are in their order already, and may share a millisecond.
-    return tuple(sorted(events, key=lambda event: event.at)[-count:])
+    return in_order(journal_events(journal_of(where).applies()), of_manager)[-count:]
+
+
+def in_order(*sources: Iterable[Event]) -> tuple[Event, ...]:
+    """Put events of several sources in order of time; a clock that was set back turns none of one source around."""
+    keyed: list[tuple[str, Event]] = []
+    for events in sources:
+        latest = ""
+        for event in events:
+            latest = max(latest, event.at)
+            keyed.append((latest, event))
+    return tuple(event for _, event in sorted(keyed, key=lambda one: one[0]))
 
 
 def event_lines(events: tuple[Event, ...], *, as_json: bool) -> Iterator[str]:

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import click
 
-from kloros_infra.adapters.generated_folder import write_text_atomically
+from kloros_infra.adapters.output_file import write_output
 from kloros_infra.cli.locking import parse_project
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.render import show_problems
 from kloros_infra.cli.wiring import Target, compile_project, profile_named
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.layout import Layout
 from kloros_infra.migration.export_litellm import export_litellm
 from kloros_infra.migration.export_llama_presets import export_llama_presets
 from kloros_infra.migration.export_llama_swap import export_llama_swap
 from kloros_infra.migration.exported import Export, Exported, exported
 from kloros_infra.migration.problems import nothing_to_export
-from kloros_infra.supervisor.environment_file import parse_environment_file
 
 
 class Format(StrEnum):
@@ -74,7 +74,7 @@ def write_export(export: Export, output: Path | None) -> None:
     if output is None:
         click.echo(export.text, nl=False)
     else:
-        write_text_atomically(output, export.text)
+        write_output(output, export.text)
     if export.notes:
         click.echo("What this format cannot say:", err=True)
     for note in export.notes:

@@ -1,26 +1,22 @@
-"""Generations on the command line: list them, go back to one, finish or undo what was interrupted, remove old ones."""
+"""Generations on the command line: go back to one, finish or undo what was interrupted."""
 
 from __future__ import annotations
 
 import click
 
-from kloros_infra.adapters.apply_lock import apply_lock
 from kloros_infra.adapters.confirmation import Confirmation
-from kloros_infra.adapters.target_files import RootedFiles
-from kloros_infra.cli.changing import Manner, carry_out_locked, confirm
+from kloros_infra.cli.changing import Manner, carry_out_locked, make_plan, show_plan
 from kloros_infra.cli.display import ProgressDisplay
-from kloros_infra.cli.table import echo_table
-from kloros_infra.cli.wiring import Target, generations_of, journal_of, locked_machine, observe_target
+from kloros_infra.cli.wiring import Target, generations_of, locked_machine, noted_profile
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.errors import KlorosError, LeftBehindError, ObstacleError
-from kloros_infra.executor.generations import manifest_at, not_there, read_generation
+from kloros_infra.errors import KlorosError, LeftBehindError, ObstacleError, StepFailedError
+from kloros_infra.executor.generations import former_generation, not_there, read_generation
 from kloros_infra.executor.machine import Machine
-from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.generation import History, Manifest
+from kloros_infra.ir.generation import History, Interrupted
 from kloros_infra.ir.observed import Installed
 from kloros_infra.planner.desired import Desired, nothing_desired
-from kloros_infra.planner.generation_changes import desired_of, outdated, profile_at, uncommitted
-from kloros_infra.planner.generation_text import what_differs
+from kloros_infra.planner.generation_changes import desired_of, profile_at
+from kloros_infra.planner.obstacles import foreign_current
 
 QUESTION = "Do you want to perform these actions?"
 
@@ -33,65 +29,121 @@ def desired_at(where: Target, number: int | None) -> Desired:
     if number is None:
         return nothing_desired(where.layout)
     generation = read_generation(generations_of(where), number)
-    found = RootedFiles(where.root, where.layout).read(where.layout.profile_file)
-    active = found.text.strip() if isinstance(found, TextFile) else None
-    return desired_of(generation, where.layout, profile_at(generation.manifest, active))
+    return desired_of(generation, where.layout, profile_at(generation.manifest, noted_profile(where)))
 
 
 def roll_back(where: Target, number: int | None, manner: Manner) -> None:
-    """Go to a generation, by default the one before the current one; show the plan and ask first."""
+    """Go to a generation, by default the last one that differs from the current one; show the plan and ask first."""
     display = ProgressDisplay()
     with locked_machine(where, display, wait_s=manner.wait_s) as machine:
-        goal = number or _previous(machine.generations.history())
+        goal = number or _previous(where)
         click.echo(f"Going to generation {goal}.")
         carry_out_locked(desired_at(where, goal), where, manner, machine=machine, display=display)
+        # Who goes elsewhere reaches the machine, and wants no other generation.
+        Confirmation(where.root).settle()
 
 
-def _previous(history: History) -> int:
-    earlier = [number for number in history.numbers if history.current is None or number < history.current]
-    if not earlier:
+def would_roll_back(where: Target, number: int | None) -> bool:
+    """Show the plan of going to a generation, and change nothing; say whether anything differs."""
+    goal = number or _previous(where)
+    click.echo(f"Going to generation {goal} would do this.")
+    made, warnings = make_plan(desired_at(where, goal), where)
+    show_plan(made, warnings)
+    return not made.is_empty
+
+
+def _previous(where: Target) -> int:
+    generations = generations_of(where)
+    history = generations.history()
+    # Without a current one, all are earlier.
+    newest = max(history.numbers, default=0) + 1 if history.current is None else history.current
+    earlier = former_generation(generations, newest)
+    if earlier is None:
         raise ObstacleError([_nothing_to_go_back_to(history)])
-    return earlier[-1]
+    return earlier
 
 
 def recover(where: Target, manner: Manner) -> None:
-    """Bring the machine to the generation that is current, or to the last good one when that one does not start."""
-    display = ProgressDisplay()
+    """Bring the machine to the generation that is current, or to the last good one when that one is at fault.
+
+    What was not confirmed in time, and could not be undone as the machine was down, is undone instead: while the lock
+    is held here, an apply that has not ended was killed.
+    """
+    display, confirmation = ProgressDisplay(), Confirmation(where.root)
     with locked_machine(where, display, wait_s=manner.wait_s) as machine:
-        history = machine.generations.history()
-        if undo_overdue(where, manner, machine, display):
-            return
-        _refuse_former_installation(machine.files.installed(), history, where)
-        _tell_interruption(where, history)
-        try:
-            _go_to(history.current, where, manner, machine, display)
-        except KlorosError as error:
-            fallback = history.last_good
-            if fallback in (None, history.current):
-                raise
-            click.echo(f"Generation {history.current} does not start; going to {fallback}, the last good one.")
-            _go_to(fallback, where, manner, machine, display)
-            raise LeftBehindError((*error.problems, _fell_back(history.current, fallback))) from error
+        waiting = confirmation.read()
+        if waiting is not None and (waiting.is_over or waiting.left_s is None):
+            click.echo("The last apply was not confirmed in time.")
+            fell_back = _reach(waiting.previous, where, manner, machine, display)
+            confirmation.settle()
+        else:
+            history, interrupted = machine.generations.history(), machine.journal.unfinished()
+            _refuse_former_installation(machine.files.installed(), history, where)
+            _tell_interruption(interrupted, history)
+            goal = _to_bring_back(history, machine.files.installed(), interrupted, where)
+            fell_back = _reach(goal, where, manner, machine, display)
+    if fell_back is not None:
+        raise fell_back
 
 
-def undo_overdue(where: Target, manner: Manner, machine: Machine, display: ProgressDisplay) -> bool:
-    """Undo what was not confirmed in time and that nobody could undo, as the machine was down; say whether it was."""
-    confirmation = Confirmation(where.root)
-    waiting = confirmation.read()
-    if waiting is None or not waiting.is_over:
-        return False
-    click.echo("The last apply was not confirmed in time.")
-    _go_to(waiting.previous, where, manner, machine, display)
-    confirmation.confirm()
-    return True
+def _to_bring_back(
+    history: History, installed: Installed, interrupted: Interrupted | None, where: Target
+) -> int | None:
+    """Choose the generation, None being a machine without us; raise ObstacleError where that cannot be told.
+
+    That none is current is right where none was made yet, and where an apply was killed on its way to the first or from
+    the last. Otherwise somebody took the link away.
+    """
+    if history.is_current_foreign:
+        raise ObstacleError([foreign_current(where.layout)])
+    is_bare = not history.numbers and not installed.digests
+    is_first_or_last = interrupted is not None and interrupted.is_first_or_last
+    if history.current is not None or is_bare or is_first_or_last:
+        return history.current
+    if history.last_good not in history.numbers:
+        raise ObstacleError([_none_is_current(history)])
+    click.echo(f"The link to the current generation is gone; going to {history.last_good}, the last good one.")
+    return history.last_good
 
 
-def _go_to(number: int | None, where: Target, manner: Manner, machine: Machine, display: ProgressDisplay) -> None:
-    carry_out_locked(desired_at(where, number), where, manner, machine=machine, display=display)
+def _reach(
+    goal: int | None, where: Target, manner: Manner, machine: Machine, display: ProgressDisplay
+) -> LeftBehindError | None:
+    """Go to a generation, or to the last good one where that one is at fault; give what is to be told then."""
+    error = _go_to(goal, where, manner, machine, display)
+    if error is None:
+        return None
+    fallback = machine.generations.history().last_good
+    if fallback in (None, goal):
+        raise error
+    click.echo(f"Generation {goal} cannot be used; going to {fallback}, the last good one.")
+    again = _go_to(fallback, where, manner, machine, display)
+    if again is not None:
+        raise again
+    return LeftBehindError((*error.problems, _fell_back(goal, fallback)))
 
 
-def _tell_interruption(where: Target, history: History) -> None:
-    interrupted = journal_of(where).unfinished()
+def _go_to(
+    goal: int | None, where: Target, manner: Manner, machine: Machine, display: ProgressDisplay
+) -> KlorosError | None:
+    """Go to a generation; give the error where the generation is at fault, and raise any other.
+
+    A busy port, a full disk or an interruption would keep the machine from any generation.
+    """
+    try:
+        desired = desired_at(where, goal)
+    except ObstacleError as error:
+        return error
+    try:
+        carry_out_locked(desired, where, manner, machine=machine, display=display)
+    except StepFailedError as error:
+        if not error.is_of_units:
+            raise
+        return error
+    return None
+
+
+def _tell_interruption(interrupted: Interrupted | None, history: History) -> None:
     if interrupted is None:
         click.echo("No apply was interrupted.")
         return
@@ -104,52 +156,6 @@ def _refuse_former_installation(installed: Installed, history: History, where: T
     former = f"{where.layout.former_units}/"
     if history.current is None and any(path.startswith(former) for path in installed.digests):
         raise ObstacleError([_no_generation_yet()])
-
-
-def list_generations(where: Target) -> None:
-    """Print one row for each generation."""
-    generations = generations_of(where)
-    history = generations.history()
-    if not history.numbers:
-        click.echo("There are no generations yet: apply makes the first one.")
-        return
-    manifests = {number: manifest_at(generations, number) for number in history.numbers}
-    rows = [("GENERATION", "MADE", "MARKS", "COMMIT", "WHAT CHANGED")]
-    before: Manifest | None = None
-    for number, manifest in manifests.items():
-        rows.append((str(number), *_row(manifest, before, _marks(number, history))))
-        before = manifest
-    echo_table(rows)
-
-
-def _row(manifest: Manifest | None, before: Manifest | None, marks: str) -> tuple[str, str, str, str]:
-    if manifest is None:
-        return ("-", marks, "-", "its manifest is damaged")
-    made = manifest.provenance
-    return (made.made_at or "-", marks, made.commit or "-", what_differs(before, manifest))
-
-
-def _marks(number: int, history: History) -> str:
-    marks = {"current": history.current, "last-good": history.last_good, "booted": history.booted}
-    return ", ".join(name for name, marked in marks.items() if marked == number) or "-"
-
-
-def collect(where: Target, keep: int, *, yes: bool, is_dry_run: bool) -> None:
-    """Remove generations beyond the newest `keep`, never a marked one, nor one that an apply was staging."""
-    with apply_lock(where.root):
-        history = generations_of(where).history()
-        staged = uncommitted(observe_target(nothing_desired(where.layout), where))
-        going = tuple(number for number in outdated(history, keep) if number != staged)
-        if not going:
-            click.echo("There is nothing to remove.")
-            return
-        click.echo(f"Generations to remove: {', '.join(map(str, going))}.")
-        if is_dry_run:
-            return
-        confirm("Remove them? There is no going back to them afterwards.", yes=yes)
-        for number in going:
-            generations_of(where).remove(number)
-        click.echo(f"{len(going)} removed.")
 
 
 def refuse_unknown(where: Target, number: int | None) -> None:
@@ -172,8 +178,19 @@ def _fell_back(current: int | None, fallback: int | None) -> Diagnostic:
     return Diagnostic(
         code="KI592",
         summary="Went to the last good generation",
-        detail=f"Generation {current} did not start, so generation {fallback} is current now.",
+        detail=f"Generation {current} is damaged or did not start, so generation {fallback} is current now.",
         hint="Mend what the message above names, then apply.",
+    )
+
+
+def _none_is_current(history: History) -> Diagnostic:
+    kept = ", ".join(map(str, history.numbers)) or "none"
+    return Diagnostic(
+        code="KI564",
+        summary="No generation is current",
+        detail=f"The link to the current generation is gone, and no generation is marked as good; kept are {kept}.",
+        hint="Choose one with `kloros-infra rollback N`, or apply, which makes a new one from models.yaml. Where a "
+        "destroy was interrupted, run it again.",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from kloros_infra.cli.editing import change_models_file, check_texts, difference
 from kloros_infra.cli.locking import ReadingDisplay, parse_project, without_errors
 from kloros_infra.cli.project import Project, read_project, read_source
 from kloros_infra.cli.render import show_problems, texts_at
+from kloros_infra.cli.terminal import terminal_width
 from kloros_infra.cli.wiring import weights_sources
 from kloros_infra.compiler.locked import locate
 from kloros_infra.compiler.parse import Parsed
@@ -34,6 +34,7 @@ from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.executor.lock_ports import WeightsSource
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.lock import Lock
+from kloros_infra.ir.names import as_name
 from kloros_infra.migration import problems as wrong
 from kloros_infra.migration.described import (
     Described,
@@ -47,7 +48,6 @@ from kloros_infra.migration.fitting import Fitted, Surroundings, fit, surroundin
 from kloros_infra.migration.llama_presets import describe_llama_presets
 from kloros_infra.migration.llama_swap import describe_llama_swap
 from kloros_infra.migration.llama_swap_file import parse_llama_swap
-from kloros_infra.migration.names import as_name
 from kloros_infra.migration.ollama import take_over_ollama
 from kloros_infra.migration.taken_over import Row, TakenOver
 from kloros_infra.migration.written_models import edits_of, new_file
@@ -170,7 +170,7 @@ def _add_to_file(project: Project, taken: Taken, today: str) -> _Addition:
 
 def _begin_file(into: Path, taken: Taken, today: str) -> _Addition:
     fitted = fit(taken.over, Surroundings())
-    host = as_name(socket.gethostname().partition(".")[0], otherwise="localhost")
+    host = as_name(socket.gethostname().partition(".")[0]) or "localhost"
     text = new_file(fitted, origin=taken.origin, host=host, today=today)
     texts = {str(into): text}
     without_errors(check_texts(texts))
@@ -212,7 +212,7 @@ def show_report(origin: str, rows: Sequence[Row]) -> None:
     for title, some in ((f"Taken over from {origin}:", taken), ("Not taken over:", left)):
         if some:
             click.echo(f"\n{title}")
-            for line in report_lines(some, width=shutil.get_terminal_size((100, 24)).columns):
+            for line in report_lines(some, width=terminal_width()):
                 click.echo(line)
 
 

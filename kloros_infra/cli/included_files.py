@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kloros_infra.compiler.composition import IncludePattern, has_wildcard, included, is_name_match
 from kloros_infra.compiler.composition_problems import leaves_folder, not_included
-from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.source_builder import MAX_BYTES
 from kloros_infra.compiler.source_encoding import decode
 from kloros_infra.compiler.source_problems import too_big
@@ -28,6 +27,8 @@ def read_included(file: Path, text: str, *, passed_over: Collection[Path]) -> di
     for pattern in included(text, file=str(file)):
         parts.take(pattern, passed_over)
     if parts.problems:
+        from kloros_infra.compiler.parse import parse  # noqa: PLC0415 - start-up time
+
         _, others = parse(text, file=str(file), parts=parts.texts, unread=parts.unread)
         raise ProblemsError(in_order((*parts.problems, *others)))
     return parts.texts

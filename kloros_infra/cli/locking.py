@@ -10,6 +10,7 @@ from kloros_infra.adapters.gguf_file import read_header_of
 from kloros_infra.adapters.lock_folder import Checkpoint, LockFolder
 from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.project import Project
+from kloros_infra.cli.terminal import is_terminal
 from kloros_infra.cli.wiring import weights_sources
 from kloros_infra.compiler.locked import check_cover, locate, lockables
 from kloros_infra.compiler.parse import Parsed, parse
@@ -98,7 +99,7 @@ class ReadingDisplay:
 
     def __init__(self) -> None:
         self._display = ProgressDisplay()
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = is_terminal(sys.stderr)
         self._figures: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kloros_infra.cli.wiring import Target, choose_profile, observing_manager, profile_named
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError

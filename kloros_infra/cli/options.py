@@ -96,3 +96,10 @@ def wait_option(command: Command) -> Command:
 def yes_option(command: Command) -> Command:
     """Add --yes: do not ask."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask before changing anything.")(command)
+
+
+def no_cache_option(command: Command) -> Command:
+    """Add --no-cache: work everything out anew."""
+    return click.option(
+        "--no-cache", is_flag=True, help="Compile everything anew, and keep nothing of it for later compiles."
+    )(command)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kloros_infra.adapters.server_metrics import requests_in_flight
+from kloros_infra.adapters.apply_lock import is_locked
 from kloros_infra.cli.presence import cards_there
 from kloros_infra.cli.project import Project, read_project
 from kloros_infra.cli.wiring import (
@@ -14,11 +14,12 @@ from kloros_infra.cli.wiring import (
     compile_project,
     desired_for,
     desired_for_part,
+    noted_profile,
     observe_target,
     provenance_of,
     target,
 )
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.errors import ObstacleError, ProblemsError
 from kloros_infra.ir.catalog import Catalog
@@ -28,16 +29,10 @@ from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.fingerprint import Fingerprint, fingerprint
 from kloros_infra.planner.impact import metrics_urls, with_requests
+from kloros_infra.planner.obstacles import apply_at_work
 from kloros_infra.planner.request import PlanRequest
-from kloros_infra.planner.selection import chosen_units, narrowed, unit_names, unknown_name
+from kloros_infra.planner.selection import chosen_units, narrowed, part_of_another_profile, unit_names, unknown_name
 from kloros_infra.router.profile import select_profile
-
-Choice = Callable[[Desired, Observed], Desired]
-
-
-def whole(desired: Desired, _: Observed) -> Desired:
-    """Choose everything."""
-    return desired
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +57,42 @@ class Planned:
         return self.compiled.warnings if self.compiled else ()
 
 
-def make_planned(request: PlanRequest) -> Planned:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is wanted of a target that has not been looked at yet."""
+
+    request: PlanRequest
+    where: Target
+    wanted: Desired
+    project: Project | None = None
+    compiled: Compiled | None = None
+
+
+def make_planned(request: PlanRequest, *, is_cached: bool = True) -> Planned:
     """Compile, look at the target and compare; raise ProblemsError or ObstacleError with all that is in the way."""
+    return look(prepare(request, is_cached=is_cached))
+
+
+def prepare(request: PlanRequest, *, is_cached: bool = True) -> Prepared:
+    """Compile what is asked for; raise ProblemsError where it is wrong."""
     where = target(Path(request.root), request.manager)
-    project, compiled = (None, None) if request.is_destroy else _compile(request, where)
-    wanted = _wanted(request, project, compiled, where)
-    observed = observe_target(wanted, where)
-    choose = choice(request.only, request.replaced, compiled.catalog if compiled else None)
-    desired = choose(wanted, observed)
+    project, compiled = (None, None) if request.is_destroy else _compile(request, where, is_cached=is_cached)
+    return Prepared(request, where, _wanted(request, project, compiled, where), project, compiled)
+
+
+def look(prepared: Prepared) -> Planned:
+    """Look at the target and compare; raise ProblemsError or ObstacleError with all that is in the way."""
+    request, compiled = prepared.request, prepared.compiled
+    observed = observe_target(prepared.wanted, prepared.where)
+    desired = _chosen(request, prepared.wanted, observed, compiled.catalog if compiled else None)
     made, problems = compare(desired, observed)
-    return Planned(request, made, problems, desired, observed, project, compiled)
+    return Planned(request, made, problems, desired, observed, prepared.project, compiled)
+
+
+def with_apply_at_work(planned: Planned) -> Planned:
+    """Add a warning while an apply changes what was looked at."""
+    where = target(Path(planned.request.root), planned.request.manager)
+    return replace(planned, problems=(*planned.problems, apply_at_work())) if is_locked(where.root) else planned
 
 
 def compare(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
@@ -79,12 +100,21 @@ def compare(desired: Desired, observed: Observed) -> tuple[Plan, Problems]:
     made, problems = plan(desired, observed)
     if has_errors(problems):
         raise ObstacleError(problems)
-    return with_requests(made, requests_in_flight(metrics_urls(made, desired, observed))), problems
+    return with_requests(made, _requests(metrics_urls(made, desired, observed))), problems
 
 
-def _compile(request: PlanRequest, where: Target) -> tuple[Project, Compiled]:
+def _requests(urls: Mapping[str, str]) -> Mapping[str, int]:
+    """Ask the servers that are interrupted what they are answering, if there are any."""
+    if not urls:
+        return {}
+    from kloros_infra.adapters.server_metrics import requests_in_flight  # noqa: PLC0415 - start-up time
+
+    return requests_in_flight(urls)
+
+
+def _compile(request: PlanRequest, where: Target, *, is_cached: bool) -> tuple[Project, Compiled]:
     project = read_project(Path(request.file))
-    return project, compile_project(project, where.layout)
+    return project, compile_project(project, where.layout, is_cached=is_cached)
 
 
 def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
@@ -94,8 +124,20 @@ def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | 
         return desired_for_part(compiled, where, request.host, provenance=provenance_of(project))
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
+    if request.only:
+        profile = _profile_of_a_part(profile, compiled.catalog, where)
     desired = desired_for(compiled, where, profile, provenance=provenance_of(project))
     return replace(desired, resets_pins=request.resets_pins)
+
+
+def _profile_of_a_part(asked: str | None, catalog: Catalog, where: Target) -> str | None:
+    """Take the profile that is active on the target: a switch starts and stops more than a part."""
+    active = noted_profile(where)
+    if active is None:
+        return asked
+    if asked not in (None, active) or active not in [profile.name for profile in catalog.profiles]:
+        raise ProblemsError([part_of_another_profile(active)])
+    return active
 
 
 def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
@@ -110,19 +152,17 @@ def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
     return select_profile(catalog.profiles, frozenset(present))[0]
 
 
-def choice(only: Sequence[str], replaced: Sequence[str], catalog: Catalog | None) -> Choice:
-    """Give what limits a plan to what was chosen, and marks what is restarted in any case."""
-
-    def choose(wanted: Desired, observed: Observed) -> Desired:
-        names = unit_names(catalog, wanted, observed)
-        chosen, unknown = chosen_units(only, names)
-        restarted, also_unknown = chosen_units(replaced, names)
-        if unknown or also_unknown:
-            raise ProblemsError((*unknown, *also_unknown))
-        marked = replace(wanted, replaced=restarted)
-        return narrowed(marked, observed, chosen | restarted) if only else marked
-
-    return choose if only or replaced else whole
+def _chosen(request: PlanRequest, wanted: Desired, observed: Observed, catalog: Catalog | None) -> Desired:
+    """Limit a plan to what was chosen, and mark what is restarted in any case."""
+    if not request.only and not request.replaced:
+        return wanted
+    names = unit_names(catalog, wanted, observed)
+    chosen, unknown = chosen_units(request.only, names)
+    restarted, also_unknown = chosen_units(request.replaced, names)
+    if unknown or also_unknown:
+        raise ProblemsError((*unknown, *also_unknown))
+    marked = replace(wanted, replaced=restarted)
+    return narrowed(marked, observed, chosen | restarted) if request.only else marked
 
 
 def read_suppositions(words: Iterable[str]) -> tuple[tuple[str, bool], ...]:

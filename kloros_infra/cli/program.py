@@ -9,6 +9,7 @@ import gc
 import importlib
 import signal
 import sys
+from contextlib import suppress
 
 import click
 
@@ -90,7 +91,8 @@ def run(command: click.Command, prog_name: str) -> None:
     try:
         command.main(prog_name=prog_name)
     except KlorosError as error:
-        show_problems(error.problems, texts_at(error.problems))
+        with suppress(OSError):  # the terminal may be gone; the exit code still tells
+            show_problems(error.problems, texts_at(error.problems))
         sys.exit(error.exit_code)
     except OSError as error:
         show_problems([refused_by_system(error)], {})
@@ -105,8 +107,12 @@ def interrupt_once() -> None:
 
     def interrupt(*_: object) -> None:
         for number in numbers:
-            signal.signal(number, lambda *_: click.echo("Being undone already; please wait.", err=True))
+            signal.signal(number, already)
         raise KeyboardInterrupt
+
+    def already(*_: object) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            click.echo("Stopping already: what was begun is undone first.", err=True)
 
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     for number in numbers:

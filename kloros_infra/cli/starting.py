@@ -15,6 +15,7 @@ from kloros_infra.adapters.ollama_presence import find_ollama
 from kloros_infra.adapters.ollama_store import usual_stores
 from kloros_infra.adapters.packages import find_in_package
 from kloros_infra.adapters.ports_in_use import ProcPorts
+from kloros_infra.adapters.systemd_version import installed_systemd
 from kloros_infra.diagnostics import Problems
 from kloros_infra.starting.cards import joined_cards
 from kloros_infra.starting.choices import BRIDGE_PORT, BUS_PORTS, FIRST_INSTANCE_PORT
@@ -41,6 +42,7 @@ def look_around() -> tuple[MachineFacts, Problems]:
         # Path.home() raises where a service has no home.
         ollama=find_ollama(usual_stores(os.environ, Path(os.environ.get("HOME", "/")))),
         ports_in_use=_ports_in_use(),
+        systemd_version=installed_systemd(),
     )
     return facts, problems
 

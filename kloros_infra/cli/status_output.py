@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from kloros_infra.cli.table import table
-from kloros_infra.ir.unit_status import CardUse, Status, UnitStatus
-from kloros_infra.planner.figures import size_text
+from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
+from kloros_infra.planner.figures import seconds_text, size_text
 
 VERSION = 1
 HEADER = ("NAME", "PROFILE", "STATE", "PID", "VRAM", "CONTEXT", "SLOTS BUSY", "UNTIL", "LAST ERROR")
 NOTHING = "-"
+REMEDIES = {
+    Remedy.COMPLETE: "It had switched already: `kloros-infra recover`, or the next apply, completes it.",
+    Remedy.UNDO: "It had not switched yet: `kloros-infra recover` undoes it.",
+}
 
 
 def status_json(status: Status) -> str:
@@ -27,11 +31,23 @@ def status_lines(status: Status) -> Iterator[str]:
     else:
         good = "" if status.generation == status.last_good else ", which has not been found good"
         yield f"Generation {status.generation}{good}, profile {status.profile}."
-    if status.interrupted is not None:
+    if status.apply_in_work is not None:
+        yield f"An apply is at work: {status.apply_in_work}."
+    if status.interrupted is not None and status.remedy is not None:
         at = f" ({status.interrupted.at})" if status.interrupted.at else ""
-        yield f"An apply was interrupted at: {status.interrupted.step}{at}. Run `kloros-infra recover`."
+        yield f"An apply was interrupted at: {status.interrupted.step}{at}. {REMEDIES[status.remedy]}"
+    if status.unconfirmed is not None:
+        yield _unconfirmed(status.unconfirmed)
     if status.units:
         yield from table([HEADER, *map(_row, status.units)])
+
+
+def _unconfirmed(waiting: Unconfirmed) -> str:
+    goes_to = "to no generation" if waiting.previous is None else f"to generation {waiting.previous}"
+    if waiting.left_s is not None and waiting.left_s > 0:
+        left = seconds_text(waiting.left_s)
+        return f"The last apply is undone in {left}, {goes_to}, unless you run `kloros-infra confirm`."
+    return f"The last apply was not confirmed; it is being undone, {goes_to}. If not, run `kloros-infra recover`."
 
 
 def _row(unit: UnitStatus) -> tuple[str, ...]:

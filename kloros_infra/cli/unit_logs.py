@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kloros_infra.adapters.followed_log import follow_file, follow_journal
 from kloros_infra.cli.wiring import ManagerChoice, Target, service_manager
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
+from kloros_infra.ir.names import model_of
 
 
 def log_lines(where: Target, asked: str, lines: int, *, is_followed: bool) -> Iterator[str]:
@@ -23,12 +24,19 @@ def log_lines(where: Target, asked: str, lines: int, *, is_followed: bool) -> It
 
 
 def installed_unit(where: Target, asked: str) -> str:
-    """Find an installed unit by an instance's name, a service's of ours, or its own; raise ProblemsError otherwise."""
+    """Find an installed unit by a model's name, an instance's, a service's of ours, or its own.
+
+    Of a model's instances it is the one that runs. Raises ProblemsError when nothing is called so.
+    """
     units = {path.name for path in (where.root / where.layout.units).glob("*.service")}
     for unit in (asked, f"llama@{asked}.service", f"kloros-{asked}.service"):
         if unit in units:
             return unit
-    known = sorted(name.removeprefix("llama@").removeprefix("kloros-").removesuffix(".service") for name in units)
+    names = {name.removeprefix("llama@").removeprefix("kloros-").removesuffix(".service"): name for name in units}
+    instances = sorted(unit for name, unit in names.items() if model_of(name) == asked and unit.startswith("llama@"))
+    if instances:
+        return _running_one(instances, where)
+    known = sorted({*names, *(model_of(name) for name, unit in names.items() if unit.startswith("llama@"))})
     raise ProblemsError(
         [
             Diagnostic(
@@ -39,3 +47,8 @@ def installed_unit(where: Target, asked: str) -> str:
             )
         ]
     )
+
+
+def _running_one(instances: Sequence[str], where: Target) -> str:
+    states = service_manager(where).states(instances)
+    return next((unit for unit in instances if unit in states and states[unit].is_up), instances[0])

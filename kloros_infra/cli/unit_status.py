@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from kloros_infra.adapters.apply_lock import is_locked
+from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.adapters.health import ServerHealth
 from kloros_infra.adapters.nvml_processes import NvmlCardMemory
 from kloros_infra.adapters.server_metrics import requests_in_flight
@@ -14,7 +16,8 @@ from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
-from kloros_infra.ir.unit_status import CardUse, Status, UnitStatus
+from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
+from kloros_infra.planner.redaction import redacted_lines
 
 ANSWER_TIMEOUT_S = 1.0
 UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
@@ -22,15 +25,31 @@ UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
 
 def read_status(where: Target) -> Status:
     """Look at what the current generation has run, whatever models.yaml says by now."""
-    history, interrupted = generations_of(where).history(), journal_of(where).unfinished()
+    history = generations_of(where).history()
+    status = _with_apply(Status(history.current, history.last_good, ""), where)
     if history.current is None:
-        return Status(None, history.last_good, "", interrupted=interrupted)
+        return status
     desired = desired_at(where, history.current)
     states = observe_target(desired, where).units
     units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
     requests = _requests(units, states)
     found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
-    return Status(history.current, history.last_good, desired.profile, found, interrupted)
+    return replace(status, profile=desired.profile, units=found)
+
+
+def _with_apply(status: Status, where: Target) -> Status:
+    """Say of the last apply what is not over: that it is at work, was killed, or waits to be confirmed."""
+    # In this order: an apply that ends meanwhile has then written that it did.
+    is_at_work, unfinished = is_locked(where.root), journal_of(where).unfinished()
+    waiting = Confirmation(where.root).read()
+    if waiting is not None and not (is_at_work and waiting.left_s is None):
+        status = replace(status, unconfirmed=Unconfirmed(waiting.previous, waiting.left_s))
+    if unfinished is None:
+        return status
+    if is_at_work:
+        return replace(status, apply_in_work=unfinished.step)
+    remedy = Remedy.COMPLETE if status.generation == unfinished.goal else Remedy.UNDO
+    return replace(status, interrupted=unfinished, remedy=remedy)
 
 
 def _requests(units: tuple[DesiredUnit, ...], states: Mapping[str, UnitState]) -> Mapping[str, int]:
@@ -91,7 +110,7 @@ def _last_error(state: UnitState, where: Target) -> str:
     manager = observing_manager(where)
     if state.result == "success" or manager is None:
         return ""
-    lines = (line.strip() for line in manager.log_tail(state.unit, 1))
+    lines = (line.strip() for line in redacted_lines(manager.log_tail(state.unit, 1)))
     return ": ".join((f"{state.result} {state.exit_status}", *filter(None, lines)))
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kloros_infra.cli.project import Project
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.origins import Origins, Reason
 from kloros_infra.compiler.parse import parse
-from kloros_infra.compiler.pipeline import Compiled, checked
+from kloros_infra.compiler.pipeline import checked
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
 from kloros_infra.ir.layout import Layout
-from kloros_infra.planner.changes import HIDDEN_VALUE
+from kloros_infra.planner.definitions import environment
 from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.redaction import redacted_value
 from kloros_infra.planner.selection import unknown_name
-from kloros_infra.planner.unit_changes import environment
-from kloros_infra.planner.unit_keys import is_secret, unit_keys, unquoted
+from kloros_infra.planner.unit_keys import unit_keys
 
 
 def unit_asked_for(name: str, tree: ArtifactTree, layout: Layout) -> str:
@@ -40,7 +41,7 @@ def reasons(project: Project, compiled: Compiled, asked: str) -> tuple[str, tupl
             [unknown_name(key, (*values, *(one.rpartition(".")[2] for one in values)), kind="directive")]
         )
     origins = Origins(parsed, compiled.catalog)
-    found = (origins.reason(unit, one, HIDDEN_VALUE if is_secret(one) else values[one]) for one in keys)
+    found = (origins.reason(unit, one, redacted_value(one, values[one])) for one in keys)
     return unit, tuple(reason for reason in found if reason is not None)
 
 
@@ -49,7 +50,7 @@ def _values(unit: str, tree: ArtifactTree, layout: Layout) -> Mapping[str, str]:
     artifact = tree[layout.unit_path(unit)]
     text = artifact.text if isinstance(artifact, TextFile) else ""
     variables = environment(unit, tree, Desired(tree, layout, profile=""))
-    return {**unit_keys(text), **{name: unquoted(value) for name, value in variables.items()}}
+    return {**unit_keys(text), **variables}
 
 
 def reason_lines(unit: str, reason: Reason) -> Iterator[str]:

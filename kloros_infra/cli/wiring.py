@@ -22,6 +22,7 @@ from kloros_infra.ir.generation import Provenance
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
+    from kloros_infra.adapters.compile_cache import CompileCacheFolder
     from kloros_infra.adapters.generations import GenerationFolders
     from kloros_infra.adapters.hub import HubFiles
     from kloros_infra.adapters.journal_file import JournalFile
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from kloros_infra.adapters.packages import PackageFiles
     from kloros_infra.adapters.weights_store import WeightsFolder
     from kloros_infra.cli.project import Project
-    from kloros_infra.compiler.pipeline import Compiled
-    from kloros_infra.compiler.stations import Sources
+    from kloros_infra.compiler.compiled import Compiled
+    from kloros_infra.compiler.sources import Sources
     from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.gate import Probes
     from kloros_infra.executor.machine import Machine
@@ -72,17 +73,26 @@ def target(root: Path, manager: str) -> Target:
     return Target(root, choice)
 
 
-def compile_project(project: Project, layout: Layout | None = None) -> Compiled:
-    """Compile a project; raise ProblemsError with every problem found."""
+def compile_project(project: Project, layout: Layout | None = None, *, is_cached: bool = True) -> Compiled:
+    """Compile a project, with what is kept of earlier compiles; raise ProblemsError with every problem found."""
     from kloros_infra.adapters.templates import read_templates
-    from kloros_infra.compiler.pipeline import compile_project
+    from kloros_infra.compiler.cached_compile import compile_cached
 
-    return compile_project(compiler_sources(project), read_templates(), layout=layout or Layout())
+    cache = compile_cache(project) if is_cached else None
+    return compile_cached(compiler_sources(project), read_templates(), layout=layout or Layout(), cache=cache)
+
+
+def compile_cache(project: Project) -> CompileCacheFolder | None:
+    """Give what earlier compiles of a project kept; None for a user who has no place for caches."""
+    from kloros_infra.adapters.compile_cache import CompileCacheFolder, cache_folder
+
+    folder = cache_folder(os.environ, is_root=os.geteuid() == 0)
+    return None if folder is None else CompileCacheFolder(folder, project.file.resolve())
 
 
 def compiler_sources(project: Project) -> Sources:
     """Give a project's texts as the compiler takes them."""
-    from kloros_infra.compiler.stations import Sources
+    from kloros_infra.compiler.sources import Sources
 
     return Sources(
         text=project.text,
@@ -125,6 +135,18 @@ def choose_profile(catalog: Catalog) -> tuple[str, str]:
     return select_profile(catalog.profiles, cards_there(cards.values()))
 
 
+def noted_profile(where: Target) -> str | None:
+    """Say which profile is active on a target; None where nobody has chosen one since it booted."""
+    from kloros_infra.adapters.target_files import RootedFiles
+    from kloros_infra.ir.artifact import TextFile
+
+    try:
+        found = RootedFiles(where.root, where.layout).read(where.layout.profile_file)
+    except PermissionError:  # a plan needs no rights
+        return None
+    return found.text.strip() or None if isinstance(found, TextFile) else None
+
+
 def provenance_of(project: Project) -> Provenance:
     """Say what a generation that is made now is made from."""
     from kloros_infra import __version__
@@ -156,7 +178,7 @@ def desired_for(
     desired = desired_state(compiled.catalog, tree, layout=where.layout, profile=active, placements=compiled.placements)
     return replace(
         desired,
-        refusals=(*problems, *unnamed_cards(compiled.catalog)),
+        refusals=(*problems, *unnamed_cards(compiled.catalog), *_version_problems(compiled.catalog, where)),
         provenance=provenance or Provenance(),
     )
 
@@ -197,6 +219,15 @@ def _part_named(compiled: Compiled, name: str) -> HostPart:
     raise ProblemsError([problem])
 
 
+def _version_problems(catalog: Catalog, where: Target) -> Problems:
+    """Ask systemd for its version where it will run the units."""
+    from kloros_infra.adapters.systemd_version import check_version, installed_systemd
+
+    if where.manager is not ManagerChoice.SYSTEMD:
+        return ()
+    return check_version(catalog.host, declared=catalog.systemd_version, installed=installed_systemd())
+
+
 def profile_named(catalog: Catalog, name: str) -> str:
     """Check the name of a profile; raise ProblemsError when there is none of that name."""
     from kloros_infra.compiler.suggest import suggest
@@ -229,10 +260,16 @@ def service_manager(where: Target) -> ServiceManager:
 
 def observing_manager(where: Target) -> ServiceManager | None:
     """Give the service manager if it can be asked: plan needs none."""
-    from kloros_infra.adapters.systemd import is_available
+    if where.manager is ManagerChoice.SYSTEMD:
+        from kloros_infra.adapters.systemd import is_available
 
-    if where.manager is ManagerChoice.SYSTEMD and not is_available():
-        return None
+        if not is_available():
+            return None
+    else:
+        from kloros_infra.adapters.processes import may_be_asked
+
+        if not may_be_asked(where.root):
+            return None
     return service_manager(where)
 
 
@@ -256,12 +293,13 @@ def observe_target(desired: Desired, where: Target) -> Observed:
     """Look at a target; where no service manager can be asked, units are left out."""
     from kloros_infra.adapters.running_processes import ProcProcesses
     from kloros_infra.adapters.target_files import RootedFiles
+    from kloros_infra.adapters.weights_store import WeightsFolder
     from kloros_infra.executor.observe import Observable, observe
 
     visible = Observable(
         files=RootedFiles(where.root, where.layout),
         generations=generations_of(where),
-        weights=weights_store(where),
+        weights=WeightsFolder(where.root, ()),
         manager=observing_manager(where),
         processes=ProcProcesses(),
     )
@@ -335,12 +373,13 @@ def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> I
 
 
 def leave(where: Target) -> None:
-    """Take away, under the lock, what an installation left beside its files; weights that stay keep their folder."""
-    from kloros_infra.adapters.apply_lock import apply_lock
+    """Take away what an installation left beside its files; weights that stay keep their folder.
+
+    The caller holds the lock, whose file goes as well: an apply that waits for it begins on a bare machine.
+    """
     from kloros_infra.adapters.traces import Traces
 
-    with apply_lock(where.root):
-        Traces(where.root, where.layout).remove()
+    Traces(where.root, where.layout).remove()
 
 
 def stop_supervisor(where: Target) -> None:

@@ -13,6 +13,7 @@ from kloros_infra.compiler.check_limits import check_limits
 from kloros_infra.compiler.check_models import check_chat_templates, check_drafts, check_projectors, check_versions
 from kloros_infra.compiler.check_personas import check_json, check_personas, check_response_formats, check_tools
 from kloros_infra.compiler.check_profiles import check_manual, check_order, check_shares
+from kloros_infra.compiler.check_relax import check_reasons
 from kloros_infra.compiler.check_repeats import check_repeats
 from kloros_infra.compiler.check_rpc import check_rpc
 from kloros_infra.compiler.check_rules import check_rules, check_shadows
@@ -47,6 +48,7 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_drafts,
     check_chat_templates,
     check_arguments,
+    check_reasons,
     check_personas,
     check_response_formats,
     check_tools,

@@ -2,7 +2,8 @@
 
 Every directive that is emitted has an entry here; a test compares. `settings` name places in models.yaml: what begins
 with `instance:` lies below the model's entry for the profile, `model:` below the model, `version:` below the version in
-use, `profile:` below the profile, `gpu:` below each of its cards; anything else is written from the top.
+use, `profile:` below the profile, `gpu:` below each of its cards, `host:` below this machine; anything else is
+written from the top.
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ INSTANCE: Mapping[str, Rule] = {
     "Unit.X-Kloros-Weights": Rule("The checksum that the lock pins.", "models.lock.yaml", WEIGHTS),
     "Unit.X-Kloros-Placement": Rule("Who decided where the layers go.", "", PLACEMENT),
     "Unit.X-Kloros-Vram": Rule("What it takes of each card, for plan's sums.", "", ("instance:context_tokens",)),
-    "Unit.X-Kloros-OnChange": Rule("What plan does when it differs.", "", ()),
+    "Unit.X-Kloros-OnChange": Rule("When a running instance takes up what differs.", "", ("instance:on_change",)),
+    "Unit.X-Kloros-Relaxed": Rule(
+        "What of the sandbox it goes without, and why.", "", ("sandbox.relax", "model:relax", "instance:arguments")
+    ),
+    "Service.LogRateLimitIntervalSec": Rule(
+        "What it says while it loads is many lines at once, and apply checks the placement by them.", "systemd.exec(5)"
+    ),
     "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
     "Unit.After": Rule(
         "What held its cards or its port under an earlier profile stops before this starts.",
@@ -86,6 +93,14 @@ INSTANCE: Mapping[str, Rule] = {
     "Service.ExecStartPost": Rule("It counts as started when it answers.", "systemd.service(5)", WEIGHTS),
     "Service.TimeoutStartSec": Rule("The time until it has to be up.", "systemd.service(5)", WEIGHTS),
     "Service.TimeoutStopSec": Rule("While it streams, llama-server ends the answer first.", "systemd.service(5)"),
+    "Service.RestartSteps": Rule(
+        "The pause grows step by step: a driver that resets a card takes longer.",
+        "systemd.service(5), since 254",
+        ("host:systemd",),
+    ),
+    "Service.RestartMaxDelaySec": Rule("The longest pause, reached by steps.", "systemd.service(5), since 254"),
+    "Service.LimitMEMLOCK": Rule("With `mlock` the whole model stays in memory.", "mlock(2)", ("instance:arguments",)),
+    "Service.LimitNICE": Rule("With `prio` it raises its own priority.", "setpriority(2)", ("instance:arguments",)),
     "Service.OOMPolicy": Rule("Half a model is of no use.", "systemd.service(5)"),
     "Service.OOMScoreAdjust": Rule("The desktop outlives a model.", "systemd.exec(5)"),
     "Service.MemoryMax": Rule(

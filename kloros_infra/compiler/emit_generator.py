@@ -22,6 +22,7 @@ def emit_generator(rendering: Rendering) -> Iterator[tuple[str, Artifact]]:
     layout = rendering.layout
     text = rendering.text(
         "generator.sh.j2",
+        current=shlex.quote(layout.absolute(layout.current)),
         units=shlex.quote(layout.absolute(layout.units)),
         suffixes=" ".join(UNIT_SUFFIXES),
         folders=" ".join(f'"$units"/*.{suffix}' for suffix in FOLDER_SUFFIXES),

@@ -47,6 +47,7 @@ class Origins:
 
     def __init__(self, parsed: Parsed, catalog: Catalog) -> None:
         self._parsed = parsed
+        self._host = catalog.host
         self._instances = {instance.id.unit: instance for instance in catalog.instances}
         self._view = resolved_view(parsed.source)
 
@@ -73,6 +74,8 @@ class Origins:
                 yield ("models", model, field)
             case "instance":
                 yield ("models", model, "profiles", instance.profile.name, field)
+            case "host":
+                yield ("hosts", self._host, field)
             case "profile":
                 yield ("profiles", instance.profile.name, field)
             case "gpu":

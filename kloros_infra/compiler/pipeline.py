@@ -6,6 +6,7 @@
     each instance → place      → Placement
     all of it     → emit       → ArtifactTree
 
+What an earlier compile worked out is taken over where everything that it depends on is as it was (`compiler.shelf`).
 A pass hands on a value and its problems. All problems of a pass are collected; errors stop the line at the joint
 after it, so that no pass sees a value that is not whole.
 """
@@ -14,16 +15,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
-from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.compiled import Compiled
+from kloros_infra.compiler.emit import emit_instances, emit_tree
 from kloros_infra.compiler.emit_rpc import emit_parts
+from kloros_infra.compiler.kept_instances import InstanceTexts, KeptInstances, Known, KnownAnswers
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.parse_lock import parse_lock
 from kloros_infra.compiler.placing import located, place_all
+from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.resolve import resolve
-from kloros_infra.compiler.stations import Sources
+from kloros_infra.compiler.shelf import Shelf, digests_of
+from kloros_infra.compiler.sources import Sources
+from kloros_infra.compiler.surroundings import surroundings
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import ArtifactTree
@@ -32,7 +37,6 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
-from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.written import NONCHARACTERS
 
 Value = TypeVar("Value")
@@ -42,28 +46,38 @@ Value = TypeVar("Value")
 PREFIX = re.compile(rf"""(/[^/\x00-\x20\x7f-\xa0\u2028\u2029{NONCHARACTERS}"'\\$%*?\[\]]+)*""")
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What a models.yaml means: `tree` is for the local host, `parts` are for others; `warnings` did not stop it."""
-
-    catalog: Catalog
-    placements: Mapping[InstanceId, Placement]
-    tree: ArtifactTree
-    warnings: Problems
-    parts: tuple[HostPart, ...] = ()
-
-
 def compile_project(sources: Sources, templates: Mapping[str, str], *, layout: Layout) -> Compiled:
     """Compile a project; raise ProblemsError with all problems up to the joint at which there is an error."""
+    return compile_with(Shelf(None, digests_of(sources, templates, layout), layout.prefix), sources, templates, layout)
+
+
+def compile_with(shelf: Shelf, sources: Sources, templates: Mapping[str, str], layout: Layout) -> Compiled:
+    """Compile a project with what a shelf has of it, and keep the results there."""
     stop_at_errors(check_prefix(layout.prefix))
     parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
-    lock, found = checked(read_lock(sources), found)
+    lock, found = checked((shelf.lock, ()) if shelf.lock else read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
-    placed, problems = place_all(catalog, overrider_records=sources.overrider_records)
+    known = shelf.known(catalog)
+    answers = KnownAnswers(known)
+    placed, problems = place_all(catalog, overrider_records=sources.overrider_records, answers=answers)
     placements, found = checked((placed, located(problems, parsed, catalog)), found)
-    tree = emit(catalog, placements, templates, layout)
-    parts = emit_parts(catalog, placements, templates, layout)
-    return Compiled(catalog, placements, tree, in_order(found), parts)
+    texts, tree = _emit(catalog, placements, known, rendering(templates, layout))
+    compiled = Compiled(catalog, placements, tree, in_order(found), emit_parts(catalog, placements, templates, layout))
+    if known.digests:
+        has_changed = answers.has_changed or not texts.keys() <= known.kept.texts.keys()
+        shelf.keep(compiled, lock, KeptInstances(answers.outcomes, texts) if has_changed else None)
+    return compiled
+
+
+def _emit(
+    catalog: Catalog, placements: Mapping[InstanceId, Placement], known: Known, prepared: Rendering
+) -> tuple[dict[str, InstanceTexts], ArtifactTree]:
+    """Write all files, and give what there is to keep of instances."""
+    around = surroundings(catalog)
+    digests = known.text_digests(around, placements)
+    kept = {one: known.kept.texts[digest] for one, digest in digests.items() if digest in known.kept.texts}
+    texts = emit_instances(catalog, placements, around, prepared, kept)
+    return {digests[one]: texts[one] for one in digests}, emit_tree(catalog, placements, texts, prepared)
 
 
 def checked(result: tuple[Value | None, Problems], before: Problems = ()) -> tuple[Value, Problems]:

@@ -15,7 +15,7 @@ from kloros_infra.placement.place import Machine, check_together
 from kloros_infra.placement.problems import address_of
 from kloros_infra.placement.remote import numbered
 from kloros_infra.placement.remote_check import crowded_cards
-from kloros_infra.placement.residents import place_profile
+from kloros_infra.placement.residents import Answers, place_profile
 
 
 def place_all(
@@ -23,16 +23,18 @@ def place_all(
     corrections: Corrections = NO_CORRECTIONS,
     *,
     overrider_records: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
 ) -> tuple[Mapping[InstanceId, Placement], Problems]:
     """Place every instance, those of a profile together, then check that those which it preloads fit side by side.
 
-    `corrections` are what was measured on the host, `overrider_records` what the external tool answered.
+    `corrections` are what was measured on the host, `overrider_records` what the external tool answered, and `answers`
+    what engines answered before.
     """
     placements: dict[InstanceId, Placement] = {}
     problems: list[Diagnostic] = []
     machine = Machine(catalog.memory, corrections, overrider_records or {})
     for profile in catalog.profiles:
-        found, more = place_profile([i for i in catalog.instances if i.profile == profile], machine)
+        found, more = place_profile([i for i in catalog.instances if i.profile == profile], machine, answers)
         placements |= found
         problems += more
         preloaded = {i.id for i in catalog.instances if i.profile == profile and i.serving.preload}

@@ -7,7 +7,7 @@ every reference is known to be bound. Defaults are applied here and in `compiler
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
 from kloros_infra.compiler.hardware import figures_of_gpu, local_hosts, reserve_bytes
@@ -35,8 +35,10 @@ from kloros_infra.ir.catalog import (
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
+from kloros_infra.ir.config_sandbox import RelaxSpec
 from kloros_infra.ir.lock import Lock, mmproj_key, weights_key
 from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.relaxation import Relaxation
 
 
 def resolve(parsed: Parsed, lock: Lock) -> tuple[Catalog | None, Problems]:
@@ -76,6 +78,8 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         memory=HostMemory(config.hosts[host].memory_bandwidth, config.hosts[host].memory),
         tensor_overrider=config.hosts[host].tensor_overrider,
         rpc_hosts=rpc_hosts(config, host),
+        systemd_version=config.hosts[host].systemd,
+        keep_generations=config.storage.keep_generations,
     )
 
 
@@ -132,6 +136,7 @@ def _model(spec: ModelSpec, in_use: Mapping[str, str], lock: Lock) -> Model:
         projector=lock.weights[mmproj_key(spec.id, version)] if has_projector else None,
         chat_template=spec.chat_template,
         draft=_draft(spec.draft, in_use, lock) if spec.draft else None,
+        relaxed=_relaxations(spec.relax),
     )
 
 
@@ -209,6 +214,10 @@ def _purposes(config: Config, models: Mapping[str, Model]) -> tuple[Purpose, ...
     )
 
 
+def _relaxations(specs: Iterable[RelaxSpec]) -> tuple[Relaxation, ...]:
+    return tuple(Relaxation(spec.directives, spec.because) for spec in specs)
+
+
 def _sandbox(config: Config) -> Sandbox:
     return Sandbox(
         read_only_paths=config.sandbox.read_only_paths,
@@ -216,4 +225,5 @@ def _sandbox(config: Config) -> Sandbox:
         cpu_weight=config.sandbox.cpu_weight,
         io_weight=config.sandbox.io_weight,
         exposure_limit=config.sandbox.security_threshold,
+        relaxed=_relaxations(config.sandbox.relax),
     )

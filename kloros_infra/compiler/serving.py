@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from kloros_infra.ir.catalog import ArgumentValue, KvType, PlacementMode, Preference, Serving
 from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+from kloros_infra.ir.on_change import OnChange
 
 Value = TypeVar("Value")
 
@@ -14,6 +15,7 @@ CACHE_TYPE = KvType.F16
 PLACEMENT = PlacementMode.AUTO
 PRELOAD = True
 PROMPT_RATIO = 4.0
+ON_CHANGE = OnChange.RESTART
 """What is standard: the declarations in `ir.config_models` say the same in words."""
 
 
@@ -37,6 +39,7 @@ def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec)
         min_context_tokens=_nearest(
             None, instance.min_context_tokens, model.min_context_tokens, defaults.min_context_tokens
         ),
+        on_change=_nearest(ON_CHANGE, instance.on_change, model.on_change, defaults.on_change),
     )
 
 

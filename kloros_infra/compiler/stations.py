@@ -17,6 +17,7 @@ from kloros_infra.compiler.parse import Parsed, check_values, read_all
 from kloros_infra.compiler.parse_lock import Read, parse_entries
 from kloros_infra.compiler.placing import located, place_all
 from kloros_infra.compiler.resolve import build_catalog
+from kloros_infra.compiler.sources import Sources
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.config import Config
@@ -39,22 +40,6 @@ class Station(StrEnum):
     CHECKS = "checks"
     RESOLVE = "resolve"
     PLACE = "place"
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """A project's files, and the names that messages call them by; `headers` by the names the lock uses.
-
-    `parts` are the texts that models.yaml includes, in order; `overrider_records` are by the name of an instance.
-    """
-
-    text: str
-    file: str
-    lock_text: str | None
-    lock_file: str
-    headers: Mapping[str, str]
-    parts: Mapping[str, str] = field(default_factory=dict)
-    overrider_records: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from kloros_infra.ir.catalog import CostTier, ModelKind
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.lock import LockedWeights
+from kloros_infra.ir.names import as_name, unused
 from kloros_infra.ir.split_gguf import split_name
 from kloros_infra.ir.written import port_of
 
@@ -18,7 +19,6 @@ MAX_CONTEXT_TOKENS = 32_768
 """More is rarely asked for, and memory for it is taken from the first request on."""
 FIRST_PORT = 8601
 MIN_CONTEXT_TOKENS = 256
-_ID_LENGTH = 64
 
 _PURPOSES = (
     (re.compile(r"code|coding", re.IGNORECASE), "code_generation"),
@@ -48,9 +48,7 @@ def stem_of(source: str) -> str:
 
 def model_id_for(source: str, taken: Collection[str]) -> str:
     """Make an id of a file's name that no model has yet."""
-    name = re.sub(r"[^a-z0-9._]+", "-", stem_of(source).lower()).lstrip("._-")[:_ID_LENGTH] or "model"
-    candidates = (f"{name[: _ID_LENGTH - 4]}-{number}" for number in range(2, len(taken) + 3))
-    return name if name not in taken else next(one for one in candidates if one not in taken)
+    return unused(as_name(stem_of(source)) or "model", taken)
 
 
 def display_name_for(source: str) -> str:

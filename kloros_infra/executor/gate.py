@@ -62,14 +62,20 @@ class LoadGate:
 
     def _checks(self, unit: str, gate: InstanceGate) -> Iterator[Problems]:
         main_pid = self._main_pid(unit)
-        yield compare(gate.placement, self._report(unit, main_pid))
-        held = self.probes.cards.used_bytes(main_pid) if gate.card_uuids else None
-        if held is not None:
-            by_device = {device: held[uuid] for device, uuid in gate.card_uuids if uuid in held}
-            yield compare_cards(gate.placement, by_device)
+        report = self._report(unit, main_pid)
+        by_device = self._held(gate, main_pid)
+        yield compare(gate.placement, report)
+        yield compare_cards(gate.placement, by_device)
+        if report.main is None and not by_device and not gate.placement.is_cpu_only:
+            yield (_unchecked(unit),)
         answer = self.probes.servers.ask_token(gate.base_url, gate.kind, gate.token_timeout_s)
         if not answer.is_good:
             yield (_no_token(unit, gate.kind, answer, has_ended=self._main_pid(unit) != main_pid),)
+
+    def _held(self, gate: InstanceGate, main_pid: int) -> dict[str, int]:
+        """Ask what a process holds of its cards, by device; nothing where nobody can tell."""
+        held = self.probes.cards.used_bytes(main_pid) if gate.card_uuids else None
+        return {device: held[uuid] for device, uuid in gate.card_uuids if held is not None and uuid in held}
 
     def _report(self, unit: str, main_pid: int) -> LoadReport:
         """Read the log until the server has said in it that the model is loaded; what is there by then, otherwise."""
@@ -88,6 +94,16 @@ class LoadGate:
         *others, last = problems
         log = quoted_log(self.manager.log_tail(unit, LOG_LINES))
         return (*others, replace(last, detail=last.detail + log))
+
+
+def _unchecked(unit: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI565",
+        summary="Placement on a GPU not checked",
+        detail=f"Neither the log of {unit} nor the NVIDIA driver says what it holds on which card; it may run without "
+        "any.",
+        hint="Use a llama-server that writes what it loads (LLAMA_ARG_LOG_VERBOSITY=4), and see that NVML is there.",
+    )
 
 
 def _no_token(unit: str, kind: ModelKind, answer: TokenAnswer, *, has_ended: bool) -> Diagnostic:

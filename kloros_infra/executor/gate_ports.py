@@ -13,10 +13,7 @@ class StartLog(Protocol):
     """What a unit's present process has written."""
 
     def lines(self, unit: str, main_pid: int) -> tuple[str, ...]:
-        """Give the lines since the process started, as far back as they are kept.
-
-        Lines of earlier processes may come before them.
-        """
+        """Give the lines of this process and of no earlier one, as far back as they are kept."""
         ...
 
 

@@ -49,6 +49,19 @@ def read_generation(generations: Generations, number: int) -> Generation:
     return Generation(manifest, files)
 
 
+def former_generation(generations: Generations, number: int) -> int | None:
+    """Find the newest generation before one that can be gone to and is not the same; None without any."""
+    after = manifest_at(generations, number)
+    for earlier in sorted((one for one in generations.history().numbers if one < number), reverse=True):
+        try:
+            before = read_generation(generations, earlier).manifest
+        except ObstacleError:
+            continue
+        if after is None or (before.files, before.fixed) != (after.files, after.fixed):
+            return earlier
+    return None
+
+
 def not_there(number: int, numbers: Iterable[int]) -> Diagnostic:
     """Report a generation that this machine does not keep."""
     kept = ", ".join(map(str, numbers)) or "none"

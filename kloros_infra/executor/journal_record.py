@@ -8,6 +8,7 @@ from typing import assert_never
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import (
     AwaitReady,
+    CheckRunning,
     FlipCurrent,
     MarkLastGood,
     RecordInstalled,
@@ -67,6 +68,8 @@ def describe(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912 - one line per 
             return f"stop {step.unit}"
         case AwaitReady():
             return f"wait for {step.unit}"
+        case CheckRunning(units=units):
+            return f"see that what was started still runs ({len(units)})"
         case RecordInstalled():
             return "record what is installed"
         case RemoveWeights():

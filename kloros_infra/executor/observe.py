@@ -12,7 +12,7 @@ from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
-from kloros_infra.planner.file_changes import MASK
+from kloros_infra.planner.file_changes import MASK, with_generation
 from kloros_infra.planner.held import stopped_by_hand
 from kloros_infra.planner.running_drift import STEERING_PREFIXES
 from kloros_infra.planner.unit_keys import env_keys
@@ -30,29 +30,42 @@ class Observable:
 
 
 def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Observed:
-    """Read `paths` and everything that earlier applies installed, the units among them, and the store."""
-    installed, manifest = where.files.installed(), current_manifest(where.generations)
+    """Read `paths` and everything that is ours by the record or the generation, its units, and the store."""
+    manifest = current_manifest(where.generations)
+    installed = with_generation(where.files.installed(), manifest, layout)
     # A path of `paths` that is a unit's is looked at where a file would override it, too.
     overrides = (layout.override_path(unit) for path in paths if (unit := layout.unit_at(path)) is not None)
-    found = _read(where.files, {*paths, *installed.digests, *overrides})
+    found, unreadable = _read(where.files, {*paths, *installed.digests, *overrides})
     ours = {*paths, *installed.digests}
     names = tuple(sorted({unit for path in ours if (unit := layout.unit_at(path)) is not None}))
     units = {} if where.manager is None else _units(where.manager, names)
     drop_ins = {path.removeprefix(layout.absolute("")) for state in units.values() for path in state.drop_ins}
     return Observed(
-        files=found | _read(where.files, drop_ins),
+        files=found | _read(where.files, drop_ins)[0],
         installed=installed,
         weights=where.weights.verified(),
         history=where.generations.history(),
         manifest=manifest,
         units=dict(_held(units, found, installed, manifest, layout=layout)),
         running=_running(where.processes, units, found, layout=layout),
+        unreadable=unreadable,
         has_manager=where.manager is not None,
     )
 
 
-def _read(files: TargetFiles, paths: Collection[str]) -> dict[str, Artifact]:
-    return {path: artifact for path in sorted(paths) if (artifact := files.read(path)) is not None}
+def _read(files: TargetFiles, paths: Collection[str]) -> tuple[dict[str, Artifact], tuple[str, ...]]:
+    """Read what is there; a plan needs no rights, so what may not be read is listed."""
+    found: dict[str, Artifact] = {}
+    unreadable: list[str] = []
+    for path in sorted(paths):
+        try:
+            artifact = files.read(path)
+        except PermissionError:
+            unreadable.append(path)
+            continue
+        if artifact is not None:
+            found[path] = artifact
+    return found, tuple(unreadable)
 
 
 def _units(manager: ServiceManager, names: tuple[str, ...]) -> Mapping[str, UnitState]:

@@ -9,11 +9,13 @@ from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.errors import StepFailedError
 from kloros_infra.executor.generations import files_of, read_generation
 from kloros_infra.executor.machine import Machine
-from kloros_infra.executor.readiness import await_ready
+from kloros_infra.executor.readiness import await_ready, check_running, state_of
 from kloros_infra.ir.generation import Manifest
+from kloros_infra.ir.observed import UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import (
     AwaitReady,
+    CheckRunning,
     FlipCurrent,
     MarkLastGood,
     RecordInstalled,
@@ -31,9 +33,12 @@ from kloros_infra.ir.plan import (
     WriteArtifact,
 )
 
+Pids = dict[str, int]
+"""The main process of each unit that was started, as it was when the unit was let through."""
 
-def perform(step: Step, machine: Machine) -> None:  # noqa: C901, PLR0912 - one branch per kind of step
-    """Carry one step out; every step may be repeated."""
+
+def perform(step: Step, machine: Machine, pids: Pids) -> None:  # noqa: C901, PLR0912 - one branch per kind of step
+    """Carry one step out, and note processes that it started; every step may be repeated."""
     match step:
         case PlaceWeights():
             machine.weights.place(step, machine.display.progress)
@@ -57,12 +62,16 @@ def perform(step: Step, machine: Machine) -> None:  # noqa: C901, PLR0912 - one 
             machine.manager.reload()
         case StartUnit():
             machine.manager.start(step.unit)
+            pids[step.unit] = state_of(step.unit, machine).main_pid
         case RestartUnit():
             machine.manager.restart(step.unit)
+            pids[step.unit] = state_of(step.unit, machine).main_pid
         case StopUnit():
             machine.manager.stop(step.unit)
         case AwaitReady():
-            let_through(step, machine)
+            pids[step.unit] = let_through(step, machine)
+        case CheckRunning():
+            check_running(step, machine, pids)
         case RecordInstalled():
             machine.files.record_installed(step.installed)
         case RemoveWeights():
@@ -71,10 +80,11 @@ def perform(step: Step, machine: Machine) -> None:  # noqa: C901, PLR0912 - one 
             assert_never(never)
 
 
-def let_through(step: AwaitReady, machine: Machine) -> None:
-    """Wait until a unit answers, and have the gate look at it; raise StepFailedError."""
-    await_ready(step, machine)
+def let_through(step: AwaitReady, machine: Machine) -> int:
+    """Wait until a unit answers, have the gate look at it, and give its process; raise StepFailedError."""
+    state = await_ready(step, machine)
     stop_or_warn(machine.gate.problems(step), machine)
+    return state.main_pid
 
 
 def verify(step: VerifyGeneration, machine: Machine) -> None:
@@ -109,27 +119,25 @@ def undo_of(step: Step, machine: Machine) -> Step | None:  # noqa: PLR0911 - one
         case ReloadManager():
             return step
         case StartUnit(unit=unit) | RestartUnit(unit=unit) | StopUnit(unit=unit):
-            return _undo_of_unit_step(step, is_active=_is_active(unit, machine))
+            return _undo_of_unit_step(step, state_of(unit, machine))
         case RecordInstalled():
             return RecordInstalled(machine.files.installed())
-        case PlaceWeights() | AwaitReady() | RemoveWeights() | RemoveGeneration() | VerifyGeneration() | ResetFailed():
+        case PlaceWeights() | RemoveWeights() | RemoveGeneration() | VerifyGeneration() | ResetFailed():
+            return None
+        case AwaitReady() | CheckRunning():
             return None
         case _ as never:
             assert_never(never)
 
 
-def _undo_of_unit_step(step: StartUnit | RestartUnit | StopUnit, *, is_active: bool) -> Step | None:
+def _undo_of_unit_step(step: StartUnit | RestartUnit | StopUnit, before: UnitState) -> Step | None:
     if isinstance(step, StopUnit):
-        return StartUnit(step.unit) if is_active else None
-    if not is_active:
+        return StartUnit(step.unit) if before.is_up else None
+    if not before.is_up:
         return StopUnit(step.unit)
-    # Starting what runs does nothing; restarting it does.
-    return RestartUnit(step.unit) if isinstance(step, RestartUnit) else None
-
-
-def _is_active(unit: str, machine: Machine) -> bool:
-    state = machine.manager.states((unit,)).get(unit)
-    return state is not None and state.is_active
+    # Starting what runs does nothing; starting what waits for its next attempt does, and so does a restart.
+    is_left_alone = isinstance(step, StartUnit) and before.is_active
+    return None if is_left_alone else RestartUnit(step.unit)
 
 
 def undo_order(undos: tuple[Step, ...], before: Manifest | None) -> tuple[Step, ...]:

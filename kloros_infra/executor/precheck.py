@@ -8,7 +8,7 @@ from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.observed import Listener
 from kloros_infra.ir.place_weights import PlaceWeights
-from kloros_infra.ir.plan import Plan, RestartUnit, StartUnit, StopUnit
+from kloros_infra.ir.plan import Plan, RestartUnit, StageGeneration, StartUnit, StopUnit
 
 
 def obstacles(plan: Plan, machine: Machine) -> Problems:
@@ -17,6 +17,7 @@ def obstacles(plan: Plan, machine: Machine) -> Problems:
     return (
         *plan.refusals,
         *(unreachable(step) for step in weights if not machine.weights.is_reachable(step)),
+        *_taken_numbers(plan, machine),
         *_full_disk(weights, machine),
         *_busy_ports(plan, machine),
     )
@@ -31,6 +32,19 @@ def unreachable(step: PlaceWeights) -> Diagnostic:
         hint="Install the package, restore the file or mend the network, then apply again.",
         address=f"weights.{step.key}",
     )
+
+
+def _taken_numbers(plan: Plan, machine: Machine) -> Iterator[Diagnostic]:
+    """Only what an interrupted apply staged, and nobody went to, gives way to a new generation."""
+    history, staged = machine.generations.history(), machine.files.installed().staged
+    for step in plan.steps:
+        if isinstance(step, StageGeneration) and step.number in {*history.numbers, *history.marked} - {staged}:
+            yield Diagnostic(
+                code="KI558",
+                summary="Generation is there already",
+                detail=f"The plan makes generation {step.number}, and this machine keeps one of that number.",
+                hint="Somebody applied in the meantime: plan again, and apply that.",
+            )
 
 
 def _full_disk(weights: tuple[PlaceWeights, ...], machine: Machine) -> Iterator[Diagnostic]:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.on_change import OnChange
+from kloros_infra.ir.relaxation import Relaxation
 
 ArgumentValue = bool | int | float | str | tuple[int | float | str, ...]
 """`True` for an option without a value, `False` for its `no-` twin; a tuple stands for several occurrences."""
@@ -24,6 +26,11 @@ class ModelKind(StrEnum):
     def can_chat(self) -> bool:
         return self in (ModelKind.CHAT, ModelKind.VISION)
 
+
+OLDEST_SYSTEMD = 252
+"""The version whose keys every unit keeps to: Debian 12's."""
+KEEP_GENERATIONS = 10
+"""How many generations stay unless models.yaml says otherwise."""
 
 LOW_COST_BELOW_BYTES = 3 * 2**30
 """About 4 000 million weights of four bits."""
@@ -173,6 +180,8 @@ class Model:
     chat_template: str | None
     """One of llama.cpp's own, in place of the file's."""
     draft: Draft | None
+    relaxed: tuple[Relaxation, ...] = ()
+    """What its units may do beyond the sandbox of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +233,7 @@ class Serving:
     """Types that keys and values may be kept in instead where that is faster, most wanted first."""
     min_context_tokens: int | None = None
     """What the context may be lowered to where a model would else not fit on the cards."""
+    on_change: OnChange = OnChange.RESTART
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +307,7 @@ class Sandbox:
     io_weight: int | None
     exposure_limit: float
     """What systemd's score of a service may be at most, from 0 to 10."""
+    relaxed: tuple[Relaxation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +329,5 @@ class Catalog:
     tensor_overrider: tuple[str, ...] = ()
     """The words that run the external gguf-tensor-overrider; none where it is not configured."""
     rpc_hosts: tuple[RpcHost, ...] = ()
+    systemd_version: int = OLDEST_SYSTEMD
+    keep_generations: int = KEEP_GENERATIONS

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from kloros_infra.ir.catalog import FIRST_RPC_PORT, GIGABIT_BYTES_PER_S, HostMemory
+from kloros_infra.ir.catalog import FIRST_RPC_PORT, GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
@@ -139,6 +139,14 @@ class HostSpec(Spec):
         RpcSpec | None,
         about("Lets profiles use a remote host's cards.", {"interface": "tailscale0"}),
     ] = None
+    systemd: Annotated[
+        Annotated[int, Field(ge=OLDEST_SYSTEMD, le=999)],
+        about(
+            "The version of systemd that runs the units there, as `systemctl --version` prints it: what only newer"
+            " ones know is left out.",
+            257,
+        ),
+    ] = OLDEST_SYSTEMD
     upstream: Annotated[
         UpstreamSpec | None,
         about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),

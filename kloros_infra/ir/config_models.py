@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kloros_infra.ir.catalog import ArgumentValue, CostTier, KvType, ModelKind, PlacementMode
+from kloros_infra.ir.config_sandbox import RelaxSpec
+from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     ARGUMENT_PATTERN,
@@ -149,6 +151,17 @@ class ServingSpec(Spec):
     ] = {}
     preload: Annotated[
         bool | None, about("Whether it is started with its profile.", False, standard="true", inherited=True)
+    ] = None
+    on_change: Annotated[
+        OnChange | None,
+        about(
+            "What happens to an instance that runs while its settings change. `restart`: it restarts. `reload`: only"
+            " for another model, variable, option or program; limits and sandbox wait until it next starts. `defer`:"
+            " all of it waits, and `plan` counts it. `never`: it waits, and nobody is reminded.",
+            "defer",
+            standard="restart",
+            inherited=True,
+        ),
     ] = None
     pin: Annotated[
         bool | None,
@@ -314,6 +327,13 @@ class ModelSpec(ServingSpec):
     draft: Annotated[
         DraftSpec | None, about("A small model that proposes tokens.", {"model": "qwen2.5-coder-0.5b-q8_0"})
     ] = None
+    relax: Annotated[
+        tuple[RelaxSpec, ...],
+        about(
+            "Lines of the sandbox that its units go without, beside those of `sandbox.relax`, each with its reason.",
+            [{"directives": ["PrivateIPC"], "because": "it shares memory with the camera service"}],
+        ),
+    ] = ()
     current_version: Annotated[
         VersionName | None, about("The version that is installed.", "2025-11-17-01", standard="the only one")
     ] = None

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kloros_infra.ir.catalog import KEEP_GENERATIONS
+from kloros_infra.ir.config_sandbox import RelaxSpec
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     BusAddress,
@@ -56,8 +58,15 @@ class SandboxSpec(Spec):
 
     security_threshold: Annotated[
         Annotated[float, Field(ge=0, le=10)],
-        about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 2.0),
-    ] = 2.0
+        about("Exposure that `systemd-analyze security` may find at most; 0 is none.", 1.5),
+    ] = 1.5
+    relax: Annotated[
+        tuple[RelaxSpec, ...],
+        about(
+            "Lines of the sandbox that the units of all models go without, each with its reason.",
+            [{"directives": ["MemoryDenyWriteExecute"], "because": "the CUDA driver compiles kernels"}],
+        ),
+    ] = ()
     read_only_paths: Annotated[
         tuple[ReadablePath, ...],
         about(
@@ -97,8 +106,11 @@ class StorageSpec(Spec):
     )
     keep_versions: Annotated[PositiveCount, about("Versions of each model that `modelctl gc` keeps.", 2)] = 2
     keep_generations: Annotated[
-        PositiveCount, about("Generations that `kloros-infra gc` keeps.", 10, acted_on=False)
-    ] = 10
+        PositiveCount,
+        about(
+            "Generations that an apply and `kloros-infra gc` keep; it is never fewer than what may be gone back to.", 10
+        ),
+    ] = KEEP_GENERATIONS
     max_used: Annotated[
         Percent, about("Share of the disk that weights may fill it to.", "90%", standard="90%", acted_on=False)
     ] = 0.9

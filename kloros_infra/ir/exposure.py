@@ -11,3 +11,12 @@ class Exposure:
 
     score: float
     causes: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureChange:
+    """What a plan does to a service's score; nothing stands for a new service, or for no limit."""
+
+    before: float | None
+    after: float
+    limit: float | None = None

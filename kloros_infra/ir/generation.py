@@ -86,12 +86,16 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The generations that a machine keeps, in order; each of the marks may be missing."""
+    """The generations that a machine keeps, in order; each of the marks may be missing.
+
+    `is_current_foreign` says that something which is none of ours stands where the link to the current one belongs.
+    """
 
     numbers: tuple[int, ...] = ()
     current: int | None = None
     last_good: int | None = None
     booted: int | None = None
+    is_current_foreign: bool = False
 
     @property
     def marked(self) -> frozenset[int]:
@@ -101,9 +105,18 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An apply that did not end: the step that it had begun, when, and between which generations."""
+    """An apply that did not end: the step that it had begun, when, and between which generations.
+
+    Both are None as well where the journal does not say it: `has_ends` tells.
+    """
 
     step: str
     at: str = ""
     previous: int | None = field(default=None)
     goal: int | None = field(default=None)
+    has_ends: bool = False
+
+    @property
+    def is_first_or_last(self) -> bool:
+        """Say whether it made the first generation, or took away the last: then none may rightly be current."""
+        return self.has_ends and None in (self.previous, self.goal)

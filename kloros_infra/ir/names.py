@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
+from itertools import count
 
 # One spelling for ids, names, GPUs and hosts: it needs no escaping in a unit name, a path, a URL or an env file.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-# A profile has no hyphen, so that the last hyphen of `coder-max` is always the joint.
+# A profile has no hyphen; see `model_of`.
 PROFILE_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
+MOST_CHARACTERS = 64
 
 BUS_UNIT = "kloros-bus.service"
 ROUTER_UNIT = "kloros-router.service"
@@ -28,6 +32,24 @@ class InstanceId:
     @property
     def unit(self) -> str:
         return f"llama@{self}.service"
+
+
+def model_of(instance: str) -> str:
+    """Give the model of an instance's name: no profile's name has a hyphen, so the last one is the joint."""
+    return instance.rpartition("-")[0]
+
+
+def as_name(text: str) -> str:
+    """Make a name of models.yaml from any text; empty where no letter or digit is in it."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")[:MOST_CHARACTERS].rstrip("-._")
+
+
+def unused(name: str, used: Container[str]) -> str:
+    """Give a name, or its first numbered form that is not taken."""
+    if name not in used:
+        return name
+    numbered = (f"{name[: MOST_CHARACTERS - 4]}-{number}" for number in count(2))
+    return next(one for one in numbered if one not in used)
 
 
 def profile_target(profile: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Manifest
+from kloros_infra.ir.on_change import Kept
 from kloros_infra.ir.running import RunningProcess
 
 
@@ -47,6 +48,11 @@ class UnitState:
     def is_active(self) -> bool:
         return self.active in (ActiveState.ACTIVE, ActiveState.RELOADING)
 
+    @property
+    def is_up(self) -> bool:
+        """Say whether it runs, or is about to."""
+        return self.is_active or self.active is ActiveState.ACTIVATING
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -67,13 +73,16 @@ class Installed:
 
     `digests` maps each path of ours to the digest of what was written there. While an apply runs, and after one
     was killed, `is_unfinished` holds, `owed` names the units that may still run with an old definition, and `staged`
-    is the generation that it was to make.
+    is the generation that it was to make. `kept` are the processes that were left running by a former definition.
+    `is_lost` says that nobody remembers, and the current generation tells what there is of it.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     is_unfinished: bool = False
     owed: frozenset[str] = frozenset()
     staged: int | None = None
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +102,7 @@ class Observed:
     manifest: Manifest | None = None
     running: Mapping[str, RunningProcess] = field(default_factory=dict)
     """The processes of units, where they could be looked at."""
+    unreadable: tuple[str, ...] = ()
+    """Paths that whoever asks may not look at: nothing is said of them."""
     has_manager: bool = True
     """Whether anybody runs units here: without, files can be compared, and nothing can be started."""

@@ -8,10 +8,12 @@ from enum import StrEnum
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree
 from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.exposure import ExposureChange
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.impact import Impact
 from kloros_infra.ir.observed import Installed
+from kloros_infra.ir.on_change import Deferral, OnChange
 from kloros_infra.ir.place_weights import PlaceWeights
 
 
@@ -42,7 +44,8 @@ class Change:
     `unit_action` says what happens to the unit ("start", "restart", "reload", "change live", "stop", or "nothing")
     and `seconds` about how long that takes; it is empty for what is no unit, or not running. `hidden` counts the keys
     that are not listed because they do not differ, `ignored` names those that differ and cause nothing. A harmless
-    change puts back what was changed on the machine without any effect.
+    change puts back what was changed on the machine without any effect. `on_change` is the word for which a running
+    unit is left as it is ("deferred"); `exposure` is there when a service can reach more or less than before.
     """
 
     address: str
@@ -54,6 +57,8 @@ class Change:
     hidden: int = 0
     ignored: tuple[str, ...] = ()
     is_harmless: bool = False
+    on_change: OnChange | None = None
+    exposure: ExposureChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,16 @@ class AwaitReady:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRunning:
+    """Look once more at units that were started: each must be up still, as the process that it was when it was ready.
+
+    While the later ones start, memory may run out under the earlier ones, or a server ends at its first request.
+    """
+
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordInstalled:
     """Remember what is ours from now on.
 
@@ -188,6 +203,7 @@ Step = (
     | RestartUnit
     | StopUnit
     | AwaitReady
+    | CheckRunning
     | RecordInstalled
     | RemoveWeights
 )
@@ -206,11 +222,16 @@ class Plan:
     """Why apply will not carry this plan out: it can be shown all the same."""
     impact: Impact = field(default_factory=Impact)
     drift: tuple[Drift, ...] = ()
+    deferred: tuple[Deferral, ...] = ()
+    """Units that go on running by former settings, whether since now or since an earlier plan."""
     only: tuple[str, ...] = ()
     """Addresses that the plan is limited to; none for a whole one."""
     is_destroy: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Say whether nothing differs; there may still be steps that only bring our own records up to date."""
-        return not self.changes
+        """Say whether nothing differs that matters.
+
+        There may still be steps: they bring our own records up to date, and put files back that say the same.
+        """
+        return all(change.is_harmless for change in self.changes)

@@ -49,6 +49,15 @@ class Reply(BaseModel):
     states: tuple[UnitState, ...] = ()
 
 
+BEGINNING = "kloros-infra: begins as process "
+"""What stands in a unit's log before the first line of each process of it."""
+
+
+def beginning_of(pid: int) -> str:
+    """Give the line in a unit's log after which a process writes."""
+    return f"{BEGINNING}{pid}"
+
+
 def log_file(unit: str) -> str:
     """Name the file in the log folder that holds a unit's output."""
     return f"{unit}.log"

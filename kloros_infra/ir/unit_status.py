@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from kloros_infra.ir.generation import Interrupted
 
@@ -37,12 +38,37 @@ class UnitStatus:
     last_error: str = ""
 
 
+class Remedy(StrEnum):
+    """What becomes of an apply that was interrupted."""
+
+    COMPLETE = "complete"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """An apply that is undone to the generation `previous` unless it is confirmed within `left_s`.
+
+    With no time left, or none that is known, it was not confirmed, and `recover` undoes it.
+    """
+
+    previous: int | None
+    left_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A whole installation; without a generation nothing is installed."""
+    """A whole installation; without a generation nothing is installed.
+
+    `apply_in_work` is the step that an apply is at right now, `interrupted` where one was killed, and `remedy` what
+    `recover`, or the next apply, makes of that.
+    """
 
     generation: int | None
     last_good: int | None
     profile: str
     units: tuple[UnitStatus, ...] = ()
     interrupted: Interrupted | None = None
+    remedy: Remedy | None = None
+    apply_in_work: str | None = None
+    unconfirmed: Unconfirmed | None = None

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kloros_infra.editing.hub_reference import HubFile, choose_projector
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.migration.names import aliases_of, as_name, is_name, on_one_line, unused
+from kloros_infra.ir.names import as_name, unused
+from kloros_infra.migration.names import NAMELESS, aliases_of, is_name, on_one_line
 from kloros_infra.migration.served import Repository, Served
 from kloros_infra.migration.taken_over import (
     Row,
@@ -129,7 +130,7 @@ class _Taking:
         self.rows.append(Row(one.name, (id, *(persona.id for persona in own)), tuple(notes)))
 
     def _id(self, name: str) -> str:
-        id = unused(as_name(name), self._used)
+        id = unused(as_name(name) or NAMELESS, self._used)
         self._used.add(id)
         return id
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from kloros_infra.editing.edits import Value
 from kloros_infra.editing.render import block_text
 from kloros_infra.ir.catalog import Persona
+from kloros_infra.ir.names import unused
 from kloros_infra.migration.exported import Export, Exported, ExportedInstance, unsaid_purposes
-from kloros_infra.migration.names import unused
 from kloros_infra.migration.settings import Setting
 
 TOGETHER = "side-by-side"

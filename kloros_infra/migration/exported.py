@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.emit_command import server_words
-from kloros_infra.compiler.pipeline import Compiled
 from kloros_infra.ir.catalog import Instance, ModelKind, Persona
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec

@@ -8,8 +8,9 @@ from itertools import count
 
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
+from kloros_infra.ir.names import unused
 from kloros_infra.ir.written import port_of
-from kloros_infra.migration.names import called, unused
+from kloros_infra.migration.names import called
 from kloros_infra.migration.taken_over import Row, TakenModel, TakenOver, TakenPersona
 
 FIRST_PORT = 8601

@@ -11,12 +11,12 @@ from kloros_infra.compiler.printable import printable
 from kloros_infra.compiler.source import Address, Source
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.config_requests import SamplingSpec
+from kloros_infra.ir.names import as_name
 from kloros_infra.migration import problems
 from kloros_infra.migration.command_line import server_words, split_command
 from kloros_infra.migration.described import Described, Variant
 from kloros_infra.migration.llama_swap_file import LlamaSwapSpec, ServedModelSpec
 from kloros_infra.migration.macros import unfilled
-from kloros_infra.migration.names import as_name
 from kloros_infra.migration.served import Served, read_settings
 from kloros_infra.migration.settings import Setting, settings_of_variables, settings_of_words
 from kloros_infra.migration.taken_over import Row, SamplingValue
@@ -162,7 +162,7 @@ class _Reading:
             if settings.exclusive and len(self._spec.all_groups) > 1:
                 notes.append(f"group {printable(group)}: that it stops all others has no place here; memory decides")
             takes_turns = settings.swap and len(settings.members) > 1
-            return as_name(group, otherwise="group") if takes_turns else None, settings.persistent or None
+            return as_name(group) or "group" if takes_turns else None, settings.persistent or None
         return None, None
 
     def _variants(self, name: str, model: ServedModelSpec, notes: list[str]) -> Iterator[Variant]:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
-from itertools import count
+from collections.abc import Iterable
 
 from kloros_infra.ir.names import NAME_PATTERN
 from kloros_infra.ir.written import ALIAS_PATTERN
 
-MOST_CHARACTERS = 64
 LATEST = ":latest"
-
-
-def as_name(text: str, *, otherwise: str = "model") -> str:
-    """Make a name of models.yaml from any text."""
-    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:MOST_CHARACTERS].rstrip("-._")
-    return plain or otherwise
-
-
-def unused(name: str, used: Container[str]) -> str:
-    """Give a name, or its first numbered form that is not taken."""
-    if name not in used:
-        return name
-    numbered = (f"{name[: MOST_CHARACTERS - 4]}-{number}" for number in count(2))
-    return next(one for one in numbered if one not in used)
+NAMELESS = "model"
+"""What a model is called whose own name has no letter and no digit."""
 
 
 def is_name(text: str) -> bool:

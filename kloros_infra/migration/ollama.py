@@ -15,7 +15,8 @@ from kloros_infra.compiler.chat_template import chat_template_family
 from kloros_infra.compiler.printable import printable
 from kloros_infra.ir.catalog import ArgumentValue, ModelKind
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.migration.names import aliases_of, as_name, on_one_line, unused
+from kloros_infra.ir.names import as_name, unused
+from kloros_infra.migration.names import NAMELESS, aliases_of, on_one_line
 from kloros_infra.migration.ollama_manifest import DEFAULT_HOST, DEFAULT_NAMESPACE, ConfigSpec, OllamaName
 from kloros_infra.migration.ollama_parameters import Parameters, sort_parameters
 from kloros_infra.migration.taken_over import Row, TakenModel, TakenOver, TakenPersona, TakenWeights
@@ -179,12 +180,12 @@ def _id_of(name: OllamaName) -> str:
     owner = name.namespace if name.host.lower() == DEFAULT_HOST and name.namespace != DEFAULT_NAMESPACE else ""
     model = name.model.lower().removesuffix("-gguf")
     tag = "" if name.tag == "latest" else name.tag
-    return as_name("-".join(part for part in (owner, model, tag) if part))
+    return as_name("-".join(part for part in (owner, model, tag) if part)) or NAMELESS
 
 
 def _id_of_weights(found: OllamaModel) -> str:
     details = f"{found.config.model_type}-{found.config.file_type}".strip("-") or "weights"
-    return as_name(f"{found.name.model.lower().removesuffix('-gguf')}-{details}")
+    return as_name(f"{found.name.model.lower().removesuffix('-gguf')}-{details}") or NAMELESS
 
 
 def _display_name(found: OllamaModel) -> str:

@@ -11,7 +11,7 @@ from itertools import groupby
 from kloros_infra.ir.catalog import HostMemory, Instance
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.names import InstanceId
-from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
+from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.costs import EXPERTS_MARK
 from kloros_infra.placement.engines.interface import FIT
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Protocol
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import Instance
@@ -30,9 +31,23 @@ _MOST_IN_ALL_ORDERS = 3
 _SLOWER_BESIDE = 1.25
 
 
-def place_profile(instances: Sequence[Instance], machine: Machine | None = None) -> tuple[Placements, Problems]:
-    """Place the instances of one profile, in their order."""
-    residents = _Residents(machine or Machine())
+class Answers(Protocol):
+    """What engines answered before: the same request has the same outcome."""
+
+    def find(self, request: Request) -> Outcome | None:
+        """Give the answer to a request, if it is known."""
+        ...
+
+    def note(self, request: Request, outcome: Outcome) -> None:
+        """Keep an answer."""
+        ...
+
+
+def place_profile(
+    instances: Sequence[Instance], machine: Machine | None = None, answers: Answers | None = None
+) -> tuple[Placements, Problems]:
+    """Place the instances of one profile, in their order; only what no `answers` tell is worked out."""
+    residents = _Residents(machine or Machine(), answers)
     preloaded = [instance for instance in instances if instance.serving.preload]
     residents.place_preloaded(preloaded)
     for instance in instances:
@@ -46,6 +61,7 @@ def place_profile(instances: Sequence[Instance], machine: Machine | None = None)
 @dataclass
 class _Residents:
     machine: Machine
+    answers: Answers | None
     outcomes: dict[InstanceId, Outcome] = field(default_factory=dict)
     taken_bytes: Mapping[str, int] = field(default_factory=dict)
     """What those that are preloaded take of each device."""
@@ -93,8 +109,15 @@ class _Residents:
         key = (instance.id, tuple(device.usable_bytes for device in devices))
         if key not in self._asked:
             request = Request(instance, devices, self.machine.overrider_records)
-            self._asked[key] = _with_capacities(place_on(request), whole)
+            self._asked[key] = _with_capacities(self._answer(request), whole)
         return self._asked[key]
+
+    def _answer(self, request: Request) -> Outcome:
+        known = self.answers.find(request) if self.answers else None
+        outcome = place_on(request) if known is None else known
+        if self.answers and known is None:
+            self.answers.note(request, outcome)
+        return outcome
 
 
 def _with_capacities(outcome: Outcome, devices: Iterable[Device]) -> Outcome:

@@ -12,6 +12,7 @@ from kloros_infra.placement.devices import Device
 
 _FLOAT_BYTES = 4
 
+
 @dataclass(frozen=True)
 class StageTimes:
     """Times of a model where prompts are worked off in micro-batches; `first` gets the processor's large products.

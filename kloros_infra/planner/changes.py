@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.exposure import ExposureChange
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import Action, Change, KeyChange
 from kloros_infra.planner.address import (
@@ -15,16 +16,21 @@ from kloros_infra.planner.address import (
     unit_address,
     weights_address,
 )
+from kloros_infra.planner.comparison import Comparison
+from kloros_infra.planner.definitions import env_paths, environment
+from kloros_infra.planner.exposure import exposure
 from kloros_infra.planner.figures import size_text
 from kloros_infra.planner.file_changes import Cause, FileChange
+from kloros_infra.planner.keeping import on_change_of
+from kloros_infra.planner.redaction import redacted_value
 from kloros_infra.planner.text_keys import artifact_changes
-from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, env_paths, environment
-from kloros_infra.planner.unit_effects import ignored_keys, is_harmless, unit_action
-from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, is_secret, key_changes, unit_keys, unquoted
+from kloros_infra.planner.unit_changes import UnitChange, Verb
+from kloros_infra.planner.unit_effects import DEFERRED, ignored_keys, is_harmless, unit_action
+from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, key_changes, unit_keys
 
-HIDDEN_VALUE = "(sensitive value)"
 LEFT_OVER = "an env file is left over that nothing reads"
 
+RELAXED_KEY = "Unit.X-Kloros-Relaxed"
 UNIT_LISTS = frozenset({f"Unit.{name}" for name in ("After", "Before", "Conflicts", "PartOf", "Requires", "Wants")})
 
 # Of a new unit only what tells it from the others is shown; the whole file is in generated/, and --diff shows it.
@@ -32,6 +38,7 @@ TELLING_KEYS = frozenset(
     {
         "Service.ExecStart",
         "Unit.Wants",
+        RELAXED_KEY,
         "Unit.X-Kloros-Vram",
         "LLAMA_ARG_CTX_SIZE",
         "LLAMA_ARG_MODEL",
@@ -91,7 +98,9 @@ def _file_change(file: FileChange, both: Comparison) -> Change:
     if file.after is None:
         return Change(address, Action.DELETE, file.cause)
     keys = artifact_changes(file.before, file.after)
-    return Change(address, Action.UPDATE, file.cause, keys, is_harmless=is_harmless((file,), keys, None))
+    return Change(
+        address, Action.UPDATE, file.cause, tuple(map(_shown, keys)), is_harmless=is_harmless((file,), keys, None)
+    )
 
 
 def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, both: Comparison) -> Change:
@@ -100,17 +109,34 @@ def _unit_change(unit: str, files: list[FileChange], change: UnitChange | None, 
     # A unit that is new is not running: that goes without saying.
     is_told = change is not None and not (action is Action.CREATE and change.verb is Verb.START)
     reasons = [*_causes(unit, files, both), *([change.reason] if change and is_told else [])] or [LEFT_OVER]
+    told = unit_action(unit, files, change, both)
     return Change(
         address=unit_address(unit),
         action=action,
         reason="; ".join(dict.fromkeys(reasons)),
         keys=keys,
-        unit_action=unit_action(unit, files, change, both),
+        unit_action=told,
+        on_change=None if told != DEFERRED or both.observed.units[unit].is_masked else on_change_of(unit, both),
+        exposure=_exposure(unit, both),
         seconds=0.0 if change is None else change.seconds,
         hidden=hidden,
         ignored=ignored_keys(keys) if action is Action.UPDATE else (),
         is_harmless=bool(files) and is_harmless(files, keys, change),
     )
+
+
+def _exposure(unit: str, both: Comparison) -> ExposureChange | None:
+    """Score a service before and after; of a new one only where something of its sandbox is left out."""
+    path = both.desired.layout.unit_path(unit)
+    before, after = both.observed.files.get(path), both.desired.tree.get(path)
+    if not unit.endswith(".service") or not isinstance(after, TextFile):
+        return None
+    score = exposure(after.text)
+    if not isinstance(before, TextFile):
+        is_relaxed = RELAXED_KEY in unit_keys(after.text)
+        return ExposureChange(None, score, both.desired.exposure_limit) if is_relaxed else None
+    former = exposure(before.text)
+    return None if former == score else ExposureChange(former, score, both.desired.exposure_limit)
 
 
 def _causes(unit: str, files: list[FileChange], both: Comparison) -> list[str]:
@@ -128,7 +154,7 @@ def _action(unit: str, files: list[FileChange], change: UnitChange | None, both:
         return Action.DELETE
     if path not in both.observed.files:
         return Action.CREATE
-    if change is not None and change.verb.is_restart:
+    if change is not None and change.verb is Verb.RESTART:
         return Action.REPLACE
     if files or change is None or change.verb is Verb.START_AGAIN:
         return Action.UPDATE
@@ -172,14 +198,11 @@ def _by_word(change: KeyChange) -> tuple[KeyChange, ...]:
 def _beside(file: FileChange) -> tuple[KeyChange, ...]:
     """A link or drop-in next to the unit file."""
     if file.before is not None and file.after is not None:
-        return artifact_changes(file.before, file.after)
+        return tuple(map(_shown, artifact_changes(file.before, file.after)))
     name = "/".join(file.path.rsplit("/", 2)[-2:])
     return (KeyChange(name, "present" if file.before else None, "present" if file.after else None),)
 
 
 def _shown(change: KeyChange) -> KeyChange:
-    if is_secret(change.key):
-        return KeyChange(change.key, change.before and HIDDEN_VALUE, change.after and HIDDEN_VALUE)
-    before, after = (value and unquoted(value) for value in (change.before, change.after))
-    # The same value in other quotes: show it as written, or the line would say that nothing changes.
-    return change if before == after else KeyChange(change.key, before, after)
+    before, after = (value and redacted_value(change.key, value) for value in (change.before, change.after))
+    return KeyChange(change.key, before, after)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
-from kloros_infra.ir.catalog import BridgeAddresses, Catalog, Instance
+from kloros_infra.ir.catalog import KEEP_GENERATIONS, BridgeAddresses, Catalog, Instance
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
@@ -24,8 +24,6 @@ from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.stored_weights import StoredWeights, model_files
 from kloros_infra.planner.cost import start_timeout_s
-
-KEEP_GENERATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,7 @@ class Desired:
     `generation` is the one on the machine that this goes to; without one, what differs becomes a new generation, of
     which `provenance` tells.
     `refusals` is what is known already to keep apply from carrying it out; it can be planned all the same.
+    `other_weights` belong to what is left as it is: they are not looked at, and a generation knows of them.
     Units outside `only` are left as they are, those in `replaced` are restarted although nothing differs.
     What was stopped by hand stays so unless `resets_pins`.
     `exposure_limit` is what systemd's score of a service may be at most.
@@ -53,6 +52,7 @@ class Desired:
     profile: str
     units: tuple[DesiredUnit, ...] = ()
     weights: tuple[PlaceWeights, ...] = ()
+    other_weights: tuple[PlaceWeights, ...] = ()
     derived: tuple[DerivedWeights, ...] = ()
     keeps_weights: bool = True
     refusals: Problems = ()
@@ -110,6 +110,7 @@ def desired_state(
         weights=tuple(weights_step(stored) for stored in weights if not stored.weights.is_derived),
         derived=tuple(_derived(stored, instances, layout) for stored in weights if stored.weights.is_derived),
         exposure_limit=catalog.sandbox.exposure_limit,
+        keep_generations=catalog.keep_generations,
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.drift import Drift
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.observed import UnitState
 from kloros_infra.planner.address import unit_address
+from kloros_infra.planner.comparison import Comparison
+from kloros_infra.planner.keeping import UNKNOWN, remembered, running_definition
 from kloros_infra.planner.running_drift import intended_process, running_drift
-from kloros_infra.planner.unit_changes import Comparison, UnitChange, env_paths
+from kloros_infra.planner.unit_changes import UnitChange
 
 
 def drift(both: Comparison, changes: Mapping[str, UnitChange]) -> tuple[Drift, ...]:
@@ -35,24 +36,21 @@ def _unit_drift(unit: DesiredUnit, state: UnitState, change: UnitChange | None, 
         yield Drift(address, "was stopped by hand and stays so", unit.run is Run.ALWAYS)
     for path in state.drop_ins:
         if path.lstrip("/") not in both.desired.tree:
-            yield Drift(address, f"is also configured by {path}, which is not ours", begins)
+            yield Drift(address, f"is also configured by {path}, which is not ours", begins or state.is_up)
     if state.needs_reload and change is None and both.desired.layout.unit_path(unit.unit) not in both.files:
         yield Drift(address, "has files that the service manager has not read yet", matters=False)
     process = both.observed.running.get(unit.unit)
-    if process is not None and not begins:
-        for key in running_drift(intended_process(*_texts(unit.unit, both)), process):
+    if process is not None and not begins and not _is_unknown(unit.unit, both):
+        started_by = running_definition(unit, both)
+        for key in running_drift(intended_process(started_by.unit, started_by.environment), process):
             what = f"runs with {key.key} = {_word(key.before)} where its files say {_word(key.after)}"
             yield Drift(address, f"{what}; `--replace` restarts it", matters=True)
 
 
+def _is_unknown(unit: str, both: Comparison) -> bool:
+    known = remembered(unit, both)
+    return known is not None and known.definition == UNKNOWN
+
+
 def _word(value: str | None) -> str:
     return "nothing" if value is None else repr(value)
-
-
-def _texts(unit: str, both: Comparison) -> tuple[str, str]:
-    """Give a unit's file and its env files, as they are on the machine."""
-    files = both.observed.files
-    own = files.get(both.desired.layout.unit_path(unit))
-    text = own.text if isinstance(own, TextFile) else ""
-    env_files = (files.get(path) for path in env_paths(text, both.desired))
-    return text, "\n".join(file.text for file in env_files if isinstance(file, TextFile))

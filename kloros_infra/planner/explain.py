@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator
 
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.exposure import ExposureChange
 from kloros_infra.ir.impact import CardMemory, UnitImpact
+from kloros_infra.ir.on_change import Deferral
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
 from kloros_infra.planner.address import unit_address
 from kloros_infra.planner.figures import amount_text, seconds_text, size_text
 from kloros_infra.planner.summary import (
     harmless_text,
     nothing_text,
+    old_deferrals,
     only_text,
     shown_changes,
     shown_drift,
     summary_lines,
 )
-from kloros_infra.planner.unit_effects import CHANGE_LIVE, RELOAD
+from kloros_infra.planner.unit_effects import CHANGE_LIVE, DEFERRED, RELOAD
 from kloros_infra.planner.unit_effects import NOTHING as NO_ACTION
 
 LEAST_VALUE_WIDTH = 20
@@ -85,11 +88,12 @@ def explain(
     noted = (
         *(line for warning in warnings for line in _warning(warning)),
         *_drift(shown_drift(plan, is_drift_shown=is_drift_shown), pen),
+        *_deferred(old_deferrals(plan, is_drift_shown=is_drift_shown), pen),
         *harmless_text(plan, is_drift_shown=is_drift_shown),
     )
-    if plan.is_empty:
-        return (*warned, *noted, nothing_text(plan))
     shown = shown_changes(plan, is_drift_shown=is_drift_shown)
+    if plan.is_empty:
+        return (*warned, *_body(plan, shown, pen), *noted, nothing_text(plan))
     head, *costs = summary_lines(plan)
     # Warned twice: the first lines of a long plan have scrolled away.
     return (*warned, *_body(plan, shown, pen), *_memory(plan), *noted, *warned, pen.bold(head), *costs)
@@ -127,9 +131,12 @@ def _legend(changes: Iterable[Change], pen: _Pen) -> Iterator[str]:
 def _block(change: Change, impact: UnitImpact | None, meanwhile: Iterable[str], pen: _Pen) -> Iterator[str]:
     yield pen.bold(f"  # {change.address} {HEADERS[change.action]}")
     yield f"  # (because {printable(change.reason)})"
-    action = ", ".join((*_unit_action(change), *_costs(change, impact)))
+    separator = "; " if change.unit_action == DEFERRED else ", "
+    action = separator.join((*_unit_action(change), *_costs(change, impact)))
     if action:
         yield f"  # (unit: {action})"
+    if change.exposure is not None:
+        yield f"  # (exposure: {_exposure(change.exposure)})"
     served = ", ".join(meanwhile)
     if served:
         yield f"  # (served meanwhile: {served})"
@@ -141,6 +148,12 @@ def _block(change: Change, impact: UnitImpact | None, meanwhile: Iterable[str], 
     if change.hidden:
         kind = "key" if change.action is Action.CREATE else "unchanged key"
         yield f"        # ({amount_text(change.hidden, kind)} hidden)"
+
+
+def _exposure(change: ExposureChange) -> str:
+    before = "" if change.before is None else f"{change.before} -> "
+    limit = "" if change.limit is None else f" of at most {change.limit}"
+    return f"{before}{change.after}{limit}, as systemd scores services"
 
 
 def _key_line(key: KeyChange, longest: int, pen: _Pen) -> str:
@@ -162,6 +175,9 @@ def _unit_action(change: Change) -> Iterator[str]:
             yield "create, not started now"
         case Action.DELETE, "stop":
             yield "stop and remove"
+        case _, action if action == DEFERRED:
+            yield f"NOT restarted: {f'on_change: {change.on_change}' if change.on_change else 'it is masked'}"
+            yield "runs by its former settings until it next starts"
         case _, action if action == NO_ACTION:
             yield "nothing, it goes on running"
             if change.ignored:
@@ -203,6 +219,18 @@ def _drift(found: Iterable[Drift], pen: _Pen) -> Iterator[str]:
     lines = [f"{pen.symbol('~')} {one.address} {printable(one.what)}" for one in found]
     if lines:
         yield "On the machine, and left as it is:"
+        yield from lines
+        yield ""
+
+
+def _deferred(found: Iterable[Deferral], pen: _Pen) -> Iterator[str]:
+    """Show what goes on running by the settings of an earlier plan."""
+    lines = [
+        f"{pen.symbol('~')} {one.address} runs by its former settings until it next starts ({one.reason})"
+        for one in found
+    ]
+    if lines:
+        yield "Not restarted, as on_change asks:"
         yield from lines
         yield ""
 

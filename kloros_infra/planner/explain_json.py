@@ -15,14 +15,19 @@ from kloros_infra.ir.plan import Change, Plan
 from kloros_infra.planner.address import unit_address
 from kloros_infra.planner.summary import counts
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 
 Row = dict[str, object]
 
 
 def explain_json(plan: Plan, problems: Iterable[Diagnostic]) -> tuple[str, ...]:
-    """Write a plan: version, changes, cards, detours, drift, diagnostics, summary."""
+    """Write a plan: version, changes, cards, detours, drift, what is deferred, diagnostics, summary."""
     return json_lines(_rows(plan, problems))
+
+
+def changes_json(changes: Iterable[Change]) -> tuple[str, ...]:
+    """Write changes alone, as between two generations."""
+    return json_lines(_change(change, None) for change in changes)
 
 
 def json_lines(rows: Iterable[Row]) -> tuple[str, ...]:
@@ -40,8 +45,15 @@ def _rows(plan: Plan, problems: Iterable[Diagnostic]) -> Iterator[Row]:
         yield {"type": "detour", **asdict(detour)}
     for drift in plan.drift:
         yield {"type": "drift", **asdict(drift)}
+    for deferral in plan.deferred:
+        yield {"type": "deferred", **asdict(deferral)}
+    refused = {(problem.code, problem.address) for problem in plan.refusals}
     for problem in problems:
-        yield _diagnostic(problem)
+        # What is refused is a warning as long as it is only planned.
+        if (problem.code, problem.address) not in refused:
+            yield diagnostic_row(problem)
+    for problem in plan.refusals:
+        yield {**diagnostic_row(problem), "is_refusal": True}
     yield _summary(plan)
 
 
@@ -57,11 +69,14 @@ def _change(change: Change, impact: UnitImpact | None) -> Row:
         "seconds": round(change.seconds, 1),
         "ignored_keys": change.ignored,
         "is_harmless": change.is_harmless,
+        "on_change": change.on_change,
+        "exposure": None if change.exposure is None else asdict(change.exposure),
         "impact": cost,
     }
 
 
-def _diagnostic(problem: Diagnostic) -> Row:
+def diagnostic_row(problem: Diagnostic) -> Row:
+    """Write one problem; `is_refusal` says that apply does not begin because of it."""
     return {
         "type": "diagnostic",
         "code": problem.code,
@@ -70,6 +85,8 @@ def _diagnostic(problem: Diagnostic) -> Row:
         "detail": problem.detail,
         "hint": problem.hint,
         "address": problem.address,
+        "place": str(problem.span) if problem.span else None,
+        "is_refusal": False,
     }
 
 
@@ -77,7 +94,8 @@ def _summary(plan: Plan) -> Row:
     added, changed, removed = counts(plan)
     return {
         "type": "change_summary",
-        "changes": len(plan.changes),
+        "changes": added + changed + removed,
+        "harmless": sum(change.is_harmless for change in plan.changes),
         "add": added,
         "change": changed,
         "remove": removed,
@@ -85,6 +103,7 @@ def _summary(plan: Plan) -> Row:
         "reduced_seconds": round(plan.impact.reduced_s, 1),
         "read_bytes": plan.impact.read_bytes,
         "without_stand_in": plan.impact.without_stand_in,
+        "deferred": len(plan.deferred),
         "is_empty": plan.is_empty,
         "is_refused": bool(plan.refusals),
     }

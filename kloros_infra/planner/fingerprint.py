@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from kloros_infra.ir.observed import Observed
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import digest, installed_tree
+from kloros_infra.planner.generation_changes import next_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Fingerprint:
 # What a person would say has moved.
 MOVED = {
     "inputs": "models.yaml or its lock",
-    "generation": "the current generation",
+    "generation": "the generations",
     "files": "installed files",
     "weights": "the weights in the store",
     "units": "the state of units",
@@ -34,34 +35,35 @@ MOVED = {
 
 def fingerprint(desired: Desired, observed: Observed) -> Fingerprint:
     """Digest both sides of a plan; what says the same differently, such as comments in models.yaml, does not count."""
-    units = {
-        name: (state.active, state.needs_reload, state.is_masked, state.is_stopped_by_hand)
-        for name, state in observed.units.items()
-    }
     return Fingerprint(
         inputs=_digest(
             [
                 installed_tree(desired.tree),
                 desired.profile,
-                [(unit.unit, unit.run, unit.ready_url, unit.ports, unit.weights) for unit in desired.units],
+                list(map(repr, desired.units)),
                 [(step.destination, step.sha256) for step in desired.weights],
                 desired.keeps_weights,
+                desired.exposure_limit,
+                desired.keep_generations,
                 desired.resets_pins,
                 sorted(desired.only) if desired.only is not None else None,
                 sorted(desired.replaced),
             ]
         ),
-        generation=str(observed.history.current),
+        # A plan names the generation that it stages, whose number others may have taken since, and those that go.
+        generation=_digest([repr(observed.history), observed.installed.staged, next_number(observed)]),
         files=_digest(
             [
                 {path: digest(artifact) for path, artifact in observed.files.items()},
                 dict(observed.installed.digests),
                 observed.installed.is_unfinished,
                 sorted(observed.installed.owed),
+                {unit: repr(kept) for unit, kept in observed.installed.kept.items()},
             ]
         ),
         weights=_digest(dict(observed.weights)),
-        units=_digest(units),
+        # Whole states: a process that was started anew runs by other files than the one that the plan was made for.
+        units=_digest({name: repr(state) for name, state in observed.units.items()}),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kloros_infra.ir.artifact import Artifact, TextFile
@@ -10,7 +9,7 @@ from kloros_infra.ir.generation import Generation, History, Manifest
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Observed
 from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.file_changes import FileChange, digest
+from kloros_infra.planner.file_changes import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +29,25 @@ class Move:
         return self.goal != self.previous
 
 
-def move(desired: Desired, observed: Observed, files: Mapping[str, FileChange]) -> Move:
+def move(desired: Desired, observed: Observed) -> Move:
     """Decide about the generation; one that is there already, and as desired, stays."""
     previous, leftover = observed.history.current, uncommitted(observed)
     if desired.is_destroyed:
         return Move(previous, None, None, leftover)
     if desired.generation is not None:
-        return Move(previous, desired.generation, None, leftover)
+        return Move(previous, desired.generation, None, None if leftover == desired.generation else leftover)
     manifest = manifest_of(desired, next_number(observed))
-    if not _is_new(manifest, observed, desired.layout, files):
+    if not _is_new(manifest, observed):
         return Move(previous, previous, None, leftover)
     return Move(previous, manifest.number, manifest, None if leftover == manifest.number else leftover)
 
 
-def _is_new(manifest: Manifest, observed: Observed, layout: Layout, files: Mapping[str, FileChange]) -> bool:
-    """Say whether the current generation is not as desired; a fixed file that somebody changed needs no new one."""
-    current = observed.manifest
-    is_other = current is None or (current.files, current.fixed) != (manifest.files, manifest.fixed)
-    return is_other or any(layout.is_content(path) for path in files)
+def _is_new(manifest: Manifest, observed: Observed) -> bool:
+    """Say whether the current generation was made for something else; files that somebody changed need no new one."""
+    current, history = observed.manifest, observed.history
+    if current is None or history.current not in history.numbers:
+        return True
+    return (current.files, current.fixed) != (manifest.files, manifest.fixed)
 
 
 def uncommitted(observed: Observed) -> int | None:
@@ -57,9 +57,13 @@ def uncommitted(observed: Observed) -> int | None:
 
 
 def next_number(observed: Observed) -> int:
-    """Number the next generation; one that was never current gives up its number."""
-    left = uncommitted(observed)
-    return max((number for number in observed.history.numbers if number != left), default=0) + 1
+    """Number the next generation; one that was never current gives up its number.
+
+    The current one may be gone, if somebody removed its folder: its number is taken all the same.
+    """
+    left, history = uncommitted(observed), observed.history
+    taken = {number for number in history.numbers if number != left} | history.marked
+    return max(taken, default=0) + 1
 
 
 def manifest_of(desired: Desired, number: int) -> Manifest:
@@ -77,7 +81,7 @@ def manifest_of(desired: Desired, number: int) -> Manifest:
         files={name: digest(artifact) for name, artifact in content_of(desired).items()},
         fixed=fixed,
         units=tuple(replace(unit, run=unit.run_in_profile) if unit.profile else unit for unit in desired.units),
-        weights=desired.weights,
+        weights=(*desired.weights, *desired.other_weights),
     )
 
 

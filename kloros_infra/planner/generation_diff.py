@@ -10,10 +10,10 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Installed, Observed
 from kloros_infra.ir.plan import Change
 from kloros_infra.planner.changes import changes
+from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import file_changes, installed_tree
 from kloros_infra.planner.text_diff import text_diffs
-from kloros_infra.planner.unit_changes import Comparison
 
 
 def generation_tree(generation: Generation, layout: Layout) -> Mapping[str, Artifact]:

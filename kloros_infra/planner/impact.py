@@ -6,20 +6,21 @@ Where an instance follows another of the same model, as after a change of the pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from kloros_infra.ir.artifact import Artifact, TextFile
-from kloros_infra.ir.card_share import CARD_SHARES_KEY, MIB, CardShare, read_shares
+from kloros_infra.ir.card_share import MIB, CardShare
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.impact import CardMemory, Impact, UnitImpact
+from kloros_infra.ir.names import model_of
 from kloros_infra.ir.observed import Observed
-from kloros_infra.ir.plan import Plan, RestartUnit, StartUnit, Step, StopUnit
+from kloros_infra.ir.plan import Plan, ReloadManager, RestartUnit, StartUnit, Step, StopUnit
+from kloros_infra.planner.card_use import desired_shares, running_shares
+from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.cost import expected_load_s
+from kloros_infra.planner.definitions import PORT, environment
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.detours import Outage, detours
-from kloros_infra.planner.unit_changes import PORT, Comparison, environment
-from kloros_infra.planner.unit_keys import unit_keys, unquoted
 
 
 def impact(steps: Iterable[Step], both: Comparison) -> Impact:
@@ -39,7 +40,7 @@ def impact(steps: Iterable[Step], both: Comparison) -> Impact:
             )
             for unit in timeline.units
         ),
-        cards=card_memories(both, running, frozenset(timeline.stopped)),
+        cards=card_memories(both, timeline.stopped.keys(), timeline.ready.keys()),
         detours=detours(both.desired, outages, running),
         reduced_s=_union(outages),
     )
@@ -58,7 +59,7 @@ def metrics_urls(plan: Plan, desired: Desired, observed: Observed) -> Mapping[st
     """
     found: dict[str, str] = {}
     for unit in plan.impact.units:
-        port = unquoted(environment(unit.unit, observed.files, desired).get(PORT, "")) if unit.is_interrupted else ""
+        port = environment(unit.unit, observed.files, desired).get(PORT, "") if unit.is_interrupted else ""
         if port.isdecimal():
             found[unit.unit] = f"http://127.0.0.1:{port}/metrics"
     return found
@@ -74,17 +75,21 @@ class _Timeline:
 
 
 def _timeline(steps: Iterable[Step], wanted: Mapping[str, DesiredUnit]) -> _Timeline:
+    """Units that start one after another without a wait between them are a wave: they read from one disk together."""
     now = 0.0
     stopped: dict[str, float] = {}
     ready: dict[str, float] = {}
-    for step in steps:
-        if not isinstance(step, StopUnit | RestartUnit | StartUnit) or not step.unit.endswith(".service"):
-            continue
-        if not isinstance(step, StartUnit):
-            stopped[step.unit] = now
-        if not isinstance(step, StopUnit):
-            now += expected_load_s(wanted[step.unit].load_bytes)
-            ready[step.unit] = now
+    wave: list[str] = []
+    for step in (*steps, ReloadManager()):
+        if wave and not isinstance(step, StartUnit):
+            now += expected_load_s(sum(wanted[unit].load_bytes for unit in wave))
+            ready |= dict.fromkeys(wave, now)
+            wave = []
+        if isinstance(step, StopUnit | RestartUnit | StartUnit) and step.unit.endswith(".service"):
+            if not isinstance(step, StartUnit):
+                stopped[step.unit] = now
+            if not isinstance(step, StopUnit):
+                wave.append(step.unit)
     return _Timeline(tuple(dict.fromkeys((*stopped, *ready))), stopped, ready)
 
 
@@ -96,13 +101,13 @@ def _outages(timeline: _Timeline, running: frozenset[str]) -> Iterator[Outage]:
             served = _served(unit)
             begun[served] = min(at, begun.get(served, at))
     for unit, end in timeline.ready.items():
-        if _served(unit) in begun:
+        if begun.get(_served(unit), end) < end:
             yield Outage(unit, begun[_served(unit)], end)
 
 
 def _served(unit: str) -> str:
-    """Name what a unit serves: an instance its model, whatever the profile (no profile's name has a hyphen)."""
-    return unit.rpartition("-")[0] if unit.startswith("llama@") else unit
+    """Name what a unit serves: an instance its model, whatever the profile."""
+    return model_of(unit) if unit.startswith("llama@") else unit
 
 
 def _union(outages: Iterable[Outage]) -> float:
@@ -113,27 +118,21 @@ def _union(outages: Iterable[Outage]) -> float:
     return total
 
 
-def card_memories(both: Comparison, running: frozenset[str], stopped: frozenset[str]) -> tuple[CardMemory, ...]:
-    """Add up what instances take of each card, now and once the plan is carried out."""
-    desired, observed = both.desired, both.observed
-    before = [share for unit in running for share in _shares(unit, observed.files, both)]
-    staying = running - stopped
-    later = {unit.unit for unit in desired.units if _runs_later(unit, staying) and desired.acts_on(unit.unit)}
-    kept = {unit for unit in staying if not desired.acts_on(unit)}
-    after = [share for unit in later for share in _shares(unit, desired.tree, both)]
-    after += [share for unit in kept for share in _shares(unit, observed.files, both)]
-    return tuple(_memory(card, before if observed.units else None, after) for card in _cards((*before, *after)))
+def card_memories(both: Comparison, stopped: Collection[str], started: Collection[str]) -> tuple[CardMemory, ...]:
+    """Add up what instances take of each card, now and once the plan is carried out; what stays down takes nothing."""
+    up = [name for name, state in both.observed.units.items() if state.is_up]
+    if not both.observed.units:
+        started = [unit.unit for unit in both.desired.units if unit.run is Run.ALWAYS]
+    before = [share for unit in up for share in running_shares(unit, both)]
+    after = [share for unit in started for share in desired_shares(unit, both)]
+    after += [share for unit in up if unit not in {*stopped, *started} for share in _shares_later(unit, both)]
+    return tuple(_memory(card, before if both.observed.units else None, after) for card in _cards((*before, *after)))
 
 
-def _runs_later(unit: DesiredUnit, staying: frozenset[str]) -> bool:
-    return unit.run is Run.ALWAYS or (unit.run is Run.ON_DEMAND and unit.unit in staying)
-
-
-def _shares(unit: str, files: Mapping[str, Artifact], both: Comparison) -> tuple[CardShare, ...]:
-    artifact = files.get(both.desired.layout.unit_path(unit)) if unit.startswith("llama@") else None
-    if not isinstance(artifact, TextFile):
-        return ()
-    return read_shares(unit_keys(artifact.text).get(f"Unit.{CARD_SHARES_KEY}", ""))
+def _shares_later(unit: str, both: Comparison) -> tuple[CardShare, ...]:
+    """Say what an instance that goes on running takes: of one that nothing differs for, the newest estimate."""
+    is_former = unit in both.kept or not both.desired.acts_on(unit)
+    return running_shares(unit, both) if is_former else desired_shares(unit, both)
 
 
 def _cards(shares: Iterable[CardShare]) -> tuple[str, ...]:

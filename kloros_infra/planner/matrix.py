@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.card_share import CARD_SHARES_KEY, MIB, read_shares
+from kloros_infra.ir.card_share import MIB
 from kloros_infra.ir.catalog import Profile
 from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.planner.card_use import file_shares
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.figures import size_text
-from kloros_infra.planner.unit_keys import unit_keys
 
 MOST_CARDS = 6
 """Up to 64 sets; of more cards only those sets are listed that lack at most two, or hold at most one."""
@@ -86,9 +85,7 @@ def _uses(units: Sequence[DesiredUnit], desired: Desired) -> tuple[CardUse, ...]
     used: dict[str, int] = {}
     capacity: dict[str, int] = {}
     for unit in units:
-        artifact = desired.tree.get(desired.layout.unit_path(unit.unit))
-        text = artifact.text if isinstance(artifact, TextFile) else ""
-        for share in read_shares(unit_keys(text).get(f"Unit.{CARD_SHARES_KEY}", "")):
+        for share in file_shares(unit.unit, desired.tree, desired.layout):
             used[share.card] = used.get(share.card, 0) + share.used_mib * MIB
             capacity[share.card] = share.capacity_mib * MIB
     return tuple(CardUse(card, used[card], capacity[card]) for card in used)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
 from kloros_infra.ir.catalog import Catalog
+from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Observed
 from kloros_infra.planner.desired import DerivedWeights, Desired
 from kloros_infra.planner.file_changes import foreign_paths
@@ -19,6 +21,51 @@ def foreign_file(path: str) -> Diagnostic:
         detail=f"/{path} exists, differs from what models.yaml asks for, and was not put there by an apply.",
         hint=f"Move it away, or have it taken over with `kloros-infra adopt /{path}`.",
         address=f"file.{path}",
+    )
+
+
+def foreign_current(layout: Layout) -> Diagnostic:
+    """Report what stands where the link to the current generation belongs; whatever it is, somebody meant it."""
+    return Diagnostic(
+        code="KI595",
+        summary="Something else in the place of the current generation",
+        detail=f"/{layout.current} is a folder, a file or a link to elsewhere; it was not put there by an apply.",
+        hint="Move it away; then `kloros-infra recover` goes to the last good generation, and apply to models.yaml.",
+        address=f"file.{layout.current}",
+    )
+
+
+def unknown_installation() -> Diagnostic:
+    """Refuse to destroy what nobody can name: it would be called done while units of ours run."""
+    return Diagnostic(
+        code="KI596",
+        summary="Not known what is installed",
+        detail="Generations are kept, but neither a record of what was installed nor a readable current one.",
+        hint="Run `kloros-infra recover`, or `kloros-infra rollback N` to a generation that is whole; then destroy.",
+    )
+
+
+def apply_at_work() -> Diagnostic:
+    """Warn that a plan was made in the middle of an apply."""
+    return Diagnostic(
+        code="KI562",
+        summary="An apply is running",
+        detail="Somebody is changing this machine now, so the plan shows it half way.",
+        hint="Plan again when `kloros-infra status` says no more that an apply is at work.",
+        severity=Severity.WARNING,
+        address="apply",
+    )
+
+
+def unreadable(paths: Sequence[str]) -> Diagnostic:
+    """Say that a plan does not know everything, as whoever asked for it may not."""
+    shown = ", ".join(f"/{path}" for path in paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return Diagnostic(
+        code="KI563",
+        summary="Not everything may be looked at",
+        detail=f"{shown} may not be read by this user, so nothing is said of it, nor of what its owner runs.",
+        hint="Plan as the user who applies, such as with sudo, to see all of it.",
+        address=f"file.{paths[0]}",
     )
 
 
@@ -80,20 +127,36 @@ def _unnamed_card(name: str) -> Diagnostic:
 
 
 def problems(desired: Desired, observed: Observed) -> Problems:
-    """List what a plan must say about its own limits: foreign files stop it, unpinned weights do not."""
+    """List what a plan must say about its own limits: what is foreign stops it, unpinned weights do not."""
     return (
-        *(foreign_file(path) for path in foreign_paths(desired, observed)),
-        *(() if observed.has_manager else (replace(no_manager(), severity=Severity.WARNING),)),
+        *_in_the_way(desired, observed),
+        *(replace(problem, severity=Severity.WARNING) for problem in _unseen(observed)),
         *(unpinned_weights(weights) for weights in desired.derived),
         *(replace(refusal, severity=Severity.WARNING) for refusal in desired.refusals),
     )
 
 
+def _unseen(observed: Observed) -> Problems:
+    """Say what could not be looked at: where files may not be read, their owner's service manager cannot be asked."""
+    if observed.unreadable:
+        return (unreadable(observed.unreadable),)
+    return () if observed.has_manager else (no_manager(),)
+
+
+def _in_the_way(desired: Desired, observed: Observed) -> Iterator[Diagnostic]:
+    history = observed.history
+    if history.is_current_foreign:
+        yield foreign_current(desired.layout)
+    if desired.is_destroyed and not observed.installed.digests and (history.current or history.last_good):
+        yield unknown_installation()
+    yield from (foreign_file(path) for path in foreign_paths(desired, observed))
+
+
 def refusals(desired: Desired, observed: Observed) -> Problems:
     """List why apply must not even begin."""
     return (
-        *(foreign_file(path) for path in foreign_paths(desired, observed)),
-        *(() if observed.has_manager else (no_manager(),)),
+        *_in_the_way(desired, observed),
+        *_unseen(observed),
         *(refused_weights(weights) for weights in desired.derived),
         *desired.refusals,
     )

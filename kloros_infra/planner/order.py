@@ -1,28 +1,32 @@
 """The order of steps: what others need comes first, and at every point either the old or the new works.
 
-1. weights, which nothing refers to yet and which take longest
-2. the record of what is ours, old and new, before anything of it is written
+1. the record of what is ours, old and new, and of restarts that are owed, before anything of it is written
+2. weights, which take longest
 3. the new generation beside the others, read back and checked
-4. units that end stop, while their old definitions are loaded
+4. units whose card or port another one needs stop, while their old definitions are loaded
 5. fixed files; then the new generation becomes the current one, at once
-6. unit files of before there were generations go, and the service manager reads the rest once
-7. units start or restart one by one, each ready before the next
+6. unit files of before there were generations go, and the service manager reads the rest once: after a flip always,
+   as what it read names the former generation's files
+7. units start in waves or restart one by one, each ready before the next; then the rest of those that end stop, and
+   targets start; in the end all that was started must run still
 8. the generation is the last good one; files that nothing uses any more go
-9. the final record
+9. the final record; then what a killed apply had staged goes
 10. what cannot be undone: old generations, and weights that are asked to go
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import (
     AwaitReady,
+    CheckRunning,
     FlipCurrent,
     MarkLastGood,
     RecordInstalled,
@@ -39,9 +43,12 @@ from kloros_infra.ir.plan import (
     VerifyGeneration,
     WriteArtifact,
 )
+from kloros_infra.planner.comparison import Comparison
+from kloros_infra.planner.cost import start_timeout_s
 from kloros_infra.planner.file_changes import afterwards, during
 from kloros_infra.planner.generation_changes import Move, content_of, outdated
-from kloros_infra.planner.unit_changes import Comparison, UnitChange, Verb, stop_rank
+from kloros_infra.planner.unit_changes import UnitChange, Verb
+from kloros_infra.planner.waves import Schedule, schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +64,12 @@ class Work:
 
 def steps(work: Work) -> tuple[Step, ...]:
     """Put the work in order."""
-    change = (*_stage(work), *_early_stops(work), *_writes(work), *_flip(work), *_unit_steps(work), *_finish(work))
+    when = schedule(work.both, work.units)
+    stops = map(StopUnit, when.early)
+    change = (*_stage(work), *stops, *_writes(work), *_flip(work), *_unit_steps(work, when), *_finish(work))
     first = tuple(_first_record(work))
-    last = _last_record(work, is_due=bool(first or change))
-    return (*work.place, *first, *change, *last, *_removed_generations(work), *map(RemoveWeights, work.remove))
+    last = tuple(_last_records(work, is_due=bool(first or change)))
+    return (*first, *work.place, *change, *last, *_removed_generations(work), *map(RemoveWeights, work.remove))
 
 
 def ports(work: Work) -> tuple[tuple[int, str], ...]:
@@ -70,18 +79,22 @@ def ports(work: Work) -> tuple[tuple[int, str], ...]:
 
 
 def _first_record(work: Work) -> Iterator[Step]:
-    owed = frozenset(
-        change.unit for change in work.units.values() if change.verb.is_restart or change.verb is Verb.START_AGAIN
-    )
-    staged = work.move.goal if work.move.manifest is not None else None
+    owed = frozenset(change.unit for change in work.units.values() if change.verb in (Verb.RESTART, Verb.START_AGAIN))
+    staged = work.move.goal if work.move.manifest is not None else work.move.leftover
     if work.both.files or owed or work.move.is_flip:
-        yield RecordInstalled(during(work.both.desired, work.both.observed, owed, staged))
+        desired, observed = work.both.desired, work.both.observed
+        # What this plan restarts may still run by what it was left with when the plan is interrupted.
+        kept = {**observed.installed.kept, **work.both.kept}
+        yield RecordInstalled(during(desired, observed, owed=owed, staged=staged, kept=kept))
 
 
-def _last_record(work: Work, *, is_due: bool) -> Iterator[Step]:
-    last = afterwards(work.both.desired)
-    if is_due or work.both.observed.installed != last:
-        yield RecordInstalled(last)
+def _last_records(work: Work, *, is_due: bool) -> Iterator[Step]:
+    """Say that all is done; what a killed apply staged goes then, and is remembered until it is gone."""
+    last, left = afterwards(work.both.desired, work.both.kept), work.move.leftover
+    if is_due or work.both.observed.installed != replace(last, staged=left):
+        yield RecordInstalled(replace(last, staged=left))
+    if left is not None:
+        yield from (RemoveGeneration(left), RecordInstalled(last))
 
 
 def _stage(work: Work) -> Iterator[Step]:
@@ -92,16 +105,15 @@ def _stage(work: Work) -> Iterator[Step]:
         yield VerifyGeneration(work.move.goal, work.both.desired.exposure_limit)
 
 
-def _early_stops(work: Work) -> Iterator[Step]:
-    stopping = (change.unit for change in work.units.values() if change.verb in (Verb.STOP, Verb.MOVE))
-    yield from map(StopUnit, sorted(stopping, key=stop_rank))
-
-
 def _writes(work: Work) -> Iterator[Step]:
-    layout = work.both.desired.layout
     for path, file in work.both.files.items():
-        if file.after is not None and not layout.is_content(path):
+        if file.after is not None and not _comes_with_a_flip(path, work):
             yield WriteArtifact(path, file.after)
+
+
+def _comes_with_a_flip(path: str, work: Work) -> bool:
+    """Say whether a file is in place once another generation is current; in the one that stays, it is put back."""
+    return work.move.is_flip and work.both.desired.layout.is_content(path)
 
 
 def _flip(work: Work) -> Iterator[Step]:
@@ -112,7 +124,8 @@ def _flip(work: Work) -> Iterator[Step]:
 def _removals(work: Work, *, units: bool) -> Iterator[Step]:
     layout = work.both.desired.layout
     for path, file in work.both.files.items():
-        if file.after is None and not layout.is_content(path) and _counts_at_reload(path, layout) is units:
+        is_due = file.after is None and not _comes_with_a_flip(path, work)
+        if is_due and _counts_at_reload(path, layout) is units:
             yield RemoveArtifact(path)
 
 
@@ -120,16 +133,22 @@ def _counts_at_reload(path: str, layout: Layout) -> bool:
     return path == layout.generator or path.startswith((f"{layout.units}/", f"{layout.former_units}/"))
 
 
-def _unit_steps(work: Work) -> Iterator[Step]:
+def _unit_steps(work: Work, when: Schedule) -> Iterator[Step]:
     yield from _removals(work, units=True)
-    if _must_reload(work.both):
+    if _must_reload(work):
         yield ReloadManager()
     starting = tuple(unit for unit in work.both.desired.units if _starts(work.units.get(unit.unit)))
     failed = tuple(unit.unit for unit in starting if _has_failed(unit, work.both))
     if failed:
         yield ResetFailed(failed)
-    for unit in starting:
-        yield from _start(unit, work.units[unit.unit])
+    for wave in when.waves:
+        yield from _start(wave, when, work)
+    yield from map(StopUnit, when.late)
+    for name in when.last:
+        yield from _start((name,), when, work)
+    started = tuple(unit.unit for unit in starting if work.units[unit.unit].verb.is_start)
+    if started:
+        yield CheckRunning(started)
 
 
 def _starts(change: UnitChange | None) -> bool:
@@ -141,34 +160,49 @@ def _has_failed(unit: DesiredUnit, both: Comparison) -> bool:
     return state.active is ActiveState.FAILED or state.sub == "auto-restart"
 
 
-def _must_reload(both: Comparison) -> bool:
-    """Say whether unit files change, or may be others than the service manager has read."""
-    observed = both.observed
+def _must_reload(work: Work) -> bool:
+    """Say whether unit files change, or may be others than the service manager has read.
+
+    After every flip they are: what it has read names files of the generation before, which may be removed later.
+    """
+    both, observed = work.both, work.both.observed
     is_stale = observed.installed.is_unfinished or any(state.needs_reload for state in observed.units.values())
-    return is_stale or any(_counts_at_reload(path, both.desired.layout) for path in both.files)
+    return work.move.is_flip or is_stale or any(_counts_at_reload(path, both.desired.layout) for path in both.files)
 
 
-def _start(unit: DesiredUnit, change: UnitChange) -> Iterator[Step]:
-    yield RestartUnit(unit.unit) if change.verb is Verb.RESTART else StartUnit(unit.unit)
-    if change.verb.is_start and unit.ready_url is not None:
-        yield AwaitReady(unit.unit, unit.ready_url, unit.timeout_s, unit.gate)
+def _start(wave: Collection[str], when: Schedule, work: Work) -> Iterator[Step]:
+    """Start units together, then wait for all of them; they share the disk, so each is given the time of all."""
+    units = tuple(unit for unit in work.both.desired.units if unit.unit in wave)
+    for unit in units:
+        is_restart = work.units[unit.unit].verb is Verb.RESTART and unit.unit not in when.early
+        yield RestartUnit(unit.unit) if is_restart else StartUnit(unit.unit)
+    least_s = start_timeout_s(sum(unit.load_bytes for unit in units)) if len(units) > 1 else 0.0
+    for unit in units:
+        if work.units[unit.unit].verb.is_start and unit.ready_url is not None:
+            yield AwaitReady(unit.unit, unit.ready_url, max(unit.timeout_s, least_s), _patient(unit.gate, least_s))
+
+
+def _patient(gate: InstanceGate | None, least_s: float) -> InstanceGate | None:
+    return gate and replace(gate, token_timeout_s=max(gate.token_timeout_s, least_s))
 
 
 def _finish(work: Work) -> Iterator[Step]:
     """Everything runs: the rest brings our own house in order."""
     if work.both.observed.history.last_good != work.move.goal:
         yield MarkLastGood(work.move.goal)
-    if work.move.leftover is not None:
-        yield RemoveGeneration(work.move.leftover)
     yield from _removals(work, units=False)
 
 
 def _removed_generations(work: Work) -> Iterator[Step]:
-    """A new generation makes the oldest go; without us, all of them go."""
+    """A new generation makes the oldest go, but not the one before it, which a rollback goes to.
+
+    Without us, all of them go.
+    """
     history, goal, left = work.both.observed.history, work.move.goal, work.move.leftover
     numbers = tuple(number for number in history.numbers if number not in (goal, left))
     if work.both.desired.is_destroyed:
         yield from map(RemoveGeneration, numbers)
     elif work.move.manifest is not None and goal is not None:
         after = replace(history, numbers=(*numbers, goal), current=goal, last_good=goal)
-        yield from map(RemoveGeneration, outdated(after, work.both.desired.keep_generations))
+        going = outdated(after, work.both.desired.keep_generations)
+        yield from (RemoveGeneration(number) for number in going if number != history.current)

@@ -23,8 +23,3 @@ class PlanRequest:
     is_with_weights: bool = False
     resets_pins: bool = False
     host: str | None = None
-
-    @property
-    def is_hypothetical(self) -> bool:
-        """Say whether it asks about GPUs that may not be as supposed: there is nothing to apply then."""
-        return bool(self.supposed)

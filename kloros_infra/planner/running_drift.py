@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from kloros_infra.ir.plan import KeyChange
 from kloros_infra.ir.running import RunningProcess
-from kloros_infra.planner.unit_keys import env_keys, is_secret, unit_keys
+from kloros_infra.planner.redaction import is_secret, redacted_value, redacted_words
+from kloros_infra.planner.unit_keys import unit_keys
 
 ARGUMENTS = "arguments"
 STEERING_PREFIXES = ("LLAMA_ARG_", "CUDA_", "GGML_", "MTMD_")
@@ -31,11 +32,10 @@ class IntendedProcess:
     environment: Mapping[str, str]
 
 
-def intended_process(unit_text: str, env_text: str) -> IntendedProcess:
-    """Read what a unit file and its env file of ours say."""
+def intended_process(unit_text: str, environment: Mapping[str, str]) -> IntendedProcess:
+    """Read what a unit file of ours says; its env files are read already."""
     command = unit_keys(unit_text).get("Service.ExecStart", "").removeprefix(":")
-    variables = {name: _env_value(value) for name, value in env_keys(env_text).items()}
-    return IntendedProcess(tuple(map(_word, _WORD.finditer(command)))[1:], variables)
+    return IntendedProcess(tuple(map(_word, _WORD.finditer(command)))[1:], environment)
 
 
 def running_drift(intended: IntendedProcess, process: RunningProcess) -> tuple[KeyChange, ...]:
@@ -48,8 +48,9 @@ def running_drift(intended: IntendedProcess, process: RunningProcess) -> tuple[K
     words = process.argv[len(process.argv) - count :] if count else ()
     if words != intended.words:
         # Where there are fewer words than there should be, all but the program's are shown.
-        shown = words or process.argv[1:]
-        found.append(KeyChange(ARGUMENTS, " ".join(shown), " ".join(intended.words)))
+        # What follows an option named like a secret is known by it, though the option is not among the last words.
+        shown = redacted_words(process.argv)[-count if words else 1 :]
+        found.append(KeyChange(ARGUMENTS, " ".join(shown), " ".join(redacted_words(intended.words))))
     return (*found, *_environment_drift(intended.environment, process.environment))
 
 
@@ -59,7 +60,7 @@ def _environment_drift(intended: Mapping[str, str], running: Mapping[str, str] |
     unasked = {name for name in running if name.startswith(STEERING_PREFIXES)}
     names = sorted(name for name in intended.keys() | unasked if not is_secret(name))
     return tuple(
-        KeyChange(name, running.get(name), intended.get(name))
+        KeyChange(name, *(value and redacted_value(name, value) for value in (running.get(name), intended.get(name))))
         for name in names
         if running.get(name) != intended.get(name)
     )
@@ -69,11 +70,3 @@ def _word(found: re.Match[str]) -> str:
     quoted, plain = found.groups()
     text = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
     return text.replace("%%", "%")
-
-
-def _env_value(value: str) -> str:
-    """Read a value in single quotes as it stands, and one in double quotes without its backslashes; systemd.exec(5)."""
-    is_quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    if not is_quoted:
-        return value
-    return value[1:-1] if value[0] == "'" else re.sub(r'\\(["\\`$])', r"\1", value[1:-1])

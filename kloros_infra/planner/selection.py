@@ -16,12 +16,16 @@ from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.generation import DesiredUnit
+from kloros_infra.ir.names import model_of
 from kloros_infra.ir.observed import Observed
+from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.planner.address import owner_of
+from kloros_infra.planner.definitions import env_paths
 from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.unit_changes import env_paths
 
 Names = Mapping[str, frozenset[str]]
+
+MOST_NAMES = 8
 
 
 def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) -> Names:
@@ -33,8 +37,7 @@ def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) ->
     for unit in units:
         if unit.startswith("llama@"):
             stem = unit.removeprefix("llama@").removesuffix(".service")
-            # No profile's name has a hyphen, so the last one is the joint.
-            for name in (stem, stem.rpartition("-")[0]):
+            for name in (stem, model_of(stem)):
                 names.setdefault(name, set()).add(unit)
     for instance in catalog.instances if catalog else ():
         model = instance.model
@@ -51,15 +54,25 @@ def chosen_units(asked: Iterable[str], names: Names) -> tuple[frozenset[str], Pr
 
 
 def unknown_name(name: str, known: Iterable[str], *, kind: str = "instance, model or unit") -> Diagnostic:
-    """Say that nothing is called so, and what is called nearly so."""
-    near = get_close_matches(name, known, n=1)
+    """Say that nothing is called so, and what is called nearly so, or what there is."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    listed = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     return Diagnostic(
         code="KI537",
         summary="Unknown name",
         detail=f"There is no {kind} {name!r}.",
-        hint=f"Did you mean {near[0]!r}?"
-        if near
-        else "`kloros-infra status` lists instances, `validate` checks names.",
+        hint=f"Did you mean {near[0]!r}?" if near else f"There is: {listed}." if names else "There is none at all.",
+    )
+
+
+def part_of_another_profile(active: str) -> Diagnostic:
+    """Refuse to switch the profile for a part of what it holds."""
+    return Diagnostic(
+        code="KI559",
+        summary="A part cannot switch the profile",
+        detail=f"Profile {active} is active on the target, and --only leaves what was not chosen as it is.",
+        hint="Leave out --only to switch the profile, or --profile to stay with the one that is active.",
     )
 
 
@@ -76,12 +89,17 @@ def narrowed(desired: Desired, observed: Observed, units: frozenset[str]) -> Des
     routing = _routing(desired, observed, units)
     if routing is not None:
         tree[desired.layout.routing] = routing
-    needed = frozenset(path for unit in desired.units if unit.unit in units for path in unit.weights)
+    present = tuple(_units(desired, observed, tree, units))
+    needed, left = (
+        frozenset(path for unit in present if (unit.unit in units) is is_chosen for path in unit.weights)
+        for is_chosen in (True, False)
+    )
     return replace(
         desired,
         tree=tree,
-        units=tuple(_units(desired, observed, tree, units)),
+        units=present,
         weights=tuple(step for step in desired.weights if step.destination in needed),
+        other_weights=tuple(step for step in _installed_weights(observed) if step.destination in left - needed),
         derived=tuple(one for one in desired.derived if not units.isdisjoint(one.units)),
         only=units,
     )
@@ -108,10 +126,20 @@ def _env_files(desired: Desired, observed: Observed, units: frozenset[str]) -> f
 
 def _units(desired: Desired, observed: Observed, tree: ArtifactTree, units: frozenset[str]) -> Iterator[DesiredUnit]:
     """Say of the units that stay what the generation says that they are in now."""
-    current = {unit.unit: unit for unit in observed.manifest.units} if observed.manifest else {}
+    installed = observed.manifest.units if observed.manifest else ()
+    current = {unit.unit: unit.under(desired.profile) for unit in installed}
     for unit in desired.units:
         if desired.layout.unit_path(unit.unit) in tree:
             yield unit if unit.unit in units else current.get(unit.unit, unit)
+    # What is no longer wanted and was not chosen stays as well.
+    wanted = {unit.unit for unit in desired.units}
+    for name, unit in current.items():
+        if name not in wanted and desired.layout.unit_path(name) in tree:
+            yield unit
+
+
+def _installed_weights(observed: Observed) -> tuple[PlaceWeights, ...]:
+    return observed.manifest.weights if observed.manifest else ()
 
 
 def _routing(desired: Desired, observed: Observed, units: frozenset[str]) -> Artifact | None:

@@ -6,17 +6,27 @@ from collections import Counter
 from collections.abc import Iterator
 
 from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.on_change import Deferral, OnChange
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import Action, Change, Plan
 from kloros_infra.planner.figures import amount_text, seconds_text, size_text
+from kloros_infra.planner.unit_changes import Verb
 from kloros_infra.planner.unit_effects import CHANGE_LIVE, RELOAD
 
 NOTHING = "No changes. The machine matches models.yaml."
 NOTHING_INSTALLED = "No changes. Nothing of ours is installed."
+NOTHING_THAT_MATTERS = "No changes that matter."
 NOTHING_CHOSEN = "No changes to what was chosen; the rest was not looked at."
 
 # Words of `unit_action` as they are counted in the summary.
-COUNTED = {"restart": "restart", RELOAD: "reload", CHANGE_LIVE: "live change", "start": "start", "stop": "stop"}
+COUNTED = {
+    Verb.RESTART: "restart",
+    RELOAD: "reload",
+    CHANGE_LIVE: "live change",
+    Verb.START: "start",
+    Verb.START_AGAIN: "target start",
+    Verb.STOP: "stop",
+}
 
 
 def shown_changes(plan: Plan, *, is_drift_shown: bool) -> tuple[Change, ...]:
@@ -33,14 +43,27 @@ def harmless_text(plan: Plan, *, is_drift_shown: bool) -> tuple[str, ...]:
     """Say in one line how much is not shown."""
     changed = len(plan.changes) - len(shown_changes(plan, is_drift_shown=is_drift_shown))
     folded = changed + len(plan.drift) - len(shown_drift(plan, is_drift_shown=is_drift_shown))
+    folded += len(old_deferrals(plan, is_drift_shown=True)) - len(old_deferrals(plan, is_drift_shown=is_drift_shown))
     return (f"{amount_text(folded, 'harmless difference')} on the machine (--drift).", "") if folded else ()
+
+
+def old_deferrals(plan: Plan, *, is_drift_shown: bool) -> tuple[Deferral, ...]:
+    """Give what waits since an earlier plan and has no block in this one; nobody is reminded of what never restarts."""
+    told = {change.address for change in plan.changes}
+    old = (one for one in plan.deferred if one.address not in told)
+    return tuple(one for one in old if is_drift_shown or one.on_change is not OnChange.NEVER)
 
 
 def nothing_text(plan: Plan) -> str:
     """Say that nothing differs, as far as it was asked."""
     if plan.is_destroy:
         return NOTHING_INSTALLED
-    return NOTHING_CHOSEN if plan.only else NOTHING
+    if plan.only:
+        return NOTHING_CHOSEN
+    if plan.changes:
+        return NOTHING_THAT_MATTERS
+    waiting = len(old_deferrals(plan, is_drift_shown=False))
+    return f"{NOTHING.removesuffix('.')}, {waiting} deferred." if waiting else NOTHING
 
 
 def only_text(plan: Plan) -> tuple[str, ...]:
@@ -56,8 +79,8 @@ def only_text(plan: Plan) -> tuple[str, ...]:
 
 
 def counts(plan: Plan) -> tuple[int, int, int]:
-    """Count addresses that are added, changed and removed; a restart changes."""
-    actions = Counter(change.action for change in plan.changes)
+    """Count addresses that are added, changed and removed; a restart changes, and what is harmless counts nowhere."""
+    actions = Counter(change.action for change in plan.changes if not change.is_harmless)
     added, removed = actions[Action.CREATE], actions[Action.DELETE]
     return added, actions.total() - added - removed, removed
 
@@ -74,11 +97,16 @@ def summary_lines(plan: Plan) -> tuple[str, ...]:
 def _ways(plan: Plan) -> Iterator[str]:
     """Count what happens to units that stay."""
     found = Counter(
-        change.unit_action for change in plan.changes if change.action not in (Action.CREATE, Action.DELETE)
+        change.unit_action
+        for change in plan.changes
+        if not change.is_harmless and change.action not in (Action.CREATE, Action.DELETE)
     )
     for action, word in COUNTED.items():
         if found[action]:
             yield amount_text(found[action], word)
+    waiting = sum(one.on_change is not OnChange.NEVER for one in plan.deferred)
+    if waiting:
+        yield f"{waiting} deferred"
 
 
 def _spare(plan: Plan) -> str:

@@ -7,11 +7,11 @@ from difflib import unified_diff
 
 from kloros_infra.ir.artifact import Artifact, Link
 from kloros_infra.ir.observed import Observed
-from kloros_infra.planner.changes import HIDDEN_VALUE
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.explain import printable
 from kloros_infra.planner.file_changes import FileChange, file_changes
-from kloros_infra.planner.unit_keys import is_secret
+from kloros_infra.planner.redaction import redacted_lines
+from kloros_infra.planner.text_keys import text_lines
 
 NO_FILE = "/dev/null"
 
@@ -42,6 +42,4 @@ def _lines(artifact: Artifact | None) -> Iterator[str]:
         return
     if artifact.mode != 0o644:
         yield f"mode {artifact.mode:04o}"
-    for line in artifact.text.splitlines():
-        name, equals, _ = line.partition("=")
-        yield printable(f"{name}={HIDDEN_VALUE}" if equals and is_secret(name.strip()) else line)
+    yield from map(printable, redacted_lines(text_lines(artifact.text)))

@@ -46,9 +46,14 @@ def _member_name(member: object, index: int) -> str:
     return str(index)
 
 
+def text_lines(text: str) -> list[str]:
+    """Split a text at line feeds alone: str.splitlines would also cut at characters that may stand in a value."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def line_changes(before: str, after: str) -> tuple[KeyChange, ...]:
     """List the lines that differ, numbered as in the newer text."""
-    old, new = before.splitlines(), after.splitlines()
+    old, new = text_lines(before), text_lines(after)
     changes: list[KeyChange] = []
     for tag, old_from, old_to, new_from, new_to in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag != "equal":

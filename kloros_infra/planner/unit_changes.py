@@ -13,41 +13,30 @@ from enum import StrEnum
 from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
-from kloros_infra.ir.observed import ActiveState, Observed, UnitState
+from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.cost import expected_load_s
 from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.file_changes import Cause, FileChange
+from kloros_infra.planner.file_changes import Cause
+from kloros_infra.planner.keeping import verdict
 from kloros_infra.planner.text_keys import json_keys
-from kloros_infra.planner.unit_keys import (
-    ENVIRONMENT_FILE,
-    env_keys,
-    environment_files,
-    program,
-    restart_keys,
-    unit_keys,
-)
+from kloros_infra.planner.unit_keys import unit_keys
 
-PORT = "LLAMA_ARG_PORT"
 WANTING_KEYS = ("Unit.Wants", "Unit.Requires")
 
 
 class Verb(StrEnum):
-    """What happens to a unit; `MOVE` is a restart that stops early, as another unit takes over its old port."""
+    """What happens to a unit."""
 
     START = "start"
     RESTART = "restart"
-    MOVE = "restart elsewhere"
-    START_AGAIN = "start what it wants"
+    START_AGAIN = "start its new members"
     STOP = "stop"
-
-    @property
-    def is_restart(self) -> bool:
-        return self in (Verb.RESTART, Verb.MOVE)
 
     @property
     def is_start(self) -> bool:
         """Say whether the unit binds its ports and has to become ready."""
-        return self in (Verb.START, Verb.RESTART, Verb.MOVE)
+        return self in (Verb.START, Verb.RESTART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +47,6 @@ class UnitChange:
     verb: Verb
     reason: str
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The two sides, the files that differ, the paths that are not ours, and store paths that get other weights."""
-
-    desired: Desired
-    observed: Observed
-    files: Mapping[str, FileChange]
-    foreign: frozenset[str]
-    replaced_weights: frozenset[str]
 
 
 def unit_changes(both: Comparison) -> dict[str, UnitChange]:
@@ -89,6 +67,26 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
             cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
             changes[name] = UnitChange(name, Verb.STOP, cause)
     return changes
+
+
+def waiting_units(both: Comparison, changes: Mapping[str, UnitChange]) -> dict[str, tuple[str, ...]]:
+    """Find the units that go on running although something differs that they would be restarted for, and what."""
+    running = ((unit, verdict(unit, state, both)) for unit, state in _going_on(both, changes))
+    return {unit.unit: found.later for unit, found in running if found.later}
+
+
+def masked_units(both: Comparison, changes: Mapping[str, UnitChange]) -> frozenset[str]:
+    """Find the units that would be restarted if they were not masked."""
+    masked = ((unit, state) for unit, state in _going_on(both, changes) if state.is_masked)
+    return frozenset(unit.unit for unit, state in masked if verdict(unit, state, both).now)
+
+
+def _going_on(both: Comparison, changes: Mapping[str, UnitChange]) -> Iterator[tuple[DesiredUnit, UnitState]]:
+    for unit in both.desired.units:
+        state = both.observed.units.get(unit.unit)
+        is_decided = unit.unit in changes or unit.run is Run.NEVER or not both.desired.acts_on(unit.unit)
+        if state is not None and not is_decided and _is_up(state) and unit.unit.endswith(".service"):
+            yield unit, state
 
 
 def removed_units(both: Comparison) -> tuple[str, ...]:
@@ -120,11 +118,10 @@ def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitC
         return _target_change(unit, state, both)
     # systemd applies a changed path, timer or slice with the reload; only processes keep what they started with.
     if _is_up(state) and unit.unit.endswith(".service"):
-        reasons = tuple(_restart_reasons(unit, both))
+        moves_router = _moves_router(unit.unit, both)
+        reasons = (*verdict(unit, state, both).now, *(("its addresses differ",) if moves_router else ()))
         if reasons:
-            moves = _moves_port(unit.unit, both) or _moves_router(unit.unit, both)
-            verb = Verb.MOVE if moves else Verb.RESTART
-            return UnitChange(unit.unit, verb, "; ".join(reasons), expected_load_s(unit.load_bytes))
+            return UnitChange(unit.unit, Verb.RESTART, "; ".join(reasons), expected_load_s(unit.load_bytes))
     if unit.run is Run.ALWAYS and not state.is_active:
         return UnitChange(unit.unit, Verb.START, _why_down(state), expected_load_s(unit.load_bytes))
     return None
@@ -167,37 +164,6 @@ def _why_down(state: UnitState) -> str:
     return "not running" if state.active is ActiveState.INACTIVE else f"not running ({state.active})"
 
 
-def _restart_reasons(unit: DesiredUnit, both: Comparison) -> Iterator[str]:
-    desired, observed = both.desired, both.observed
-    if unit.unit in desired.replaced:
-        yield "a restart was asked for"
-    if unit.unit in observed.installed.owed:
-        yield "an interrupted apply left it running with its old definition"
-    path = desired.layout.unit_path(unit.unit)
-    before, after = _text(observed.files.get(path)), _text(desired.tree.get(path)) or ""
-    keys = frozenset() if before is None else restart_keys(before, after)
-    if before is None:
-        yield "its unit file was missing"
-    elif desired.layout.override_path(unit.unit) in both.files:
-        yield "another unit file stood in its place"
-    if keys - {ENVIRONMENT_FILE}:
-        yield "its definition differs"
-    if ENVIRONMENT_FILE in keys or any(_alters_environment(both, env_path) for env_path in env_paths(after, desired)):
-        yield "its environment differs"
-    if _relative(program(after), desired) in both.files:
-        yield "its program differs"
-    if not both.replaced_weights.isdisjoint(unit.weights):
-        yield "its weights differ"
-    if _moves_router(unit.unit, both):
-        yield "its addresses differ"
-
-
-def _alters_environment(both: Comparison, path: str) -> bool:
-    """Say whether values differ; how the file spells them does not matter to the process."""
-    change = both.files.get(path)
-    return change is not None and env_keys(_text(change.before) or "") != env_keys(_text(change.after) or "")
-
-
 def _moves_router(unit: str, both: Comparison) -> bool:
     """Say whether the router gets other addresses: it takes them up when it starts, the rest of its table at once."""
     change = both.files.get(both.desired.layout.routing)
@@ -206,30 +172,6 @@ def _moves_router(unit: str, both: Comparison) -> bool:
     before, after = (json_keys(_text(side) or "") or {} for side in (change.before, change.after))
     keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.")))
     return any(before.get(key) != after.get(key) for key in keys)
-
-
-def _moves_port(unit: str, both: Comparison) -> bool:
-    """Say whether the unit leaves its port, which another unit of this plan may be about to bind."""
-    old, new = environment(unit, both.observed.files, both.desired), environment(unit, both.desired.tree, both.desired)
-    return PORT in old and old[PORT] != new.get(PORT)
-
-
-def environment(unit: str, files: Mapping[str, Artifact], desired: Desired) -> dict[str, str]:
-    """Read what a unit's env files set, as one side of the comparison has them."""
-    text = _text(files.get(desired.layout.unit_path(unit))) or ""
-    values: dict[str, str] = {}
-    for path in env_paths(text, desired):
-        values |= env_keys(_text(files.get(path)) or "")
-    return values
-
-
-def env_paths(text: str, desired: Desired) -> tuple[str, ...]:
-    """List the env files that a unit file names, relative to the root."""
-    return tuple(_relative(path, desired) for path in environment_files(text))
-
-
-def _relative(path: str, desired: Desired) -> str:
-    return path.removeprefix(desired.layout.absolute(""))
 
 
 def _text(artifact: Artifact | None) -> str | None:

@@ -6,22 +6,26 @@ from collections.abc import Iterable, Sequence
 
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.plan import KeyChange
+from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.file_changes import Cause, FileChange
-from kloros_infra.planner.unit_changes import Comparison, UnitChange
+from kloros_infra.planner.unit_changes import UnitChange
 from kloros_infra.planner.unit_keys import Effect, effect_of, key_changes, unit_keys
 
 NOTHING = "nothing"
 RELOAD = "reload"
 CHANGE_LIVE = "change live"
+DEFERRED = "deferred"
 
 
 def unit_action(unit: str, files: Sequence[FileChange], change: UnitChange | None, both: Comparison) -> str:
     """Name what happens to a unit; empty where nothing of it runs or nobody could be asked."""
     if change is not None:
-        return "restart" if change.verb.is_restart else change.verb
+        return change.verb
     state = both.observed.units.get(unit)
     if state is None or not state.is_active or both.desired.layout.unit_path(unit) not in both.desired.tree:
         return ""
+    if unit in both.kept and both.desired.acts_on(unit):
+        return DEFERRED
     effect = max((_effect(file, unit, both) for file in files), default=Effect.NONE)
     if effect is Effect.NONE:
         return NOTHING

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
 
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.plan import KeyChange
 
 ENVIRONMENT_FILE = "Service.EnvironmentFile"
+EXEC_START = "Service.ExecStart"
 
 
 class Effect(IntEnum):
@@ -30,11 +31,23 @@ RELOAD_ONLY_SECTIONS = frozenset({"Unit", "Install"})
 # running unit (src/core/unit-serialize.c, unit_deserialize_state). `set-property` would do so too, and leave a drop-in
 # that hides what later unit files say.
 LIVE_KEYS = frozenset({"CPUWeight", "IOWeight", "MemoryHigh", "MemoryMax", "TasksMax"})
+# systemd.service(5) and systemd.kill(5): what the manager does once a process ends, or to end it. It reads them from
+# the definition that it has loaded by then, and so does the embedded supervisor.
+MANAGER_KEYS = frozenset(
+    {
+        "KillMode",
+        "Restart",
+        "RestartMaxDelaySec",
+        "RestartMode",
+        "RestartSec",
+        "RestartSteps",
+        "SuccessExitStatus",
+        "TimeoutStopSec",
+    }
+)
 
 KEPT_UNITS = 8192
 """A plan reads each unit some ten times, and this is most of its work: so many are read once."""
-
-SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
 @lru_cache(maxsize=KEPT_UNITS)
@@ -56,9 +69,13 @@ def unit_keys(text: str) -> Mapping[str, str]:
 
 
 def _joined_lines(text: str) -> list[str]:
+    if "\\" not in text:
+        # So are nearly all units, and a plan reads thousands of them.
+        return [line for raw in text.split("\n") if (line := raw.strip()) and not line.startswith(("#", ";"))]
     lines: list[str] = []
     is_continued = False
-    for raw in text.splitlines():
+    # Only \n ends a line: str.splitlines would also cut at characters that may stand in a value.
+    for raw in text.split("\n"):
         stripped = raw.strip()
         if stripped.startswith(("#", ";")):
             continue
@@ -72,20 +89,10 @@ def _joined_lines(text: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def env_keys(text: str) -> dict[str, str]:
-    """Read an env file as name → value as written, quotes and all; see systemd.exec(5), EnvironmentFile=."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith(("#", ";")):
-            found[name.strip()] = value.strip()
-    return found
-
-
-def unquoted(value: str) -> str:
-    """Drop one pair of single quotes, in which our env files write every value."""
-    is_quoted = len(value) >= 2 and value[0] == value[-1] == "'"
-    return value[1:-1] if is_quoted else value
+@lru_cache(maxsize=KEPT_UNITS)
+def env_keys(text: str) -> Mapping[str, str]:
+    """Read an env file as name → value, as the process gets it, however it is spelled."""
+    return MappingProxyType(parse_environment_file(text))
 
 
 def key_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[KeyChange, ...]:
@@ -101,7 +108,7 @@ def effect_of(key: str) -> Effect:
     section, _, name = key.partition(".")
     if section.startswith("X-") or name.startswith("X-") or name in SAYING_ONLY:
         return Effect.NONE
-    if section in RELOAD_ONLY_SECTIONS:
+    if section in RELOAD_ONLY_SECTIONS or name in MANAGER_KEYS:
         return Effect.RELOAD
     return Effect.LIVE if name in LIVE_KEYS else Effect.RESTART
 
@@ -120,10 +127,5 @@ def environment_files(text: str) -> tuple[str, ...]:
 
 def program(text: str) -> str:
     """Say which program a service runs, "" when it runs none; prefixes as in systemd.service(5), table 1."""
-    command = unit_keys(text).get("Service.ExecStart", "").lstrip("@-:+!|")
+    command = unit_keys(text).get(EXEC_START, "").lstrip("@-:+!|")
     return command.split(maxsplit=1)[0].strip('"') if command else ""
-
-
-def is_secret(name: str) -> bool:
-    """Say whether a setting's value must not be shown; `…_KEY_FILE` only names a file, and may be."""
-    return bool(SECRET_NAME.search(name))

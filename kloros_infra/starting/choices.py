@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
+from kloros_infra.ir.names import as_name, unused
 from kloros_infra.ir.written import PCI_PATTERN, PROGRAM_PATTERN, UUID_PATTERN
 from kloros_infra.placement.card_table import figures_of, short_name
 from kloros_infra.starting.facts import FoundCard, MachineFacts
@@ -101,11 +102,6 @@ def obstacle_of(card: FoundCard) -> str:
     return ""
 
 
-def as_name(text: str) -> str:
-    """Make a name of models.yaml from any text; empty where no letter or digit is in it."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64].rstrip("-._")
-
-
 def room_bytes(cards: tuple[DeclaredCard, ...], memory_bytes: int) -> int:
     """Say what a profile can hold: its best card, or most of all of them; half of the memory without cards."""
     if not cards:
@@ -131,15 +127,10 @@ def _declared(found: list[FoundCard]) -> tuple[DeclaredCard, ...]:
     names: set[str] = set()
     cards = []
     for card in found:
-        name = _unused(as_name(short_name(card.name or "")) or "gpu", names)
+        name = unused(as_name(short_name(card.name or "")) or "gpu", names)
         names.add(name)
         cards.append(_declare(name, card))
     return tuple(sorted(cards, key=lambda one: (-one.bandwidth_bytes_per_s, -one.vram_bytes, one.pci or "", one.name)))
-
-
-def _unused(name: str, used: set[str]) -> str:
-    numbered = (f"{name}-{number}" for number in count(2))
-    return name if name not in used else next(one for one in numbered if one not in used)
 
 
 def _declare(name: str, card: FoundCard) -> DeclaredCard:

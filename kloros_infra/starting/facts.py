@@ -47,3 +47,4 @@ class MachineFacts:
     packaged_weights: frozenset[str] = frozenset()
     ollama: FoundOllama | None = None
     ports_in_use: frozenset[int] = frozenset()
+    systemd_version: int | None = None

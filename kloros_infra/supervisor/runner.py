@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.observed import ActiveState, UnitState
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from kloros_infra.supervisor.processes import Launch, Processes, is_group_empty, signal_group, signal_process
 from kloros_infra.supervisor.service import (
     Effect,

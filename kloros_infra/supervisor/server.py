@@ -24,6 +24,7 @@ from kloros_infra.supervisor import problems as say
 from kloros_infra.supervisor.jobs import Jobs
 from kloros_infra.supervisor.process_record import end_leftovers
 from kloros_infra.supervisor.processes import Processes
+from kloros_infra.supervisor.service_log import UMASK
 
 LOG = logging.getLogger(__name__)
 LOCK_NAME = "supervisor.lock"
@@ -38,6 +39,7 @@ def run_supervisor(root: Path, *, on_ready: Callable[[], None] = lambda: None) -
 
     Raises ObstacleError when another supervisor serves the same root.
     """
+    os.umask(UMASK)
     folder = root.resolve() / Layout().run
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)

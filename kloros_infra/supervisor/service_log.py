@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 MAX_LOG_BYTES = 8 * 2**20
+UMASK = 0o022
+"""The umask of whoever started the supervisor does not close folders to others; services have a setting for theirs."""
 
 
 def open_log(file: Path, *, is_first: bool) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kloros_infra.adapters.apply_lock import LOCK_FILE, apply_lock
+from kloros_infra.adapters.apply_lock import LOCK_FILE, apply_lock, is_locked
 from kloros_infra.errors import LockHeldError, ObstacleError
 
 HOLD = """
@@ -74,6 +74,17 @@ def test_a_child_that_lives_on_does_not_keep_the_lock(tmp_path: Path) -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def test_whether_an_apply_is_at_work_can_be_asked_without_getting_in_its_way(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with hold(tmp_path) as child:
+        assert is_locked(tmp_path)
+        child.communicate("")
+    assert (tmp_path / LOCK_FILE).exists()
+    assert not is_locked(tmp_path)
+    (tmp_path / LOCK_FILE).write_text("{")
+    assert not is_locked(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', "\xff"])

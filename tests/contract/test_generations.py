@@ -125,12 +125,59 @@ def test_a_link_that_is_not_ours_marks_nothing(real: GenerationFolders, tmp_path
         assert real.history().current is None
 
 
-def test_the_booted_one_is_read_from_run(real: GenerationFolders, tmp_path: Path) -> None:
+def test_the_booted_one_is_that_before_the_first_flip_of_this_boot(real: GenerationFolders, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        real.stage(number, FILES)
+    real.flip(1)
+    assert real.history().booted is None, "this boot began without a generation"
+    file = tmp_path / Layout().booted_file
+    file.write_text("1 another-boot\n")
+    assert real.history().booted is None
+    for number in (2, 3):
+        real.flip(number)
+        assert real.history().booted == 1
+    real.note_boot()
+    assert real.history().booted == 1
+    file.unlink()
+    real.note_boot()
+    assert real.history().booted == 3
+
+
+@pytest.mark.parametrize("text", ["", "3", "x y z", "3 \xff"])
+def test_a_damaged_note_of_the_boot_marks_nothing(real: GenerationFolders, tmp_path: Path, text: str) -> None:
     file = tmp_path / Layout().booted_file
     file.parent.mkdir(parents=True)
-    for text, number in (("3\n", 3), ("", None), ("x\n", None)):
-        file.write_text(text)
-        assert real.history().booted == number
+    file.write_text(text, encoding="latin-1")
+    assert real.history().booted is None
+
+
+def test_what_is_no_generation_of_ours_is_left_alone(real: GenerationFolders, tmp_path: Path) -> None:
+    real.stage(2, FILES)
+    folder = tmp_path / Layout().generations
+    (folder / "7").write_text("a file")
+    (folder / "07").mkdir()
+    (folder / "8x").mkdir()
+    assert real.history().numbers == (2,)
+    real.stage(7, FILES)
+    assert real.history().numbers == (2, 7)
+    assert {path.name for path in folder.iterdir()} == {"2", "7", "07", "8x"}
+
+
+def test_a_current_generation_whose_folder_is_gone_is_still_told(real: GenerationFolders, tmp_path: Path) -> None:
+    real.stage(1, FILES)
+    real.flip(1)
+    (tmp_path / Layout().generation_path(1)).rename(tmp_path / "elsewhere")
+    assert real.history() == History((), current=1)
+
+
+def test_the_next_change_takes_away_a_link_that_a_killed_run_left(real: GenerationFolders, tmp_path: Path) -> None:
+    real.stage(1, FILES)
+    left = tmp_path / "etc/kloros-infra/.current.kloros-tmp"
+    left.symlink_to("generations/1")
+    real.flip(None)
+    assert not left.is_symlink()
+    real.remove(1)
+    assert not (tmp_path / "etc/kloros-infra").exists()
 
 
 def test_a_generation_of_many_files_is_whole(real: GenerationFolders) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,49 @@ def test_a_file_without_a_step_tells_nothing(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "00000001.jsonl").write_text("")
     assert JournalFile(tmp_path).unfinished() is None
+
+
+def test_an_apply_that_was_killed_before_its_first_step_does_not_hide_the_one_before_it(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    journal.begin({"previous": 1, "goal": 2})
+    journal.before(0, ONE)
+    JournalFile(tmp_path).begin({"previous": 1, "goal": 2})
+    (tmp_path / JOURNAL_FOLDER / "00000003.jsonl").touch()
+    found = JournalFile(tmp_path).unfinished()
+    assert found is not None
+    assert found.step == "write one"
+    JournalFile(tmp_path).finish("nothing was left to do")
+    assert JournalFile(tmp_path).unfinished() is None
+
+
+def test_what_is_no_file_of_the_journal_is_passed_over(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    journal.begin({"previous": 1, "goal": 2})
+    (tmp_path / JOURNAL_FOLDER / "9-copy.jsonl").write_text("{}\n")
+    assert list(JournalFile(tmp_path).applies()) == [1]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from kloros_infra.adapters.journal_file import JournalFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = JournalFile(Path(sys.argv[1]))
+journal.begin({"previous": 1, "goal": 2})
+_, unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), unlimited))
+try:
+    journal.before(0, {"text": "x" * 1000})
+except OSError as error:
+    print(error.errno)
+resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+journal.finish("undone")
+"""
+
+
+def test_a_line_that_the_disk_took_in_part_does_not_spoil_the_next(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", FULL, str(tmp_path), "500"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{errno.ENOSPC}\n", "")
+    events = [json.loads(line)["event"] for line in files(tmp_path)[0].read_text().splitlines()]
+    assert events == ["begin", "finish"]

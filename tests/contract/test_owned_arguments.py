@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
+from kloros_infra.compiler.check_arguments import refusal
 from kloros_infra.compiler.llama_server_options import ServerOptions, parse_help
 from kloros_infra.compiler.owned_arguments import OWNED, owner_of
 from kloros_infra.ir.artifact import TextFile
-from kloros_infra.supervisor.environment_file import parse_environment_file
+from kloros_infra.ir.environment_file import parse_environment_file
+from kloros_infra.planner.redaction import is_secret
 from tests.emit_cases import EMIT_CASES, compile_case
 from tests.llama_servers import packaged
 
@@ -78,3 +81,21 @@ def test_every_option_that_an_env_file_sets_is_owned(help_text: str) -> None:
     assert len(written) > 25
     assert not written - options.keys(), "llama-server knows no such variable"
     assert not {name for name in written - OPEN_TO_ARGUMENTS if owner_of(options[name]) is None}
+
+
+def test_no_option_takes_a_secret_from_models_yaml(installed: ServerOptions) -> None:
+    """models.yaml, unit files and env files can be read by many: no secret gets as far as there."""
+    named = {name for name in installed.options if is_secret(name) or is_secret(name.removesuffix("-file"))}
+
+    assert {"api-key", "api-key-file", "hf-token", "ssl-key-file"} <= named
+    # This one only switches something on.
+    assert {name.removeprefix("no-") for name in named if refusal(name) is None} <= {"cors-credentials"}
+
+
+@pytest.mark.parametrize("case", EMIT_CASES, ids=lambda case: case.name)
+def test_no_env_file_has_a_variable_for_a_secret(case: Path) -> None:
+    texts = (file.text for file in compile_case(case).values() if isinstance(file, TextFile))
+    names = {name for text in texts for name in parse_environment_file(text)}
+
+    assert "LLAMA_ARG_MODEL" in names
+    assert {name for name in names if is_secret(name)} == set()

@@ -12,11 +12,15 @@ from kloros_infra.adapters.staged_units import StagedUnits, UncheckedUnits
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from tests.emit_cases import EMIT_CASES
-
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+from tests.needed import need
 
 LAYOUT = Layout()
 UNIT = "kloros-staged.service"
+
+
+@pytest.fixture(autouse=True)
+def systemd_analyze() -> None:
+    need(shutil.which("systemd-analyze") is not None, "systemd-analyze")
 
 
 def stage(root: Path, text: str) -> None:

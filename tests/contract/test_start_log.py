@@ -15,7 +15,7 @@ from kloros_infra.adapters.systemd import Systemd
 from kloros_infra.executor.gate_ports import StartLog
 from kloros_infra.executor.ports import ServiceManager
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.supervision import log_file
+from kloros_infra.ir.supervision import beginning_of, log_file
 from tests.fakes.gate import FakeStartLog
 
 UNIT = "kloros-contract-start-log.service"
@@ -54,13 +54,13 @@ def logged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sta
     systemd.reload()
 
 
-def test_the_lines_of_the_present_process_come_last(logged: tuple[StartLog, Started]) -> None:
+def test_the_lines_of_the_present_process_alone_are_given(logged: tuple[StartLog, Started]) -> None:
     log, restart = logged
     for _ in range(2):
         pid = restart()
         expected = (f"begun as {pid}", "é")
         deadline = time.monotonic() + 10
-        while (found := log.lines(UNIT, pid)[-2:]) != expected:
+        while (found := log.lines(UNIT, pid)) != expected:
             assert time.monotonic() < deadline, found
             time.sleep(0.02)  # the pause between two polls of a condition with a deadline
 
@@ -73,10 +73,9 @@ def test_a_unit_that_never_ran_has_no_lines(logged: tuple[StartLog, Started]) ->
 def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
     file = tmp_path / Layout().logs / log_file(UNIT)
     file.parent.mkdir(parents=True)
-    file.write_text("x" * TAIL_BYTES + "\nlast\n")
-    first, *_, last = FileStartLog(tmp_path).lines(UNIT, 1)
-    assert len(first) < TAIL_BYTES
-    assert last == "last"
+    file.write_text(f"{beginning_of(1)}\n" + "x" * TAIL_BYTES + f"\nof another\n{beginning_of(2)}\nlast\n")
+    assert FileStartLog(tmp_path).lines(UNIT, 2) == ("last",)
+    assert FileStartLog(tmp_path).lines(UNIT, 1) == ()
 
 
 def test_the_fake_gives_what_was_written_and_then_what_came_later() -> None:

@@ -38,7 +38,7 @@ def units(tmp_path: Path) -> list[Path]:
 
 
 def programs(units: list[Path]) -> set[str]:
-    root = units[0].parents[3]
+    root = units[0].parents[4]
     return {f"{root}/{Layout().program_path(name)}" for name in ("llama-server", "kloros-infra")}
 
 

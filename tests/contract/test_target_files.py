@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.adapters import installed_record
+from kloros_infra.adapters.generations import GenerationFolders
 from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.errors import ObstacleError
 from kloros_infra.executor.ports import TargetFiles
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import Installed
+from kloros_infra.ir.on_change import Definition, Kept
 from tests.fakes.files import FakeFiles
+from tests.fakes.generations import FakeGenerations
 
 RECORD = "var/lib/kloros-infra/installed.json"
 A_DIGEST = "ab" * 32
@@ -41,6 +45,23 @@ def real(tmp_path: Path) -> RootedFiles:
 def test_what_is_written_is_read_again(files: TargetFiles, artifact: TextFile | Link) -> None:
     files.write("etc/a/b/file", artifact)
     assert files.read("etc/a/b/file") == artifact
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+def test_what_lies_below_current_is_the_generations_own(tmp_path: Path, kind: str) -> None:
+    generations = FakeGenerations() if kind == "fake" else GenerationFolders(tmp_path)
+    files = FakeFiles(generations=generations) if isinstance(generations, FakeGenerations) else RootedFiles(tmp_path)
+    for number in (1, 2):
+        generations.stage(number, {"units/a.service": TextFile("one\n"), "env/a.env": TextFile("A='1'\n")})
+    generations.flip(2)
+    path = f"{Layout().units}/a.service"
+    files.write(path, TextFile("two\n"))
+    files.remove(f"{Layout().env}/a.env")
+    assert files.read(path) == TextFile("two\n")
+    assert generations.read(2, "units/a.service") == TextFile("two\n")
+    assert generations.read(2, "env/a.env") is None
+    assert generations.read(1, "units/a.service") == TextFile("one\n")
+    assert generations.history().current == 2
 
 
 def test_a_path_that_holds_nothing_is_none(files: TargetFiles) -> None:
@@ -77,6 +98,16 @@ def test_a_path_that_leaves_the_root_is_refused(files: TargetFiles, path: str) -
     for attempt in (files.read, files.remove, lambda path: files.write(path, TextFile(""))):
         with pytest.raises(ObstacleError) as caught:
             attempt(path)
+        assert caught.value.problems[0].code == "KI516"
+
+
+def test_a_folder_that_was_read_from_vouches_for_no_other_path(files: TargetFiles) -> None:
+    for path in ("file", "etc/file"):
+        files.write(path, TextFile(""))
+        assert files.read(path) == TextFile("")
+    for path in ("/etc", "/etc/passwd", "..", "etc/..", ""):
+        with pytest.raises(ObstacleError) as caught:
+            files.read(path)
         assert caught.value.problems[0].code == "KI516"
 
 
@@ -185,9 +216,22 @@ def test_the_same_record_gives_the_same_bytes() -> None:
     assert installed_record.to_text(one) == installed_record.to_text(two)
 
 
-@given(st.data())
-def test_a_record_with_any_byte_changed_is_reported_not_believed(data: st.DataObject) -> None:
-    text = installed_record.to_text(Installed({"etc/a": A_DIGEST}, owed=frozenset({"x.service"})))
+A_KEPT = Kept(7, 1.25, Definition("[Unit]\n", {"B": "é", "A": "2"}, A_DIGEST, {"var/w": A_DIGEST}))
+
+
+def test_what_was_left_running_is_remembered() -> None:
+    record = Installed({"etc/a": A_DIGEST}, kept={"b.service": A_KEPT, "a.service": replace(A_KEPT, started_s=None)})
+    assert installed_record.from_text(installed_record.to_text(record)) == record
+
+
+def test_a_record_without_it_is_as_older_programs_read_it() -> None:
+    assert '"version": 2,' in installed_record.to_text(Installed({"etc/a": A_DIGEST}))
+    assert '"version": 3,' in installed_record.to_text(Installed({}, kept={"a.service": A_KEPT}))
+
+
+@given(st.data(), st.sampled_from([{}, {"a.service": A_KEPT}]))
+def test_a_record_with_any_byte_changed_is_reported_not_believed(data: st.DataObject, kept: dict[str, Kept]) -> None:
+    text = installed_record.to_text(Installed({"etc/a": A_DIGEST}, owed=frozenset({"x.service"}), kept=kept))
     raw = bytearray(text.encode())
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != raw[at]))

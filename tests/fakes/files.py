@@ -32,10 +32,16 @@ class FakeFiles:
         self._watch = watch
 
     def read(self, path: str) -> Artifact | None:
+        folder, name = self._folder(path)
+        return folder.get(name)
+
+    def _folder(self, path: str) -> tuple[dict[str, Artifact], str]:
+        """Follow the link to the current generation, where a path goes through it."""
         number, layout = self.generations.current, Layout()
         if number is not None and layout.is_content(_checked(path)):
-            return self.generations.read(number, layout.content_name(path))
-        return self.files.get(_checked(path))
+            # A link may lead to a generation whose folder is gone.
+            return self.generations.kept.get(number, {}), layout.content_name(path)
+        return self.files, _checked(path)
 
     @property
     def visible(self) -> dict[str, Artifact]:
@@ -47,12 +53,14 @@ class FakeFiles:
 
     def write(self, path: str, artifact: Artifact) -> None:
         self._watch(f"before write {path}")
-        self.files[_checked(path)] = artifact
+        folder, name = self._folder(path)
+        folder[name] = artifact
         self._watch(f"after write {path}")
 
     def remove(self, path: str) -> None:
         self._watch(f"before remove {path}")
-        self.files.pop(_checked(path), None)
+        folder, name = self._folder(path)
+        folder.pop(name, None)
         self._watch(f"after remove {path}")
 
     def installed(self) -> Installed:
@@ -62,6 +70,9 @@ class FakeFiles:
         self._watch("before record")
         self.record = installed
         self._watch("after record")
+
+    def sweep(self) -> None:
+        """Nothing is ever half written here."""
 
     def free_bytes(self, path: str) -> int:
         return self.free

@@ -16,7 +16,7 @@ class FakeGenerations:
     """Generations of an imaginary root; `watch` is called around everything that changes them."""
 
     def __init__(self, watch: Callable[[str], None] = ignore) -> None:
-        self.kept: dict[int, Mapping[str, Artifact]] = {}
+        self.kept: dict[int, dict[str, Artifact]] = {}
         self.current: int | None = None
         self.last_good: int | None = None
         self.booted: int | None = None
@@ -50,3 +50,6 @@ class FakeGenerations:
         self._watch(f"before remove generation {number}")
         self.kept.pop(number, None)
         self._watch(f"after remove generation {number}")
+
+    def sweep(self) -> None:
+        """Nothing is ever half made here."""

@@ -119,7 +119,7 @@ def test_an_apply_that_is_terminated_undoes_itself(laptop: Laptop) -> None:
         next(line for line in apply.stderr if "wait for llama@" in line)
         apply.send_signal(signal.SIGTERM)
         rest = apply.stderr.read()
-    assert apply.returncode == 1
+    assert apply.returncode == 3
     assert "undo" in rest
     assert not [path for path in laptop.root_files() if path.startswith(("etc/", "usr/"))]
     assert not server_pids(laptop)

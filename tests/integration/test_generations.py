@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import os
+import json
 import resource
-import signal
+import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kloros_infra.adapters.apply_lock import apply_lock
-from kloros_infra.adapters.confirmation import Confirmation
+from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.cli.changing import Manner
-from kloros_infra.cli.confirming import carry_out_unless_confirmed, confirm_apply, refuse_while_waiting
-from kloros_infra.cli.history import collect, desired_at, list_generations, recover, roll_back
+from kloros_infra.cli.generation_list import list_generations
+from kloros_infra.cli.history import desired_at, recover, roll_back
+from kloros_infra.cli.old_generations import collect
 from kloros_infra.cli.wiring import Target, generations_of, leave, stop_supervisor
-from kloros_infra.errors import LeftBehindError, LockHeldError, ObstacleError, RolledBackError, StepFailedError
-from kloros_infra.planner.desired import Desired, nothing_desired
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+from kloros_infra.errors import LeftBehindError, LockHeldError, ObstacleError, RolledBackError
+from kloros_infra.executor.generations import former_generation, read_generation
+from kloros_infra.planner.desired import nothing_desired
+from tests.integration.conftest import kloros_infra
+from tests.tiny_site import (
+    QUIETLY,
+    WAIT_S,
+    apply_quietly,
+    broken,
+    current,
+    end,
+    running,
+    target_at,
+    tiny,
+    tree_of,
+)
 
 ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
 TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
 ALL = frozenset(ONE)
-WAIT_S = 20.0
 
 
 @pytest.fixture
@@ -35,26 +47,6 @@ def where(tmp_path: Path) -> Iterator[Target]:
     one = target_at(tmp_path / "root")
     yield one
     end(one)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # the pause between two polls of a condition with a deadline
-
-
-def current(where: Target) -> int | None:
-    return generations_of(where).history().current
-
-
-def broken(where: Target) -> Desired:
-    """Want a service whose program is not there."""
-    desired = tiny(where, TWO)
-    layout = where.layout
-    tree = dict(desired.tree)
-    del tree[layout.program_path("sleeper")]
-    return Desired(tree=tree, layout=layout, profile="", units=desired.units)
 
 
 def test_rollback_goes_back_and_restarts_only_what_differs(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,13 +83,31 @@ def test_generations_are_listed_with_marks_and_what_changed(where: Target, capsy
     assert "changed kloros-a" in rows[2]
     assert "current, last-good" in rows[3]
     assert "added kloros-new" in rows[3]
+    list_generations(where, as_json=True)
+    version, *rows_as_json = map(json.loads, capsys.readouterr().out.splitlines())
+    assert version["type"] == "version"
+    assert [(row["number"], row["marks"]) for row in rows_as_json] == [(1, []), (2, []), (3, ["current", "last-good"])]
+
+
+def test_a_rollback_can_be_looked_at_first(where: Target) -> None:
+    for site in (ONE, TWO):
+        apply_quietly(tiny(where, site), where)
+    words = ("rollback", "--root", where.root, "--dry-run")
+    shown = kloros_infra(*words)
+    assert shown.returncode == 2, shown.stderr
+    assert "service.kloros-a must be restarted" in shown.stdout
+    assert current(where) == 2
+    assert kloros_infra(*words[:1], "2", *words[1:]).returncode == 0
+    rows = kloros_infra("diff", "--root", where.root, "--json").stdout.splitlines()
+    assert json.loads(rows[0])["type"] == "version"
+    assert any(json.loads(row).get("address") == "service.kloros-a" for row in rows)
 
 
 def test_a_failing_apply_goes_back_by_itself_and_says_so(where: Target) -> None:
     apply_quietly(tiny(where, ONE), where)
     before = tree_of(where.root / "etc")
     with pytest.raises(RolledBackError) as caught:
-        apply_quietly(broken(where), where)
+        apply_quietly(broken(where, TWO), where)
     assert caught.value.exit_code == 3
     assert caught.value.problems[-1].code == "KI585"
     assert "Generation 1 is current" in caught.value.problems[-1].detail
@@ -117,13 +127,31 @@ def test_a_damaged_generation_is_not_gone_to(where: Target) -> None:
     assert current(where) == 2
 
 
-def test_a_changed_file_of_the_current_generation_is_mended_by_a_new_one(where: Target) -> None:
+def test_a_changed_file_of_the_current_generation_is_put_back_into_it(where: Target) -> None:
     apply_quietly(tiny(where, ONE), where)
     unit = where.root / where.layout.unit_path("kloros-a.service")
     unit.write_text(unit.read_text() + "Restart=always\n")
     assert apply_quietly(tiny(where, ONE), where)
-    assert current(where) == 2
+    assert current(where) == 1
     assert "Restart" not in unit.read_text()
+    assert read_generation(generations_of(where), 1).manifest.number == 1
+
+
+def test_a_rollback_passes_over_what_is_damaged_or_the_same(where: Target) -> None:
+    for names in (ONE, TWO, ONE):
+        apply_quietly(tiny(where, names), where)
+    generations = generations_of(where)
+    same = {name: generations.read(3, name) for name in ("manifest.json", *read_generation(generations, 3).files)}
+    generations.stage(4, {name: artifact for name, artifact in same.items() if artifact is not None})
+    generations.flip(4)
+    assert former_generation(generations, 4) == 2
+    damaged = where.root / where.layout.generation_path(2) / "units" / "kloros-a.service"
+    damaged.write_text("[Service]\n")
+    assert former_generation(generations, 4) is None
+    with pytest.raises(ObstacleError) as caught:
+        roll_back(where, None, QUIETLY)
+    assert [problem.code for problem in caught.value.problems] == ["KI591"]
+    generations.flip(3)
 
 
 def test_a_changed_fixed_file_is_mended_without_a_new_one(where: Target) -> None:
@@ -151,7 +179,7 @@ def test_gc_keeps_the_newest_and_every_marked_one(where: Target, capsys: pytest.
     for version in range(1, 7):
         apply_quietly(tiny(where, {"kloros-a.service": str(version)}), where)
     roll_back(where, 2, QUIETLY)
-    (where.root / where.layout.booted_file).write_text("1\n")
+    (where.root / where.layout.booted_file).write_text(f"1 {boot_id()}\n")
     collect(where, 1, yes=True, is_dry_run=True)
     assert generations_of(where).history().numbers == (1, 2, 3, 4, 5, 6)
     collect(where, 1, yes=True, is_dry_run=False)
@@ -167,88 +195,30 @@ def test_apply_itself_keeps_no_more_than_it_is_told(where: Target) -> None:
     assert generations_of(where).history().numbers == tuple(range(4, 14))
 
 
-def test_an_apply_that_nobody_confirms_is_undone(where: Target) -> None:
+def test_a_current_generation_whose_folder_is_gone_is_made_anew(where: Target) -> None:
     apply_quietly(tiny(where, ONE), where)
-    carry_out_unless_confirmed(tiny(where, TWO), where, QUIETLY, within_s=1.0)
-    assert running(where, ALL) == TWO
+    shutil.rmtree(where.root / where.layout.generation_path(1))
     with pytest.raises(ObstacleError) as caught:
-        refuse_while_waiting(where)
-    assert caught.value.problems[0].code == "KI533"
-    wait_until(lambda: current(where) == 1)
-    wait_until(lambda: Confirmation(where.root).read() is None)
-    with apply_lock(where.root, wait_s=WAIT_S):
-        assert running(where, ALL) == ONE
-    with pytest.raises(ObstacleError) as caught:
-        confirm_apply(where)
-    assert caught.value.problems[0].code == "KI534"
-
-
-def test_a_first_apply_that_nobody_confirms_leaves_nothing(where: Target) -> None:
-    carry_out_unless_confirmed(tiny(where, ONE), where, QUIETLY, within_s=0.2)
-    wait_until(lambda: current(where) is None)
-    with apply_lock(where.root, wait_s=WAIT_S):
-        assert running(where, ALL) == {}
-
-
-def test_recover_undoes_what_nobody_confirmed_before_the_machine_went_down(where: Target) -> None:
+        recover(where, QUIETLY)
+    assert [problem.code for problem in caught.value.problems] == ["KI587"]
     apply_quietly(tiny(where, ONE), where)
-    apply_quietly(tiny(where, TWO), where)
-    Confirmation(where.root).await_answer(1, within_s=-1.0)
-    recover(where, QUIETLY)
-    assert current(where) == 1
-    assert running(where, ALL) == ONE
-    assert Confirmation(where.root).read() is None
-
-
-def test_a_confirmed_apply_stays(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
-    apply_quietly(tiny(where, ONE), where)
-    carry_out_unless_confirmed(tiny(where, TWO), where, QUIETLY, within_s=0.5)
-    assert "kloros-infra confirm" in capsys.readouterr().out
-    confirm_apply(where)
-    refuse_while_waiting(where)
-    watchers = [p for p in Path("/proc").glob("[0-9]*/cmdline") if is_watcher(p, where)]
-    wait_until(lambda: not any(is_watcher(path, where) for path in watchers))
     assert current(where) == 2
+    assert running(where, ALL) == ONE
 
 
-def is_watcher(cmdline: Path, where: Target) -> bool:
-    try:
-        return b"watch_confirmation" in (raw := cmdline.read_bytes()) and str(where.root).encode() in raw
-    except OSError:
-        return False
-
-
-def test_an_apply_that_changes_nothing_waits_for_nobody(where: Target) -> None:
+def test_a_damaged_manifest_is_replaced_by_the_next_apply(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
     apply_quietly(tiny(where, ONE), where)
-    carry_out_unless_confirmed(tiny(where, ONE), where, QUIETLY, within_s=60)
-    assert Confirmation(where.root).read() is None
-
-
-def test_an_apply_that_fails_waits_for_nobody(where: Target) -> None:
+    manifest = where.root / where.layout.generation_path(1) / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    list_generations(where)
+    assert "its manifest is damaged" in capsys.readouterr().out
+    with pytest.raises(ObstacleError) as caught:
+        recover(where, QUIETLY)
+    assert [problem.code for problem in caught.value.problems] == ["KI588"]
     apply_quietly(tiny(where, ONE), where)
-    with pytest.raises(StepFailedError):
-        carry_out_unless_confirmed(broken(where), where, QUIETLY, within_s=60)
-    assert Confirmation(where.root).read() is None
-
-
-def test_an_apply_that_is_killed_before_its_confirmation_is_undone(where: Target) -> None:
-    apply_quietly(tiny(where, ONE), where)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with apply_lock(where.root):
-                Confirmation(where.root).begin(1)
-                Confirmation(where.root).start_watcher(where.manager)
-                generations_of(where).stage(2, {})
-                generations_of(where).flip(2)
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    os.waitpid(pid, 0)
-    wait_until(lambda: current(where) == 1)
-    wait_until(lambda: Confirmation(where.root).read() is None)
-    with apply_lock(where.root, wait_s=WAIT_S):
-        assert running(where, ALL) == ONE
+    assert current(where) == 2
+    recover(where, QUIETLY)
+    assert running(where, ALL) == ONE
 
 
 def test_destroy_returns_a_root_to_what_it_was_byte_for_byte(where: Target) -> None:
@@ -260,7 +230,7 @@ def test_destroy_returns_a_root_to_what_it_was_byte_for_byte(where: Target) -> N
     apply_quietly(tiny(where, ONE), where)
     apply_quietly(tiny(where, TWO), where)
     with pytest.raises(RolledBackError):
-        apply_quietly(broken(where), where)
+        apply_quietly(broken(where, TWO), where)
     apply_quietly(nothing_desired(where.layout, with_weights=True), where)
     stop_supervisor(where)
     leave(where)

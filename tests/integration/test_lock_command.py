@@ -316,7 +316,7 @@ def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 30
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.01)
+        time.sleep(0.01)  # the pause between two polls of a condition with a deadline
 
 
 def test_a_pin_whose_header_is_lost_survives_an_interruption(house: House, ggufs: dict[str, bytes]) -> None:

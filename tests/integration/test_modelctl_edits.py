@@ -385,6 +385,16 @@ def test_gc_keeps_what_is_current_new_or_in_use(site: Site) -> None:
     assert site.file.read_text() == text
     assert "nothing to remove" in site.run("gc", "--yes").stdout
 
+    # Going back to an older generation must find its weights.
+    older = env.parents[1] / "generations" / "3" / "env"
+    older.mkdir(parents=True)
+    (older / "code-cpu_only.5678.env").write_text(f"LLAMA_ARG_MODEL='{running.parents[1] / names[1] / 'model.gguf'}'\n")
+    held = site.run("gc", "--keep", "1", "--yes")
+    assert "nothing to remove" in held.stdout
+    assert f"tiny-coder-q4_0: version {names[1]} stays for generation 3" in held.stdout
+    assert len(site.stored()) == 3
+    shutil.rmtree(older.parent)
+
     forgotten = site.run("gc", "--keep", "1", "--forget", "--yes")
     assert forgotten.returncode == 0, forgotten.stderr
     assert site.stored() == [f"tiny-coder-q4_0/{name}" for name in (names[0], names[2])]
@@ -407,7 +417,7 @@ def test_gc_waits_for_no_apply(site: Site) -> None:
 
 def test_gc_finds_what_a_killed_run_left_and_passes_over_links_to_nowhere(site: Site) -> None:
     assert site.run("pull", "code").returncode == 0
-    units = site.root / "etc" / "systemd" / "system"
+    units = site.root / "etc" / "kloros-infra" / "current" / "units"
     units.mkdir(parents=True)
     (units / "gone.service").symlink_to("/nowhere/gone.service")
     left = site.store / "other" / "2025-01-01-01"

@@ -18,7 +18,7 @@ import pytest
 from kloros_infra.adapters.rpc_servers import SocketRpcServers
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import compile_project
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.placement import DeviceLoad, Placement
 from kloros_infra.ir.rpc_server import RpcState

@@ -25,12 +25,12 @@ from kloros_infra.compiler.emit_command import server_words
 from kloros_infra.compiler.emit_env import emit_env
 from kloros_infra.compiler.rendering import rendering
 from kloros_infra.ir.catalog import Instance, KvType, ModelKind, PlacementMode
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.place import place
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from tests.factories import a_card, a_draft, a_model, a_profile, a_serving, an_instance, some_weights
 from tests.llama_servers import packaged
 

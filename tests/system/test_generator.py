@@ -105,6 +105,22 @@ def test_a_running_unit_keeps_its_process_over_a_switch_and_a_reload(machine: Co
     assert machine.run(["systemctl", "show", "-P", "MainPID", UNITS[0]]).stdout == before != "0\n"
 
 
+@pytest.mark.parametrize("is_reloaded", [True, False])
+def test_the_generation_before_can_go_only_after_a_reload(machine: Container, *, is_reloaded: bool) -> None:
+    flip(machine, 1)
+    reload(machine)
+    flip(machine, 2)
+    if is_reloaded:
+        reload(machine)
+    machine.run(["rm", "-rf", f"{HOME}/generations/1"])
+    # No unit differs, as with an apply that changes routes alone; it is one that nobody has started yet.
+    started = machine.run(["systemctl", "start", UNITS[7]], check=False)
+    machine.run(["systemctl", "stop", UNITS[7]], check=False)
+    a_generation(machine, 1)
+    reload(machine)
+    assert (started.returncode == 0) is is_reloaded, started.stderr
+
+
 @contextmanager
 def flipping(machine: Container) -> Iterator[None]:
     """Let the link change all the time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -127,3 +128,74 @@ def test_a_folder_below_home_is_seen_where_it_is_named_and_nothing_else(machine:
     assert hidden is not None
     root = f"/proc/{started(machine, hidden)}/root"
     assert machine.run(["ls", "-A", f"{root}/home"], check=False).stdout == ""
+
+
+# Tries what options of llama-server, and drivers, ask the kernel for; says what it got as its last words.
+TRYING = """\
+#!/usr/bin/python3
+import ctypes, json, mmap, os, signal
+def may(try_it):
+    try:
+        return try_it() is not False
+    except OSError:
+        return False
+libc = ctypes.CDLL(None)
+block = mmap.mmap(-1, 64 * 2**20)
+at = ctypes.addressof(ctypes.c_char.from_buffer(block))
+print(json.dumps({
+    "pins": may(lambda: os.sched_setaffinity(0, os.sched_getaffinity(0))),
+    "hurries": may(lambda: os.nice(-10)),
+    "locks": libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(len(block))) == 0,
+    "compiles": may(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)),
+}), flush=True)
+signal.pause()
+"""
+RELAXED = "{relax: [{directives: [MemoryDenyWriteExecute], because: the driver compiles kernels}]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sandbox", "granted"),
+    [
+        ("{}", "{}", set()),
+        ("{numa: distribute}", "{}", {"pins"}),
+        ("{prio: 2}", "{}", {"pins", "hurries"}),
+        ("{mlock: true}", "{}", {"locks"}),
+        ("{}", RELAXED, {"compiles"}),
+    ],
+)
+def test_a_unit_may_do_what_its_arguments_and_relaxations_ask_for(
+    machine: Container, arguments: str, sandbox: str, granted: set[str]
+) -> None:
+    program = LAYOUT.absolute(LAYOUT.program_path("llama-server"))
+    files = compiled(arguments, sandbox)
+    assert files is not None
+    machine.write(program, TRYING)
+    try:
+        main_pid = started(machine, files)
+        said = wait_for_words(machine, main_pid)
+    finally:
+        machine.write(program, WAITING)
+    possible = granted if can_raise_limits(machine) else granted - {"hurries", "locks"}
+    assert {what for what, is_granted in said.items() if is_granted} == possible
+    limits = machine.run(["systemctl", "show", "-p", "LimitMEMLOCK", "-p", "LimitNICE", UNIT]).stdout.split()
+    assert ("LimitMEMLOCK=infinity" in limits) is ("locks" in granted)
+    # 20 less the lowest nice value; systemd.exec(5).
+    assert ("LimitNICE=40" in limits) is ("hurries" in granted)
+
+
+def can_raise_limits(machine: Container) -> bool:
+    """Say whether process 1 has CAP_SYS_RESOURCE; without, systemd sets the nearest limit that it may."""
+    status = machine.run(["cat", "/proc/1/status"]).stdout
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) & 1 << 24)
+
+
+def wait_for_words(machine: Container, main_pid: int) -> dict[str, bool]:
+    """Read what a process wrote to the journal, once it is there."""
+    query = ["journalctl", "-q", f"_PID={main_pid}", "-o", "cat", "-n", "1", "--no-pager"]
+    deadline = time.monotonic() + 20
+    while not (text := machine.run(query, check=False).stdout.strip()).startswith("{"):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)  # the pause between two polls of a condition with a deadline
+    found: dict[str, bool] = json.loads(text)
+    return found

@@ -35,9 +35,10 @@ import json, sys
 from kloros_infra.adapters.running_processes import ProcProcesses
 from kloros_infra.adapters.systemd import Systemd
 from kloros_infra.planner.running_drift import STEERING_PREFIXES, intended_process, running_drift
+from kloros_infra.planner.unit_keys import env_keys
 unit, unit_text, env_text = json.load(sys.stdin)
 pid = Systemd().states((unit,))[unit].main_pid
-intended = intended_process(unit_text, env_text)
+intended = intended_process(unit_text, env_keys(env_text))
 process = ProcProcesses().running(pid, names=intended.environment, prefixes=STEERING_PREFIXES)
 drift = [[change.key, change.before, change.after] for change in running_drift(intended, process)]
 print(json.dumps([process.cgroup, drift]))

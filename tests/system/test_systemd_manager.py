@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.supervisor.command_line import parse_commands
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from tests.system.conftest import INSIDE_CHECKOUT, INSIDE_SITE_PACKAGES
 from tests.system.container import Container
 

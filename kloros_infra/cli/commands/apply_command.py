@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kloros_infra.cli.options import (
     DURATION,
@@ -21,7 +21,7 @@ from kloros_infra.cli.options import (
     yes_option,
 )
 
-PLANNING = ("profile", "host", "only", "replaced", "reset_pins", "confirm_s")
+PLANNING = ("file", "root", "manager", "profile", "host", "only", "replaced", "reset_pins")
 
 
 @click.command("apply")
@@ -47,9 +47,9 @@ def command(saved: Path | None, **options: Any) -> None:
     """Make the machine (or --root) match models.yaml, or carry out exactly a PLAN that `plan --out` saved.
 
     Shows the plan and asks, then writes, starts, restarts and stops only what differs, and waits until each started
-    model answers. When a step fails, everything is undone. Exit code 0: done, 1: an error, and nothing was changed,
-    3: failed and rolled back, 4: failed, and something is not as it should be, 5: another apply is running, 6: the
-    saved plan is stale.
+    model answers. When a step fails, or Ctrl-C interrupts, everything is undone. Exit code 0: done, 1: an error, and
+    nothing was changed, 3: failed or interrupted, and rolled back, 4: failed, and something is not as it should be,
+    5: another apply is running, 6: the saved plan is stale.
     """
     if saved is None:
         apply_project(options)
@@ -57,43 +57,34 @@ def command(saved: Path | None, **options: Any) -> None:
     from kloros_infra.cli.changing import Manner
     from kloros_infra.cli.saved_plans import carry_out_saved
 
-    if any(options[name] for name in PLANNING):
-        raise click.UsageError("A saved plan is carried out as it is: no other option of planning goes with it.")
-    carry_out_saved(saved, Manner(yes=True, wait_s=options["wait"]))
+    given = click.get_current_context().get_parameter_source
+    if any(given(name) not in (None, ParameterSource.DEFAULT) for name in PLANNING):
+        raise click.UsageError(
+            "A saved plan is carried out as it is, for the models.yaml and the root that it was made for: no other"
+            " option of planning goes with it."
+        )
+    carry_out_saved(saved, Manner(yes=True, wait_s=options["wait"]), within_s=options["confirm_s"])
 
 
 def apply_project(options: Mapping[str, Any]) -> None:
     """Plan anew and carry that out."""
-    from kloros_infra.cli.changing import Manner, carry_out
-    from kloros_infra.cli.confirming import carry_out_unless_confirmed, refuse_while_waiting
-    from kloros_infra.cli.planning import choice
-    from kloros_infra.cli.project import read_project
-    from kloros_infra.cli.render import show_problems
-    from kloros_infra.cli.wiring import compile_project, desired_for, desired_for_part, provenance_of, target
+    from kloros_infra.cli.applying import apply_request
+    from kloros_infra.cli.changing import Manner
+    from kloros_infra.planner.request import PlanRequest
 
     if options["host"] and options["profile"]:
         raise click.UsageError(
             "--host and --profile contradict each other: a host that lends its cards has no profile."
         )
-    project = read_project(options["file"])
-    where = target(options["root"], options["manager"])
-    compiled = compile_project(project, where.layout)
-    show_problems(compiled.warnings, project.sources)
-    provenance = provenance_of(project)
-    desired = (
-        desired_for_part(compiled, where, options["host"], provenance=provenance)
-        if options["host"]
-        else desired_for(compiled, where, options["profile"], provenance=provenance)
+    request = PlanRequest(
+        file=str(options["file"]),
+        root=str(options["root"]),
+        manager=options["manager"],
+        profile=options["profile"],
+        host=options["host"],
+        only=options["only"],
+        replaced=options["replaced"],
+        resets_pins=options["reset_pins"],
     )
-    desired = replace(desired, resets_pins=options["reset_pins"])
-    refuse_while_waiting(where)
-    manner = Manner(
-        "Do you want to perform these actions?",
-        yes=options["yes"],
-        wait_s=options["wait"],
-        choose=choice(options["only"], options["replaced"], compiled.catalog),
-    )
-    if options["confirm_s"] is None:
-        carry_out(desired, where, manner)
-    else:
-        carry_out_unless_confirmed(desired, where, manner, within_s=options["confirm_s"])
+    manner = Manner("Do you want to perform these actions?", yes=options["yes"], wait_s=options["wait"])
+    apply_request(request, manner, within_s=options["confirm_s"])

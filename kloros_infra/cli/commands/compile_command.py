@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kloros_infra.cli.options import file_option
+from kloros_infra.cli.options import file_option, no_cache_option
 from kloros_infra.cli.render import show_problems
 
 
@@ -20,7 +20,8 @@ from kloros_infra.cli.render import show_problems
     help="Where to write; `generated` beside models.yaml by default.",
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when the output differs from what is there.")
-def command(file: Path, output: Path | None, check: bool) -> None:
+@no_cache_option
+def command(file: Path, output: Path | None, check: bool, no_cache: bool) -> None:
     """Write generated/: units, env files and the routing table, as they will lie on the target.
 
     What other hosts get that lend their cards is below hosts/NAME.
@@ -31,15 +32,14 @@ def command(file: Path, output: Path | None, check: bool) -> None:
     from kloros_infra.compiler.emit_rpc import with_parts  # noqa: PLC0415 - start-up time
 
     project = read_project(file)
-    compiled = compile_project(project)
+    compiled = compile_project(project, is_cached=not no_cache)
     show_problems(compiled.warnings, project.sources)
     tree = with_parts(compiled.tree, compiled.parts)
     folder = output or file.parent / "generated"
-    stale = differences(folder, tree)
     if check:
+        stale = differences(folder, tree)
         for path in stale:
             click.echo(f"differs: {folder / path}")
         sys.exit(1 if stale else 0)
-    if stale:
-        update_folder(folder, tree)
-    click.echo(f"{folder}: {len(tree)} files, {len(stale)} changed.")
+    changed = update_folder(folder, tree)
+    click.echo(f"{folder}: {len(tree)} files, {len(changed)} changed.")

@@ -20,12 +20,8 @@ def command(root: Path, manager: str, *, yes: bool, with_weights: bool) -> None:
 
     Needs no models.yaml; weights stay unless asked.
     """
-    from kloros_infra.cli.changing import Manner, carry_out
-    from kloros_infra.cli.wiring import leave, stop_supervisor, target
-    from kloros_infra.planner.desired import nothing_desired
+    from kloros_infra.cli.changing import Manner, destroy
+    from kloros_infra.cli.wiring import target
 
-    where = target(root, manager)
-    desired = nothing_desired(where.layout, with_weights=with_weights)
-    carry_out(desired, where, Manner("Do you really want to destroy everything that apply installed?", yes=yes))
-    stop_supervisor(where)
-    leave(where)
+    manner = Manner("Do you really want to destroy everything that apply installed?", yes=yes)
+    destroy(target(root, manager), manner, with_weights=with_weights)

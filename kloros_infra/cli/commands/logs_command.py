@@ -17,7 +17,7 @@ from kloros_infra.cli.options import manager_option, root_option
 @root_option
 @manager_option
 def command(name: str, lines: int, root: Path, manager: str, *, follow: bool) -> None:
-    """Show the last log lines of NAME: an instance such as `code-max`, `router`, `bus`, or a unit."""
+    """Show the last log lines of NAME: a model, an instance such as `code-max`, `router`, `bus`, or a unit."""
     from kloros_infra.cli.unit_logs import log_lines
     from kloros_infra.cli.wiring import target
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from kloros_infra.cli.options import file_option
 @click.command("why")
 @click.argument("asked", metavar="UNIT[:KEY]")
 @file_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One versioned JSON object a line.")
 def command(asked: str, file: Path, *, as_json: bool) -> None:
     """Say why a directive stands in a generated unit: the line of models.yaml, the rule, and where that is written.
 
@@ -25,12 +25,11 @@ def command(asked: str, file: Path, *, as_json: bool) -> None:
     from kloros_infra.cli.project import read_project
     from kloros_infra.cli.why import reason_lines, reasons
     from kloros_infra.cli.wiring import compile_project
+    from kloros_infra.planner.explain_json import Row, json_lines
 
     project = read_project(file)
     unit, found = reasons(project, compile_project(project), asked)
-    for reason in found:
-        if as_json:
-            click.echo(json.dumps({"unit": unit, **asdict(reason)}, ensure_ascii=False))
-            continue
-        for line in reason_lines(unit, reason):
-            click.echo(line)
+    rows: Iterable[Row] = ({"type": "reason", "unit": unit, **asdict(reason)} for reason in found)
+    lines = json_lines(rows) if as_json else (line for reason in found for line in reason_lines(unit, reason))
+    for line in lines:
+        click.echo(line)

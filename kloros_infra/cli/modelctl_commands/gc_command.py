@@ -28,7 +28,8 @@ def command(  # noqa: PLR0913 - one parameter for each option, as click calls it
 ) -> None:
     """Remove weights from the store: versions that models.yaml does not name, and old ones.
 
-    The current version of a model stays, the newest ones stay, and so does every version that an installed unit loads.
+    The current version of a model stays, the newest ones stay, and so does every version that a unit of a generation
+    loads, so that it can be gone back to: `kloros-infra gc` removes old generations.
     """
     from kloros_infra.cli.collecting import CollectOptions, collect
     from kloros_infra.cli.wiring import target

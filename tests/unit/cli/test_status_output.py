@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from kloros_infra.cli.status_output import status_json, status_lines
 from kloros_infra.ir.generation import Interrupted
-from kloros_infra.ir.unit_status import CardUse, Status, UnitStatus
+from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
 
 CODE = UnitStatus(
     unit="llama@code-max.service",
@@ -40,11 +42,34 @@ def test_each_unit_is_a_row() -> None:
     assert router == ["router", "-", "failed", "-", "-", "-", "-", "always", "exit-code 1: no bus"]
 
 
-def test_an_interruption_and_a_generation_that_is_not_good_are_said() -> None:
-    first, second = status_lines(Status(3, 2, "max", interrupted=Interrupted("switch to generation 3", "2026-01-01")))
+@pytest.mark.parametrize(
+    ("remedy", "words"), [(Remedy.COMPLETE, "had switched already"), (Remedy.UNDO, "`kloros-infra recover` undoes it")]
+)
+def test_an_interruption_and_a_generation_that_is_not_good_are_said(remedy: Remedy, words: str) -> None:
+    interrupted = Interrupted("switch to generation 3", "2026-01-01")
+    first, second = status_lines(Status(3, 2, "max", interrupted=interrupted, remedy=remedy))
     assert first == "Generation 3, which has not been found good, profile max."
     assert "interrupted at: switch to generation 3 (2026-01-01)" in second
+    assert words in second
     assert "kloros-infra recover" in second
+
+
+def test_an_apply_at_work_is_no_interruption() -> None:
+    _, second = status_lines(Status(3, 3, "max", apply_in_work="wait for llama@code-max.service"))
+    assert second == "An apply is at work: wait for llama@code-max.service."
+
+
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        (Unconfirmed(2, 45.0), "undone in 45 s, to generation 2, unless you run `kloros-infra confirm`"),
+        (Unconfirmed(None, 0.0), "being undone, to no generation. If not, run `kloros-infra recover`"),
+        (Unconfirmed(2, None), "being undone, to generation 2"),
+    ],
+)
+def test_what_waits_to_be_confirmed_is_said(waiting: Unconfirmed, words: str) -> None:
+    _, second = status_lines(Status(3, 3, "max", unconfirmed=waiting))
+    assert words in second
 
 
 def test_nothing_installed() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kloros_infra.compiler.emit_lock import HEADERS_FOLDER, LOCK_FILE, emit_lock
 from kloros_infra.compiler.parse import parse
-from kloros_infra.compiler.stations import Sources, check_project
+from kloros_infra.compiler.sources import Sources
+from kloros_infra.compiler.stations import check_project
 from kloros_infra.diagnostics import has_errors
 from tests.factories import a_gguf_header, a_lock_for
 from tests.models_yaml_trees import JUNK, as_yaml, mistaken, models_yaml

@@ -13,8 +13,8 @@ from kloros_infra.compiler.emit import emit
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.compiler.placing import place_all
 from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.layout import Layout
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from kloros_infra.supervisor.unit_file import parse_unit_file
 from tests.emit_cases import EMIT_CASES, case_catalog, compile_case
 

@@ -8,10 +8,10 @@ from kloros_infra.adapters.templates import read_templates
 from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.rendering import rendering
 from kloros_infra.ir.catalog import Card, Model, ModelKind
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.placement.place import place
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from tests.factories import a_card, a_draft, a_model, a_profile, an_instance, some_weights
 
 RERANKING = "LLAMA_ARG_RERANKING"

@@ -111,13 +111,11 @@ def test_folders_of_other_generators_are_shared(run: Run, current: Path, generat
     assert {path.name for path in (generated / "multi-user.target.wants").iterdir()} == {"a.target", "other.service"}
 
 
-@pytest.mark.parametrize("what", ["nothing", "dangling", "empty", "no units", "only other files"])
+@pytest.mark.parametrize("what", ["nothing", "empty", "no units", "only other files"])
 def test_where_there_is_nothing_it_does_nothing_and_says_nothing(
     run: Run, current: Path, generated: Path, what: str
 ) -> None:
     match what:
-        case "dangling":
-            current.symlink_to("generations/9")
         case "empty":
             current.mkdir()
         case "no units":
@@ -127,6 +125,22 @@ def test_where_there_is_nothing_it_does_nothing_and_says_nothing(
             (current / "units" / "README").write_text("")
     assert silent(run())
     assert list(generated.iterdir()) == []
+
+
+def test_a_generation_that_is_gone_is_told(run: Run, current: Path, generated: Path) -> None:
+    current.symlink_to("generations/9")
+    done = run()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "the current generation is not there" in done.stderr
+    assert "kloros-infra recover" in done.stderr
+    assert list(generated.iterdir()) == []
+
+
+def test_a_link_to_nothing_keeps_no_other_unit_from_being_linked(run: Run, current: Path, generated: Path) -> None:
+    a_generation(current, "b.service", "c.service")
+    (current / "units" / "a.service").symlink_to("gone")
+    assert silent(run())
+    assert {path.name for path in generated.iterdir()} == {"a.service", "b.service", "c.service"}
 
 
 def test_without_a_folder_it_does_nothing(run: Run, current: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ PLACES = {
     "version": "models.versions",
     "profile": "profiles",
     "gpu": "gpus",
+    "host": "hosts",
 }
 
 
@@ -86,6 +87,16 @@ def test_a_directive_names_the_lines_that_it_follows_from() -> None:
     assert any(path.startswith("gpus.") for path in visible)
     weights = [one.path for one in settings_of(origins, unit, "Unit.X-Kloros-Weights")]
     assert any(".versions." in path for path in weights)
+
+
+def test_a_directive_names_the_version_of_systemd_that_it_is_for() -> None:
+    origins = the_origins("relaxed_on_newer_systemd")
+    (version,) = settings_of(origins, "llama@chat-mid.service", "Service.RestartSteps")
+    assert (version.path, version.value) == ("hosts.box.systemd", "257")
+    relaxed = settings_of(origins, "llama@plain-mid.service", "Unit.X-Kloros-Relaxed")
+    assert [one.path for one in relaxed][:2] == ["sandbox.relax", "models.plain.relax"]
+    (word,) = settings_of(origins, "llama@chat-cpu_only.service", "Unit.X-Kloros-OnChange")
+    assert word.value == "never"
 
 
 def test_what_nobody_wrote_is_standard() -> None:

@@ -12,8 +12,9 @@ import pytest
 from kloros_infra.adapters.generated_folder import differences
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.cli.project import read_project
-from kloros_infra.compiler.pipeline import Compiled, check_prefix, checked, compile_project
-from kloros_infra.compiler.stations import Sources
+from kloros_infra.compiler.compiled import Compiled
+from kloros_infra.compiler.pipeline import check_prefix, checked, compile_project
+from kloros_infra.compiler.sources import Sources
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import TextFile

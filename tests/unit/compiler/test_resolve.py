@@ -181,6 +181,11 @@ def test_personas_purposes_and_addresses_are_taken_over() -> None:
     assert catalog.bridge == BridgeAddresses("127.0.0.1", (11434,))
 
 
+def test_how_many_generations_are_kept_is_taken_over() -> None:
+    assert resolved()[0].keep_generations == 10
+    assert resolved(f"{TEXT}storage: {{keep_generations: 3}}\n")[0].keep_generations == 3
+
+
 def test_what_only_remote_hosts_serve_is_left_out() -> None:
     catalog, _ = resolved()
 

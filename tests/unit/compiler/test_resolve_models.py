@@ -8,6 +8,7 @@ from typing import Any
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.ir.catalog import Catalog, CostTier, Draft, Persona, Sandbox
+from kloros_infra.ir.relaxation import Relaxation, SandboxDirective
 from tests.factories import GIB, a_lock_for
 
 TEXT = """\
@@ -126,6 +127,18 @@ def test_the_sandbox_and_the_log_level_are_taken_over() -> None:
     catalog = resolved()
 
     assert catalog.sandbox == Sandbox(
-        ("/srv/lora",), memory_headroom_bytes=2 * GIB, cpu_weight=50, io_weight=None, exposure_limit=2.0
+        ("/srv/lora",), memory_headroom_bytes=2 * GIB, cpu_weight=50, io_weight=None, exposure_limit=1.5
     )
     assert catalog.log_level == "warning"
+
+
+def test_relaxations_and_the_version_of_systemd_are_taken_over() -> None:
+    relax = "relax: [{directives: [UMask, ProtectProc], because: perf reads it}]"
+    text = TEXT.replace("    context_tokens: 2048\n    cost_tier: low\n", f"    context_tokens: 2048\n    {relax}\n")
+    text = text.replace("box: {}", "box: {systemd: 257}").replace("cpu_weight: 50", f"cpu_weight: 50, {relax}")
+    catalog = resolved(text)
+    given = (Relaxation((SandboxDirective.UMASK, SandboxDirective.PROTECT_PROC), "perf reads it"),)
+
+    assert catalog.systemd_version == 257
+    assert catalog.sandbox.relaxed == given
+    assert [model.relaxed for model in catalog.models] == [(), given]

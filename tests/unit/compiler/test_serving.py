@@ -10,6 +10,7 @@ from kloros_infra.compiler import serving
 from kloros_infra.compiler.serving import serving_of
 from kloros_infra.ir.catalog import CostTier, KvType, PlacementMode, Serving
 from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
+from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.setting import STANDARD
 
 OTHERS: dict[str, tuple[Any, Any, Any]] = {
@@ -18,6 +19,7 @@ OTHERS: dict[str, tuple[Any, Any, Any]] = {
     "cache_type_v": (KvType.Q8_0, KvType.Q4_0, KvType.BF16),
     "placement": (PlacementMode.FIT, PlacementMode.MANUAL, PlacementMode.SOLVER),
     "preload": (False, True, False),
+    "on_change": (OnChange.DEFER, OnChange.NEVER, OnChange.RELOAD),
 }
 """For each setting a value in the profile, in the model and in the defaults."""
 
@@ -72,6 +74,7 @@ def test_what_is_standard_is_what_the_declarations_say() -> None:
         "cache_type_v": serving.CACHE_TYPE.value,
         "placement": serving.PLACEMENT.value,
         "preload": str(serving.PRELOAD).lower(),
+        "on_change": serving.ON_CHANGE.value,
     }
     assert settled() == Serving(4096, 1, KvType.F16, KvType.F16, PlacementMode.AUTO, preload=True, arguments=())
 

@@ -8,7 +8,8 @@ import pytest
 
 from kloros_infra.compiler.emit_lock import HEADERS_FOLDER, LOCK_FILE, emit_lock
 from kloros_infra.compiler.parse import parse
-from kloros_infra.compiler.stations import Checked, Sources, Station, check_project
+from kloros_infra.compiler.sources import Sources
+from kloros_infra.compiler.stations import Checked, Station, check_project
 from kloros_infra.diagnostics import Problems, Span
 from tests.factories import a_lock_for
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.compiler.systemd_syntax import CONTROL, env_lines, env_value, exec_start, exec_word, unit_value
+from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.supervisor.command_line import expand_specifiers, parse_commands
-from kloros_infra.supervisor.environment_file import parse_environment_file
 from kloros_infra.supervisor.unit_file import parse_unit_file
 
 # Surrogates cannot be written as UTF-8, noncharacters (of Cn) are refused; what matters to some parser comes often.

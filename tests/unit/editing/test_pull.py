@@ -179,7 +179,7 @@ def test_ids_are_made_of_file_names(source: str, expected: str) -> None:
 def test_an_id_that_is_taken_counts_on() -> None:
     assert model_id_for("hf://o/r/a.gguf", {"a"}) == "a-2"
     assert model_id_for("hf://o/r/a.gguf", {"a", "a-2", "a-3"}) == "a-4"
-    assert len(model_id_for("hf://o/r/" + "a" * 80 + ".gguf", {"a" * 64})) == 62
+    assert len(model_id_for("hf://o/r/" + "a" * 80 + ".gguf", {"a" * 64})) <= 64
 
 
 def test_small_letters_become_titles() -> None:

@@ -17,15 +17,16 @@ from kloros_infra.executor.apply import Outcome, apply
 from kloros_infra.executor.generations import read_generation
 from kloros_infra.executor.journal_record import describe
 from kloros_infra.ir.artifact import Artifact
-from kloros_infra.ir.generation import Interrupted, Run
+from kloros_infra.ir.generation import History, Interrupted, Run
 from kloros_infra.ir.observed import Installed, Listener
 from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.planner.cost import start_timeout_s
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.generation_changes import desired_of, manifest_of
 from kloros_infra.planner.unit_keys import restart_keys
 from tests.fakes.machine import FakeMachine, KilledError, Watch
-from tests.fakes.outside import FakeJournal
+from tests.fakes.outside import FakeJournal, FakePorts
 from tests.fakes.service_manager import FakeServiceManager
 from tests.sites import LAYOUT, MiniModel, Site
 
@@ -98,13 +99,29 @@ def test_each_changed_unit_is_started_once_and_the_others_not_at_all() -> None:
     assert machine.manager.reloads == 2
 
 
-def test_a_unit_is_ready_before_the_next_is_started() -> None:
-    machine = FakeMachine()
+def test_a_unit_is_ready_before_the_next_is_restarted() -> None:
+    machine = a_machine(BEFORE)
+    machine.health.asks.clear()
     machine.health.asks_before_ready = 3
-    carry_out(machine, BEFORE)
+    carry_out(machine, Site(gigabytes=1, llama_server="/other").desired())
     shown = machine.display.texts
-    first, second = shown.index("start llama@code-max.service"), shown.index("start llama@chat-max.service")
+    first, second = shown.index("restart llama@code-max.service"), shown.index("restart llama@chat-max.service")
     assert shown[first + 1 : second] == ["wait for llama@code-max.service"] + ["waiting for llama@code-max.service"] * 3
+
+
+def test_what_starts_anew_starts_together_and_is_waited_for_together() -> None:
+    machine = FakeMachine()
+    machine.health.asks_before_ready = 1
+    carry_out(machine, BEFORE)
+    shown = [text for text in machine.display.texts if "llama@" in text and "place" not in text]
+    assert shown == [
+        "start llama@code-max.service",
+        "start llama@chat-max.service",
+        "wait for llama@code-max.service",
+        "waiting for llama@code-max.service",
+        "wait for llama@chat-max.service",
+        "waiting for llama@chat-max.service",
+    ]
 
 
 def test_the_outcome_says_how_long_it_took_and_what_was_killed_before() -> None:
@@ -204,22 +221,86 @@ def test_a_kill_during_undo_is_completed_by_the_next_apply() -> None:
     pytest.fail("the undo has more calls than expected")
 
 
-def test_an_interrupt_is_undone_and_passed_on() -> None:
+@pytest.mark.parametrize(("name", "at"), CALLS[::3])
+def test_an_interruption_at_any_call_is_undone(name: str, at: int) -> None:
+    start, desired = TRANSITIONS[name]
+    machine = a_machine(*start)
+    before = machine.snapshot()
+    machine.watch = Watch(at, KeyboardInterrupt())
+    if "journal begin" in calls_of(*start, to=desired)[at]:
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(machine, desired)
+        assert machine.snapshot() == before
+        return
+    with pytest.raises(StepFailedError) as caught:
+        carry_out(machine, desired)
+    codes = [problem.code for problem in caught.value.problems]
+    if "remove generation" in machine.watch.calls[at]:
+        assert (codes, caught.value.exit_code) == (["KI584", "KI511"], 4)
+        assert machine.files.visible == desired.tree
+        return
+    assert machine.snapshot() == before
+    assert codes == (["KI584"] if caught.value.exit_code == 1 else ["KI584", "KI585"])
+    assert machine.journal.lines[-1] == ("finish", "undone")
+
+
+def test_an_interruption_of_an_undo_does_not_keep_it_from_its_end() -> None:
+    total = len(calls_of(BEFORE, to=AFTER))
+    interrupted = 0
+    for at in range(total // 2, total + 200):
+        machine = a_machine(BEFORE)
+        before = machine.snapshot()
+        machine.manager.crashing = {"llama@embed-max.service"}
+        machine.watch = Watch(at, KeyboardInterrupt())
+        with pytest.raises(RolledBackError) as caught:
+            carry_out(machine, AFTER)
+        assert machine.snapshot() == before
+        assert machine.journal.lines[-1] == ("finish", "undone")
+        if at >= len(machine.watch.calls):
+            break
+        interrupted += any(text.startswith("undo: ") for text in machine.display.texts)
+        assert caught.value.problems[0].code in ("KI584", "KI507")
+    assert interrupted > 10
+
+
+class RefusesToEnd(FakeJournal):
+    """A journal whose disk is full when everything is done."""
+
+    def finish(self, outcome: str) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_an_end_that_cannot_be_written_down_undoes_nothing() -> None:
+    machine = a_machine(BEFORE)
+    made, _ = plan(AFTER, machine.observe(AFTER))
+    apply(made, replace(machine.ports_of_apply(), journal=RefusesToEnd()))
+    assert_as_desired(machine, AFTER)
+
+
+def test_a_fault_of_our_own_is_undone_and_told_like_any_other_failure() -> None:
     machine = a_machine(BEFORE)
     before = machine.snapshot()
-    machine.watch = Watch(12, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
+    at = calls_of(BEFORE, to=AFTER).index("after flip 2")
+    machine.watch = Watch(at, ZeroDivisionError("by nothing"))
+    with pytest.raises(RolledBackError) as caught:
         carry_out(machine, AFTER)
+    assert [problem.code for problem in caught.value.problems] == ["KI598", "KI585"]
+    assert "ZeroDivisionError in machine.py, line" in caught.value.problems[0].detail
+    assert "by nothing" in caught.value.problems[0].detail
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert machine.snapshot() == before
 
 
-def test_a_fault_of_our_own_is_undone_and_passed_on() -> None:
-    machine = a_machine(BEFORE)
-    before = machine.snapshot()
-    machine.watch = Watch(12, ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        carry_out(machine, AFTER)
-    assert machine.snapshot() == before
+def test_a_fault_while_an_old_generation_goes_does_not_go_back_to_it() -> None:
+    machine = a_machine(BEFORE, AFTER)
+    calls = calls_of(BEFORE, AFTER, to=nothing_desired(LAYOUT))
+    machine.watch = Watch(calls.index("after remove generation 1"), ZeroDivisionError())
+    with pytest.raises(LeftBehindError) as caught:
+        carry_out(machine, nothing_desired(LAYOUT))
+    assert [problem.code for problem in caught.value.problems] == ["KI598", "KI511"]
+    assert "generation 1, generation 2" in caught.value.problems[1].detail
+    assert machine.generations.current is None
+    assert machine.manager.running == {}
 
 
 def test_a_unit_that_ends_at_once_is_reported_with_its_log_and_undone() -> None:
@@ -267,7 +348,8 @@ def test_a_unit_that_never_answers_is_given_up_at_its_deadline() -> None:
     problem = caught.value.problems[0]
     assert problem.code == "KI508"
     assert "It wrote nothing" in problem.detail
-    timeout_s = next(unit.timeout_s for unit in BEFORE.units if unit.unit == "llama@code-max.service")
+    started = ("llama@code-max.service", "llama@chat-max.service")
+    timeout_s = start_timeout_s(sum(unit.load_bytes for unit in BEFORE.units if unit.unit in started))
     assert timeout_s <= machine.clock.time < timeout_s + 1
     assert machine.manager.running == {}
 
@@ -382,8 +464,33 @@ def test_obstacles_are_found_together_before_anything_is_done(at: int) -> None:
     assert machine.files.record == Installed()
 
 
+def test_a_generation_is_never_overwritten_but_by_the_apply_that_was_to_make_it() -> None:
+    machine = a_machine(BEFORE)
+    made, _ = plan(AFTER, machine.observe(AFTER))
+    machine.generations.kept[2] = {}
+    with pytest.raises(ObstacleError) as caught:
+        apply(made, machine.ports_of_apply())
+    assert [problem.code for problem in caught.value.problems] == ["KI558"]
+    machine.files.record = replace(machine.files.record, staged=2)
+    apply(made, machine.ports_of_apply())
+    assert machine.generations.history().current == 2
+
+
+class HeldWhileTheyRun(FakePorts):
+    """Listeners that are there as long as the process runs that they belong to."""
+
+    def __init__(self, manager: FakeServiceManager) -> None:
+        super().__init__()
+        self._manager = manager
+
+    def listeners(self, port: int) -> tuple[Listener, ...]:
+        states = self._manager.states(tuple(self._manager.running)).values()
+        return tuple(one for one in super().listeners(port) if any(one.belongs_to(state.main_pid) for state in states))
+
+
 def test_a_port_may_be_held_by_the_unit_that_restarts_or_by_a_child_of_it() -> None:
     machine = a_machine(BEFORE)
+    machine.ports = HeldWhileTheyRun(machine.manager)
     states = machine.manager.states(["llama@code-max.service", "llama@chat-max.service"])
     # code moves to the port of chat, which stops; embed takes over that of code, which moves.
     machine.ports.held = {
@@ -519,6 +626,41 @@ def test_a_rollback_ends_what_came_later_and_brings_back_what_went() -> None:
     assert kept_files(machine) == BEFORE.tree
 
 
+def test_a_rollback_fetches_weights_that_are_gone_or_names_them() -> None:
+    machine = a_machine(BEFORE, AFTER)
+    chat = next(step for step in BEFORE.weights if step.key == "chat@1")
+    del machine.weights.stored[chat.destination]
+    machine.weights.unreachable = {"chat@1"}
+    before = machine.snapshot()
+    with pytest.raises(ObstacleError) as caught:
+        carry_out(machine, at_generation(machine, 1))
+    assert [(problem.code, problem.address) for problem in caught.value.problems] == [("KI505", "weights.chat@1")]
+    assert machine.snapshot() == before
+    machine.weights.unreachable = set()
+    carry_out(machine, at_generation(machine, 1))
+    assert chat.destination in machine.weights.stored
+    assert kept_files(machine) == BEFORE.tree
+
+
+def test_an_apply_keeps_as_many_generations_as_it_is_told_and_always_the_one_before() -> None:
+    machine = FakeMachine()
+    for context in range(1, 6):
+        site = Site(models=(replace(CODE, context=context),))
+        carry_out(machine, replace(site.desired(), keep_generations=3))
+    assert machine.generations.history().numbers == (3, 4, 5)
+    carry_out(machine, at_generation(machine, 3))
+    carry_out(machine, replace(BEFORE, keep_generations=1))
+    assert machine.generations.history().numbers == (3, 6)
+
+
+def test_a_current_generation_that_is_gone_gives_up_neither_its_number_nor_its_place() -> None:
+    machine = a_machine(BEFORE)
+    machine.generations.kept.clear()
+    carry_out(machine, BEFORE)
+    assert machine.generations.history() == History((2,), 2, 2)
+    assert_as_desired(machine, BEFORE)
+
+
 def test_a_gate_that_does_not_let_a_unit_through_rolls_back() -> None:
     machine = a_machine(BEFORE)
     before = machine.snapshot()
@@ -568,3 +710,12 @@ def test_a_manifest_survives_being_written_down() -> None:
     manifest = manifest_of(AFTER, 3)
     assert manifest_json.from_text(manifest_json.to_text(manifest)) == manifest
     assert manifest_json.from_text("{}") is None
+
+
+def test_a_manifest_of_a_newer_program_is_read_as_long_as_its_version_is_known() -> None:
+    text = manifest_json.to_text(manifest_of(AFTER, 3))
+    assert '"version": 1' in text
+    assert manifest_json.from_text(text.replace('"version": 1', '"version": 1, "more": {"a": 1}')) is not None
+    assert manifest_json.from_text(text.replace('"version": 1', '"version": 2')) is None
+    # Before there was a version.
+    assert manifest_json.from_text(text.replace('"version": 1,', "")) == manifest_of(AFTER, 3)

@@ -125,8 +125,24 @@ def test_a_log_that_lags_behind_is_waited_for(house: House) -> None:
     assert house.problems() == ()
 
 
+def test_without_a_load_report_a_placement_on_a_card_is_not_taken_on_trust(house: House) -> None:
+    house.log.written[UNIT] = ()
+    assert [code for code, _ in house.refusal()] == ["KI565"]
+    # NVML is there, and knows nothing of this card.
+    house.cards.held = {"GPU-of-another-profile": 500 * MIB}
+    assert [code for code, _ in house.refusal()] == ["KI565"]
+    assert house.servers.asked == []
+
+
+def test_without_a_load_report_nothing_is_wrong_with_a_placement_on_the_cpu(house: House) -> None:
+    house.log.written[UNIT] = ()
+    house.gate = replace(GATE, placement=replace(ON_A_CARD, loads=ON_A_CARD.loads[1:], layer_devices=(CPU,) * 30))
+    assert [problem.code for problem in house.problems()] == ["KI570"]
+
+
 def test_without_a_load_report_the_rest_is_checked_with_a_warning(house: House) -> None:
     house.log.written[UNIT] = ()
+    house.cards.held = {UUID: 500 * MIB}
     assert [(problem.code, problem.address) for problem in house.problems()] == [("KI570", UNIT)]
     assert house.machine.clock.now() >= REPORT_S
     assert len(house.servers.asked) == 1

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from kloros_infra.executor.apply import apply
 from kloros_infra.executor.observe import Observable, observe
-from kloros_infra.ir.artifact import Link, TextFile
+from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.observed import Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
 from kloros_infra.planner.diff import plan
+from tests.fakes.files import FakeFiles
 from tests.fakes.machine import FakeMachine
 from tests.fakes.service_manager import FakeServiceManager
 from tests.sites import LAYOUT, Site
@@ -86,3 +87,23 @@ def test_processes_are_looked_at_for_the_variables_of_all_env_files() -> None:
     assert {"LLAMA_ARG_CTX_SIZE", "LLAMA_ARG_PORT", "LLAMA_ARG_MODEL"} <= processes.asked[main_pid]
     assert "llama@code-mid.service" not in seen.running
     assert look(machine).running == {}
+
+
+class Locked(FakeFiles):
+    """Files of which one may not be read."""
+
+    def read(self, path: str) -> Artifact | None:
+        if path == LAYOUT.profile_file:
+            raise PermissionError(13, "Permission denied", path)
+        return super().read(path)
+
+
+def test_what_may_not_be_read_is_listed_and_not_taken_for_absent() -> None:
+    machine = applied()
+    files = Locked(generations=machine.generations)
+    files.record = machine.files.record
+    where = Observable(files, machine.generations, machine.weights, None)
+    observed = observe(where, paths={*Site().desired().tree, LAYOUT.profile_file}, layout=LAYOUT)
+    assert observed.unreadable == (LAYOUT.profile_file,)
+    assert LAYOUT.profile_file not in observed.files
+    assert LAYOUT.routing in observed.files

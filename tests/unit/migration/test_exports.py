@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from kloros_infra.compiler.pipeline import Compiled
+from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.source import read
 from kloros_infra.ir.catalog import BridgeAddresses, Catalog, ModelKind
 from kloros_infra.ir.config import Config

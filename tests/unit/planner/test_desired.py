@@ -147,6 +147,13 @@ def test_derived_weights_are_named_with_their_units_and_not_placed() -> None:
     assert desired.derived == (DerivedWeights("code@1", ("llama@code-max.service", "llama@code-mid.service")),)
 
 
+def test_as_many_generations_are_kept_as_the_catalog_says() -> None:
+    site = Site()
+    assert site.desired().keep_generations == 10
+    catalog = replace(site.catalog(), keep_generations=3)
+    assert desired_state(catalog, site.tree(), layout=LAYOUT, profile="max").keep_generations == 3
+
+
 def test_destroy_wants_nothing() -> None:
     assert nothing_desired(LAYOUT).is_destroyed
     assert nothing_desired(LAYOUT).keeps_weights

@@ -49,7 +49,9 @@ def test_a_drop_in_of_ours_is_none() -> None:
     assert drift_of(active(drop_ins=(f"/{own}",)), site.desired()) == ()
     (found,) = drift_of(active(drop_ins=(OVERRIDE,)))
     assert OVERRIDE in found.what
-    assert not found.matters
+    assert found.matters, "it is in effect"
+    (found,) = drift_of(UnitState(UNIT, ActiveState.INACTIVE, drop_ins=(OVERRIDE,)), Site(profile="mid").desired())
+    assert not found.matters, "nothing runs by it"
 
 
 def test_files_that_were_not_read_are_harmless() -> None:

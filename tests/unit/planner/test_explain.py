@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from kloros_infra.diagnostics import Diagnostic, Severity
+from kloros_infra.ir.exposure import ExposureChange
 from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.ir.on_change import Deferral, OnChange
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import HEADERS, SYMBOLS, change_lines, explain
-from kloros_infra.planner.explain_json import explain_json
+from kloros_infra.planner.explain_json import changes_json, explain_json
 from kloros_infra.planner.figures import seconds_text, size_text
 from kloros_infra.planner.summary import NOTHING, applied_text
 from tests.sites import Site, converged
@@ -63,6 +65,23 @@ def test_long_values_are_cut_and_cannot_steer_the_terminal(width: int) -> None:
     assert all("…" in line and len(line) <= max(width, 70) for line in shown)
 
 
+def test_json_lines_tell_what_is_deferred_and_what_a_service_can_reach() -> None:
+    change = Change(
+        "instance.a", Action.UPDATE, "so", on_change=OnChange.DEFER, exposure=ExposureChange(1.1, 1.2, limit=1.5)
+    )
+    made = Plan((change,), (), deferred=(Deferral("instance.b", OnChange.RELOAD, "its definition differs"),))
+    rows = [json.loads(line) for line in explain_json(made, ())]
+    assert rows[1]["on_change"] == "defer"
+    assert rows[1]["exposure"] == {"before": 1.1, "after": 1.2, "limit": 1.5}
+    assert rows[2] == {
+        "type": "deferred",
+        "address": "instance.b",
+        "on_change": "reload",
+        "reason": "its definition differs",
+    }
+    assert rows[3]["deferred"] == 1
+
+
 def test_json_lines_hold_the_same_plan() -> None:
     keys = (KeyChange("port", "1", None),)
     made = Plan(
@@ -70,7 +89,7 @@ def test_json_lines_hold_the_same_plan() -> None:
     )
     rows = [json.loads(line) for line in explain_json(made, (A_WARNING,))]
     assert [row["type"] for row in rows] == ["version", "planned_change", "diagnostic", "change_summary"]
-    assert rows[0]["format"] == "1.1"
+    assert rows[0]["format"] == "1.2"
     assert rows[1] == {
         "type": "planned_change",
         "address": "instance.a",
@@ -81,12 +100,15 @@ def test_json_lines_hold_the_same_plan() -> None:
         "seconds": 2.0,
         "ignored_keys": [],
         "is_harmless": False,
+        "on_change": None,
+        "exposure": None,
         "impact": None,
     }
-    assert rows[2]["code"] == "KI502"
+    assert (rows[2]["code"], rows[2]["severity"], rows[2]["is_refusal"]) == ("KI502", "warning", True)
     assert rows[3] == {
         "type": "change_summary",
         "changes": 1,
+        "harmless": 0,
         "add": 0,
         "change": 1,
         "remove": 0,
@@ -94,9 +116,23 @@ def test_json_lines_hold_the_same_plan() -> None:
         "reduced_seconds": 0.0,
         "read_bytes": 0,
         "without_stand_in": [],
+        "deferred": 0,
         "is_empty": False,
         "is_refused": True,
     }
+
+
+def test_a_refusal_is_told_once() -> None:
+    other = replace(A_WARNING, code="KI599")
+    refusal = replace(A_WARNING, severity=Severity.ERROR)
+    rows = [json.loads(line) for line in explain_json(Plan((), (), refusals=(refusal,)), (A_WARNING, other))]
+    told = [(row["code"], row["severity"], row["is_refusal"]) for row in rows if row["type"] == "diagnostic"]
+    assert told == [("KI599", "warning", False), ("KI502", "error", True)]
+
+
+def test_changes_alone_are_rows_as_well() -> None:
+    rows = [json.loads(line) for line in changes_json((Change("file.x", Action.CREATE, "so"),))]
+    assert [row["type"] for row in rows] == ["version", "planned_change"]
 
 
 @pytest.mark.parametrize(

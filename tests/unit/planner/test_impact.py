@@ -54,10 +54,10 @@ def test_what_is_gone_for_good_counts_no_seconds() -> None:
 def test_a_profile_switch_is_down_from_the_first_stop_to_the_last_answer() -> None:
     made, _ = change(Site(), Site(profile="mid"))
     seconds = {unit.unit: unit.seconds_down for unit in made.impact.units}
-    assert seconds["llama@code-mid.service"] == 5.0
-    assert seconds["llama@chat-mid.service"] == 10.0
+    assert seconds["llama@code-mid.service"] == 9.0
+    assert seconds["llama@chat-mid.service"] == 9.0
     assert seconds[CODE] == 0.0
-    assert made.impact.reduced_s == 10.0
+    assert made.impact.reduced_s == 9.0
 
 
 def test_the_server_is_asked_on_the_port_that_it_has_now() -> None:

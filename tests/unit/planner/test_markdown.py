@@ -5,10 +5,12 @@ from __future__ import annotations
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import explain
-from kloros_infra.planner.markdown import MOST_CHARACTERS, WIDTH, matrix_markdown, plan_markdown
+from kloros_infra.planner.markdown import WIDTH, matrix_markdown, plan_markdown
 from kloros_infra.planner.matrix import MatrixRow
 from kloros_infra.planner.summary import NOTHING, NOTHING_CHOSEN, summary_lines
 from tests.sites import Site, converged, fresh
+
+GITHUB_HOLDS = 65_536
 
 
 def a_plan() -> Plan:
@@ -37,7 +39,8 @@ def test_symbols_stand_first_for_github_to_colour() -> None:
 
 def test_nothing_to_do_is_one_line() -> None:
     assert plan_markdown(Plan((), ()), ()) == f"**{NOTHING}**\n"
-    assert plan_markdown(Plan((), (), only=("instance.x",)), ()) == f"**{NOTHING_CHOSEN}**\n"
+    folded = plan_markdown(Plan((), (), only=("instance.x",)), ())
+    assert folded.startswith(f"**{NOTHING_CHOSEN}**\n\n<details>"), "with the warning that the plan is not whole"
 
 
 def test_a_value_with_backticks_does_not_end_the_block() -> None:
@@ -47,9 +50,16 @@ def test_a_value_with_backticks_does_not_end_the_block() -> None:
 
 def test_a_long_plan_is_cut_with_a_word_on_it() -> None:
     changes = tuple(Change(f"file.{number}", Action.CREATE, "x" * 200) for number in range(1000))
-    text = plan_markdown(Plan(changes, ()), ())
-    assert len(text) < MOST_CHARACTERS + 1000
-    assert "more lines; `kloros-infra plan` shows them" in text
+    for diffs in ((), ("+" + "y" * 100,) * 2000, ("`" * 1000,) * 100):
+        text = plan_markdown(Plan(changes, ()), (), diffs=diffs)
+        assert GITHUB_HOLDS - 9000 < len(text) < GITHUB_HOLDS
+        assert text.count("more lines; `kloros-infra plan` shows them") == 1 + bool(diffs)
+        assert text.count("<details>") == text.count("</details>") == 1 + bool(diffs)
+
+
+def test_diffs_have_what_a_short_plan_leaves() -> None:
+    text = plan_markdown(Plan((Change("file.x", Action.CREATE, "so"),), ()), (), diffs=("+" + "y" * 100,) * 2000)
+    assert GITHUB_HOLDS - 1000 < len(text) < GITHUB_HOLDS
 
 
 def test_diffs_are_folded_by_themselves() -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from kloros_infra.diagnostics import Severity
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.catalog import RemoteLink
 from kloros_infra.ir.names import ROUTER_UNIT
-from kloros_infra.ir.plan import StartUnit, StopUnit
+from kloros_infra.ir.plan import RestartUnit, StartUnit, StopUnit
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from kloros_infra.planner.obstacles import unnamed_cards
+from kloros_infra.planner.obstacles import apply_at_work, unnamed_cards, unreadable
 from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance
 from tests.sites import LAYOUT, Site, converged
 
@@ -32,18 +33,16 @@ def table(*, bridge: int = 11434, xsub: str = "tcp://127.0.0.1:5556", models: tu
 
 
 @pytest.mark.parametrize("after", [table(bridge=11435), table(xsub="tcp://127.0.0.1:1"), "{}", "not JSON"])
-def test_the_router_stops_early_and_starts_again_for_other_addresses(after: str) -> None:
+def test_the_router_restarts_for_other_addresses(after: str) -> None:
     made, _ = plan(routed(after), converged(routed(table())))
-    assert [step for step in made.steps if isinstance(step, StopUnit | StartUnit)] == [
-        StopUnit(ROUTER_UNIT),
-        StartUnit(ROUTER_UNIT),
-    ]
+    acting = [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]
+    assert acting == [RestartUnit(ROUTER_UNIT)]
     assert any("its addresses differ" in change.reason for change in made.changes)
 
 
 def test_the_router_takes_up_everything_else_while_it_runs() -> None:
     made, _ = plan(routed(table(models=("code",))), converged(routed(table())))
-    assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit)]
+    assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]
 
 
 def test_cards_that_only_an_index_names_are_refused_where_there_are_several() -> None:
@@ -62,3 +61,21 @@ def test_cards_of_another_host_are_for_that_host_to_tell_apart() -> None:
     assert unnamed_cards(catalog) == ()
     assert [problem.address for problem in unnamed_cards(catalog, "g")] == ["gpus.t", "gpus.u"]
     assert unnamed_cards(catalog, "attic") == ()
+
+
+def test_what_may_not_be_looked_at_is_told_and_left_alone() -> None:
+    desired = Site().desired()
+    observed = converged(desired)
+    hidden = tuple(sorted(path for path in desired.tree if path.startswith(f"{LAYOUT.programs}/")))
+    files = {path: file for path, file in observed.files.items() if path not in hidden}
+    unseen = replace(observed, files=files, unreadable=hidden, units={}, has_manager=False)
+    made, problems = plan(desired, unseen)
+    assert made.changes == ()
+    assert [(one.code, one.severity) for one in problems] == [("KI563", Severity.WARNING)]
+    assert [(one.code, one.severity) for one in made.refusals] == [("KI563", Severity.ERROR)]
+    assert f"/{hidden[0]}" in problems[0].detail
+    assert unreadable(("a", "b", "c", "d", "e")).detail.startswith("/a, /b, /c and 2 more may not")
+
+
+def test_an_apply_at_work_is_a_warning() -> None:
+    assert (apply_at_work().code, apply_at_work().severity) == ("KI562", Severity.WARNING)

@@ -2,23 +2,30 @@
 
 case.yaml: `before` and `after` change the standard site (before: null is a machine that we never touched, after:
 destroy wants nothing), `machine` then changes what is found on it. `only`, `replace`, `drift` and `diff` are options,
-`requests` is what servers say. KLOROS_WRITE_CASES=1 writes what is missing.
+`requests` is what servers say, `kept` what an earlier apply left running by the site of then. `pytest
+--snapshot-update` writes expected.txt anew: read the difference in Git.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from syrupy.assertion import SnapshotAssertion
+from syrupy.data import SnapshotCollections
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from syrupy.location import PyTestLocation
+from syrupy.types import SnapshotIndex
 
 from kloros_infra.executor.journal_record import describe
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.on_change import Kept
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.planner.definitions import definition
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.explain import explain
@@ -78,6 +85,7 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
         },
         is_unfinished=machine.get("is_unfinished", False),
         owed=frozenset(machine.get("owed", [])),
+        kept={unit: kept(unit, edits, units) for unit, edits in machine.get("kept", {}).items()},
     )
     asked = {} if machine.get("is_manager_silent") else units
     weights = {**observed.weights, **machine.get("weights", {})}
@@ -86,6 +94,16 @@ def found(case: dict[str, Any], desired: Desired) -> Observed:
         for unit, process in machine.get("running", {}).items()
     }
     return replace(observed, files=files, installed=installed, weights=weights, units=asked, running=running)
+
+
+def kept(unit: str, edits: dict[str, Any], units: dict[str, UnitState]) -> Kept:
+    """Say what an earlier apply left a process running by: the site as it was then, unless it is another process."""
+    edits = dict(edits)
+    pid = edits.pop("main_pid", units[unit].main_pid)
+    then = a_site(edits).desired()
+    wanted_then = next(one for one in then.units if one.unit == unit)
+    pinned = {step.destination: step.sha256 for step in then.weights}
+    return Kept(pid, None, definition(wanted_then, then.tree, pinned, then))
 
 
 def narrow(case: dict[str, Any], desired: Desired, observed: Observed) -> Desired:
@@ -113,17 +131,45 @@ def shown(desired: Desired, observed: Observed, case: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class PlanText(SingleFileSnapshotExtension):
+    """Keeps what a case gives as expected.txt in its folder."""
+
+    file_extension = "txt"
+    _write_mode = WriteMode.TEXT
+
+    @classmethod
+    def dirname(cls, *, test_location: PyTestLocation) -> str:
+        """Name the folder by the case's name, which the test bears in brackets."""
+        return str(FOLDER / test_location.testname.partition("[")[2].removesuffix("]"))
+
+    @classmethod
+    def get_file_basename(cls, *, test_location: PyTestLocation, index: SnapshotIndex) -> str:  # noqa: ARG003
+        return "expected"
+
+    @classmethod
+    def matches_test_location(cls, *, test_location: PyTestLocation, snapshot_location: str) -> bool:
+        return Path(snapshot_location).parent == Path(cls.dirname(test_location=test_location))
+
+    def discover_snapshots(
+        self,
+        *,
+        test_location: PyTestLocation,
+        ignore_extensions: list[str] | None = None,
+    ) -> SnapshotCollections:
+        """Find nothing that could be unused, and so removed: the folder holds what a case is made of."""
+        return SnapshotCollections()
+
+
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
-def test_case_gives_its_expected_plan(folder: Path) -> None:
+def test_case_gives_its_expected_plan(folder: Path, snapshot: SnapshotAssertion) -> None:
     case = yaml.safe_load((folder / "case.yaml").read_text())
     desired = wanted(case["after"])
     observed = found(case, desired)
-    text = shown(narrow(case, desired, observed), observed, case)
-    expected = folder / "expected.txt"
-    if os.environ.get("KLOROS_WRITE_CASES") and not expected.exists():
-        expected.write_text(text)
-    assert text == expected.read_text()
+    assert shown(narrow(case, desired, observed), observed, case) == snapshot(extension_class=PlanText)
 
 
-def test_there_are_cases() -> None:
+def test_there_are_cases_and_nothing_else() -> None:
     assert len(CASES) >= 60
+    assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == {
+        f"{case.name}/{name}" for case in CASES for name in ("case.yaml", "expected.txt")
+    }

@@ -12,6 +12,7 @@ from kloros_infra.compiler.systemd_syntax import env_lines, exec_start
 from kloros_infra.ir.plan import KeyChange
 from kloros_infra.ir.running import RunningProcess
 from kloros_infra.planner.running_drift import ARGUMENTS, IntendedProcess, intended_process, running_drift
+from kloros_infra.planner.unit_keys import env_keys
 
 UNIT = "[Service]\nEnvironmentFile=/etc/x.env\nExecStart=:/usr/lib/kloros-infra/bin/llama-server --alias small\n"
 ENV = "# generated\nCUDA_VISIBLE_DEVICES='GPU-1'\nLLAMA_ARG_CTX_SIZE='2048'\n"
@@ -24,7 +25,7 @@ def running(*argv: str, environment: Mapping[str, str] | None) -> RunningProcess
 
 
 def drift(*argv: str, environment: Mapping[str, str] | None) -> tuple[KeyChange, ...]:
-    return running_drift(intended_process(UNIT, ENV), running(*argv, environment=environment))
+    return running_drift(intended_process(UNIT, env_keys(ENV)), running(*argv, environment=environment))
 
 
 AS_INTENDED = {"CUDA_VISIBLE_DEVICES": "GPU-1", "LLAMA_ARG_CTX_SIZE": "2048"}
@@ -74,16 +75,25 @@ def test_secrets_are_neither_compared_nor_shown() -> None:
 
 
 def test_a_unit_without_a_command_intends_nothing() -> None:
-    assert intended_process("[Unit]\nDescription=x\n", "") == IntendedProcess((), {})
+    assert intended_process("[Unit]\nDescription=x\n", {}) == IntendedProcess((), {})
 
 
-def test_a_value_without_quotes_is_itself() -> None:
-    assert intended_process(UNIT, "A=b\nC=\"\nD=''\n").environment == {"A": "b", "C": '"', "D": ""}
+def test_a_secret_is_known_by_the_option_before_it_which_is_not_shown() -> None:
+    found = running_drift(IntendedProcess(("-v",), {}), running("/bin/x", "--api-key", "hunter2", environment=None))
+    assert found == (KeyChange(ARGUMENTS, "(sensitive value)", "-v"),)
+
+
+def test_secrets_on_a_command_line_are_compared_and_not_shown() -> None:
+    intended = IntendedProcess(("--api-key", "one"), {"EXTRA": "--api-key one"})
+    process = running("/bin/x", "--api-key", "two", environment={"EXTRA": "--api-key two"})
+    found = running_drift(intended, process)
+    assert [change.key for change in found] == [ARGUMENTS, "EXTRA"]
+    assert not any(word in str(found) for word in ("one", "two"))
 
 
 @given(st.lists(TEXT, max_size=6), st.dictionaries(NAMES, TEXT, max_size=6))
 def test_what_is_emitted_is_read_back_as_it_was_meant(words: list[str], variables: dict[str, str]) -> None:
     unit = f"[Service]\nExecStart={exec_start(('/bin/x', *words))}\n"
-    intended = intended_process(unit, "".join(f"{line}\n" for line in env_lines(variables)))
+    intended = intended_process(unit, env_keys("".join(f"{line}\n" for line in env_lines(variables))))
     assert intended == IntendedProcess(tuple(words), variables)
     assert running_drift(intended, running("/bin/x", *words, environment=variables)) == ()

@@ -12,11 +12,14 @@ import yaml
 
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.observed import ActiveState, Observed, UnitState
+from kloros_infra.ir.generation import History
+from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.on_change import Kept
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan, WriteArtifact
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.fingerprint import MOVED, Fingerprint, fingerprint, moved
+from kloros_infra.planner.keeping import UNKNOWN
 from kloros_infra.planner.request import PlanRequest
 from kloros_infra.planner.saved_plan import SavedPlan, load_plan, save_plan, staleness
 from tests.sites import LAYOUT, Site, converged, fresh
@@ -108,14 +111,47 @@ def test_each_side_that_moves_makes_a_plan_stale() -> None:
         assert MOVED[name] in problems[0].detail
 
 
+def test_a_number_that_was_taken_meanwhile_makes_a_plan_stale() -> None:
+    """Somebody applied, and went back: all is as before, but the generation that the plan stages is there."""
+    desired = Site().desired()
+    observed = converged(desired)
+    before = fingerprint(desired, observed)
+    went_back = replace(observed, history=replace(observed.history, numbers=(1, 2)))
+    assert moved(before, fingerprint(desired, went_back)) == (MOVED["generation"],)
+
+
+BUS = UnitState("kloros-bus.service", ActiveState.ACTIVE, main_pid=100)
+
+
+@pytest.mark.parametrize(
+    ("word", "changes"),
+    [
+        ("generation", {"history": History((1,), 1, None)}),
+        ("generation", {"history": History((1,), 1, 1, booted=1)}),
+        ("generation", {"installed": Installed(staged=7)}),
+        ("files", {"installed": Installed(kept={"x": Kept(1, None, UNKNOWN)})}),
+        ("units", {"units": {BUS.unit: replace(BUS, main_pid=101)}}),
+        ("units", {"units": {BUS.unit: replace(BUS, sub="auto-restart")}}),
+        ("units", {"units": {BUS.unit: replace(BUS, drop_ins=("/etc/systemd/system/x.conf",))}}),
+    ],
+)
+def test_everything_that_is_observed_counts(word: str, changes: dict[str, Any]) -> None:
+    desired = Site().desired()
+    observed = replace(converged(desired), installed=Installed(), units={BUS.unit: BUS})
+    assert moved(fingerprint(desired, observed), fingerprint(desired, replace(observed, **changes))) == (MOVED[word],)
+
+
+def test_everything_that_is_wanted_counts() -> None:
+    desired = Site().desired()
+    observed = converged(desired)
+    slower = tuple(replace(unit, timeout_s=unit.timeout_s + 1) for unit in desired.units)
+    for other in (replace(desired, exposure_limit=0.1), replace(desired, units=slower)):
+        assert moved(fingerprint(desired, observed), fingerprint(other, observed)) == (MOVED["inputs"],)
+
+
 def test_what_is_limited_differs_from_the_whole() -> None:
     desired = Site().desired()
     observed = converged(desired)
     whole = fingerprint(desired, observed)
     limited = fingerprint(replace(desired, only=frozenset({"x"})), observed)
     assert moved(whole, limited) == (MOVED["inputs"],)
-
-
-def test_a_supposition_is_hypothetical() -> None:
-    assert REQUEST.is_hypothetical
-    assert not PlanRequest().is_hypothetical

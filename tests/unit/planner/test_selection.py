@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from kloros_infra.planner.selection import chosen_units, narrowed, unit_names
+from kloros_infra.planner.generation_changes import manifest_of
+from kloros_infra.planner.selection import chosen_units, narrowed, part_of_another_profile, unit_names, unknown_name
 from tests.sites import LAYOUT, MiniModel, Site, converged, fresh
 
 CODE = frozenset({"llama@code-max.service", "llama@code-mid.service"})
@@ -52,7 +53,32 @@ def test_unknown_names_are_all_reported() -> None:
     assert units == CODE
     assert [problem.code for problem in problems] == ["KI537", "KI537"]
     assert "code" in problems[0].hint
-    assert "status" in problems[1].hint
+    assert "There is: chat, chat-max, chat-mid," in problems[1].hint
+    assert problems[1].hint.endswith(" more.")
+
+
+def test_where_nothing_has_a_name_that_is_said() -> None:
+    assert unknown_name("x", (), kind="GPU in a profile").hint == "There is none at all."
+
+
+def test_a_part_of_a_generation_still_knows_all_of_it() -> None:
+    """A rollback to it places the weights, and starts the units, of what was not chosen as well."""
+    before = Site().desired()
+    observed = converged(before)
+    without_chat = Site(models=(replace(Site().models[0], context=32000, version="2"),)).desired()
+    manifest = manifest_of(narrowed(without_chat, observed, CODE), 2)
+    assert {step.destination for step in manifest.weights} == {
+        LAYOUT.weights_path(model, version) for model, version in (("chat", "1"), ("code", "2"))
+    }
+    assert {unit.unit for unit in manifest.units} == {unit.unit for unit in before.units}
+    made, _ = plan(narrowed(without_chat, observed, CODE), observed)
+    assert not any("chat" in change.address for change in made.changes)
+
+
+def test_a_switch_of_the_profile_is_nothing_for_a_part() -> None:
+    problem = part_of_another_profile("max")
+    assert problem.code == "KI559"
+    assert "max" in problem.detail
 
 
 def test_only_the_chosen_port_moves_in_the_routes() -> None:

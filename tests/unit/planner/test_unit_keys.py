@@ -13,12 +13,9 @@ from kloros_infra.planner.unit_keys import (
     effect_of,
     env_keys,
     environment_files,
-    is_secret,
     key_changes,
-    program,
     restart_keys,
     unit_keys,
-    unquoted,
 )
 
 UNIT = """\
@@ -84,21 +81,20 @@ def test_a_key_reaches_a_running_unit_in_one_way(key: str, effect: Effect) -> No
     assert effect_of(key) is effect
 
 
-def test_an_env_file_is_read_with_its_quotes() -> None:
-    text = "# c\n; c\n\nA='one two'\nB = 2\nno equals sign\nA='three'\n"
-    assert env_keys(text) == {"A": "'three'", "B": "2"}
+def test_an_env_file_is_read_as_the_process_gets_it() -> None:
+    text = "# c\n; c\n\nA='one two'\nB = 2\nno equals sign\nA=\"three\"\n"
+    assert env_keys(text) == {"A": "three", "B": "2"}
 
 
-@pytest.mark.parametrize(
-    ("written", "shown"), [("'a b'", "a b"), ("''", ""), ("'", "'"), ("a", "a"), ('"a\'b"', '"a\'b"'), ("", "")]
-)
-def test_one_pair_of_single_quotes_is_dropped(written: str, shown: str) -> None:
-    assert unquoted(written) == shown
+@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])))
+def test_what_compile_quotes_is_read_as_it_was(value: str) -> None:
+    assert env_keys(f"A={env_value(value)}\n") == {"A": value}
 
 
-@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]).filter(lambda c: c != "'")))
-def test_what_compile_quotes_is_shown_as_it_was(value: str) -> None:
-    assert unquoted(env_keys(f"A={env_value(value)}\n")["A"]) == value
+@pytest.mark.parametrize("mark", ["\u2028", "\x0b", "\x85", "\x1c"])
+def test_only_a_line_feed_ends_a_line(mark: str) -> None:
+    assert unit_keys(f"[Unit]\nDescription=a{mark}X=1\n") == {"Unit.Description": f"a{mark}X=1"}
+    assert env_keys(f"A=one{mark}B=2\n") == {"A": f"one{mark}B=2"}
 
 
 @given(st.dictionaries(st.text("abc", max_size=2), st.text("xy", max_size=1)))
@@ -118,26 +114,3 @@ def test_env_files_are_listed_without_the_mark_for_optional_ones() -> None:
     assert environment_files("[Service]\nEnvironmentFile=/a\nEnvironmentFile=-/b\n") == ("/a", "/b")
     assert environment_files("[Service]\nEnvironmentFile=\n") == ()
     assert environment_files("") == ()
-
-
-@pytest.mark.parametrize(
-    ("command", "path"),
-    [(":/bin/x --a", "/bin/x"), ('-@"/bin/x" y', "/bin/x"), ("/bin/x", "/bin/x"), ("", ""), (":", "")],
-)
-def test_the_program_is_the_first_word(command: str, path: str) -> None:
-    assert program(f"[Service]\nExecStart={command}\n") == path
-
-
-@pytest.mark.parametrize(
-    ("name", "is_hidden"),
-    [
-        ("LLAMA_API_KEY", True),
-        ("HF_TOKEN", True),
-        ("password", True),
-        ("LLAMA_ARG_API_KEY_FILE", False),
-        ("LLAMA_ARG_CTX_SIZE", False),
-        ("MONKEY", False),
-    ],
-)
-def test_secrets_are_known_by_their_names(name: str, is_hidden: bool) -> None:
-    assert is_secret(name) is is_hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ def test_what_it_gets_is_valid_and_fits(case: Path) -> None:
     catalog, _ = resolved((case / "models.yaml").read_text())
     assert catalog.instances
     assert [problem for instance in catalog.instances for problem in place(instance)[1]] == []
+
+
+@pytest.mark.parametrize(("version", "written"), [(None, 252), (249, 252), (252, 252), (257, 257)])
+def test_a_newer_systemd_is_written_down(version: int | None, written: int) -> None:
+    case = next(case for case in CASES if case.name == "no_gpu")
+    text = first_models_yaml(replace(facts_of(case), systemd_version=version))
+    assert resolved(text)[0].systemd_version == written
+    assert ("systemd:" in text) is (written > 252)
 
 
 WORDS = st.text(max_size=40) | st.sampled_from(["", "no", "null", "\n", "# x", "a: b", "'", '"', "…", "---"])

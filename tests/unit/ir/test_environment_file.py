@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.compiler.systemd_syntax import CONTROL, env_lines
-from kloros_infra.supervisor.environment_file import parse_environment_file
+from kloros_infra.ir.environment_file import parse_environment_file
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda value: not CONTROL.search(value))

@@ -1,0 +1,9 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell without job control starts what it puts in the background with Ctrl-C ignored (POSIX, 2.11 "Signals and Error
+# Handling"), every process below inherits that, and tests that interrupt a command would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
