@@ -141,8 +141,8 @@ def test_each_setting_shows_at_once(changed: dict[str, object]) -> None:
 def test_templates_show_at_once() -> None:
     cache, sources = filled(), ManyModels().sources()
     for name in TEMPLATES:
-        if name in ("loopback.j2", "sandbox.j2"):
-            continue  # they are parts of others, and begin in the middle of a section
+        if name in ("kloros-rpc.service.j2", "loopback.j2", "sandbox.j2"):
+            continue  # no card is lent here; the others are parts of templates, and begin in the middle of a section
         templates = {**TEMPLATES, name: f"{TEMPLATES[name]}# {name}\n"}
 
         found = cached(sources, cache, templates=templates)
