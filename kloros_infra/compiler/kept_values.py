@@ -50,7 +50,12 @@ class _Writer(pickle.Pickler):
         return obj.key if type(obj) is LockedWeights and self._known.get(obj.key) is obj else None
 
     def reducer_override(self, obj: Any) -> Any:
-        """Write a dataclass as the call that makes it: without this, Python sets field by field when it reads."""
+        """Write a dataclass as the call that makes it: without this, Python sets field by field when it reads.
+
+        The same for an enum's member, which some versions of Python write as a call of getattr().
+        """
+        if isinstance(obj, Enum):
+            return type(obj), (obj.value,)
         return (
             (type(obj), _values(type(obj))(obj)) if is_dataclass(obj) and not isinstance(obj, type) else NotImplemented
         )

@@ -60,12 +60,8 @@ def perform(step: Step, machine: Machine, pids: Pids) -> None:  # noqa: C901, PL
             machine.manager.reset_failed(step.units)
         case ReloadManager():
             machine.manager.reload()
-        case StartUnit():
-            machine.manager.start(step.unit)
-            pids[step.unit] = state_of(step.unit, machine).main_pid
-        case RestartUnit():
-            machine.manager.restart(step.unit)
-            pids[step.unit] = state_of(step.unit, machine).main_pid
+        case StartUnit() | RestartUnit():
+            pids[step.unit] = _start(step, machine)
         case StopUnit():
             machine.manager.stop(step.unit)
         case AwaitReady():
@@ -78,6 +74,15 @@ def perform(step: Step, machine: Machine, pids: Pids) -> None:  # noqa: C901, PL
             machine.weights.remove(step.destination)
         case _ as never:
             assert_never(never)
+
+
+def _start(step: StartUnit | RestartUnit, machine: Machine) -> int:
+    """Start a unit, or start it anew, and give its process."""
+    if isinstance(step, RestartUnit):
+        machine.manager.restart(step.unit)
+    else:
+        machine.manager.start(step.unit)
+    return state_of(step.unit, machine).main_pid
 
 
 def let_through(step: AwaitReady, machine: Machine) -> int:

@@ -1,32 +1,26 @@
-"""Generations over real files and services: history, rollback, confirmation, collection, and how destroy ends."""
+"""Generations over real files and services: history, rollback, collection, and how destroy ends."""
 
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kloros_infra.adapters.apply_lock import apply_lock
 from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.cli.changing import Manner
 from kloros_infra.cli.generation_list import list_generations
 from kloros_infra.cli.history import desired_at, recover, roll_back
 from kloros_infra.cli.old_generations import collect
 from kloros_infra.cli.wiring import Target, generations_of, leave, stop_supervisor
-from kloros_infra.errors import LeftBehindError, LockHeldError, ObstacleError, RolledBackError
+from kloros_infra.errors import LeftBehindError, ObstacleError, RolledBackError
 from kloros_infra.executor.generations import former_generation, read_generation
 from kloros_infra.planner.desired import nothing_desired
 from tests.integration.conftest import kloros_infra
 from tests.tiny_site import (
     QUIETLY,
-    WAIT_S,
     apply_quietly,
     broken,
     current,
@@ -235,58 +229,3 @@ def test_destroy_returns_a_root_to_what_it_was_byte_for_byte(where: Target) -> N
     stop_supervisor(where)
     leave(where)
     assert tree_of(where.root) == before
-
-
-def test_of_two_applies_one_waits_or_gives_up(where: Target) -> None:
-    apply_quietly(tiny(where, ONE), where)
-    entered, leaving = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with apply_lock(where.root):
-            entered.set()
-            leaving.wait(WAIT_S)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    entered.wait(WAIT_S)
-    with pytest.raises(LockHeldError) as caught:
-        apply_quietly(tiny(where, TWO), where)
-    assert caught.value.exit_code == 5
-    threading.Timer(0.3, leaving.set).start()
-    roll_back(where, 1, Manner(yes=True, shows_plan=False, wait_s=WAIT_S))
-    holder.join()
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-from kloros_infra.errors import KlorosError
-from tests.tiny_site import apply_quietly, target_at, tiny
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-where = target_at(Path(sys.argv[1]))
-wanted = tiny(where, {"kloros-a.service": "2", "kloros-b.service": "1"})
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-try:
-    apply_quietly(wanted, where)
-except (KlorosError, OSError):
-    sys.exit(3)
-"""
-
-
-def test_a_full_disk_at_any_write_loses_nothing(where: Target) -> None:
-    apply_quietly(tiny(where, ONE), where)
-    before = tree_of(where.root / "etc")
-    outcomes = set()
-    # Every file grows past one of these sizes at a write of its own, the journal at nearly every line.
-    for size in (*range(0, 800, 61), *range(800, 6000, 400)):
-        argv = [sys.executable, "-c", FULL_DISK, str(where.root), str(size)]
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-        assert done.returncode in (0, 3), done.stderr
-        outcomes.add(done.returncode)
-        if done.returncode == 0:
-            break
-        recover(where, QUIETLY)
-        assert tree_of(where.root / "etc") == before
-        assert running(where, ALL) == ONE
-    assert outcomes == {0, 3}
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.conftest import on_free_ports
 from tests.system.container import Container, booted, install_project, missing_for_systemd
+from tests.system.everything import everything
 from tests.system.installed import INSIDE, Machine
 
 CHECKOUT = Path(__file__).parents[2]
@@ -50,17 +51,34 @@ def systemd_container() -> Iterator[Container]:
         yield container
 
 
-@pytest.fixture(scope="module")
-def machine(systemd_container: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Install the project and the laptop example; take everything away again afterwards."""
-    folder = tmp_path_factory.mktemp("loop")
+@pytest.fixture(scope="session")
+def with_project(systemd_container: Container, tmp_path_factory: pytest.TempPathFactory) -> Container:
+    """Install the project, once for all."""
+    folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
     subprocess.run([*build, str(CHECKOUT)], check=True)
     install_project(systemd_container, next(folder.glob("*.whl")), INSIDE_SITE_PACKAGES)
+    return systemd_container
+
+
+@pytest.fixture(scope="session")
+def bare(with_project: Container) -> frozenset[str]:
+    """List the files of the machine before anything was applied to it."""
+    return everything(with_project)
+
+
+@pytest.fixture(scope="module")
+def machine(
+    with_project: Container,
+    bare: frozenset[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Machine]:
+    """Put the laptop example on the machine, on free ports; take what was applied away again afterwards."""
+    folder = tmp_path_factory.mktemp("loop")
     shutil.copy(LAPTOP / "models.yaml", folder)
-    one = Machine(systemd_container, folder)
+    one = Machine(with_project, folder)
     one.edit(on_free_ports)
     for source in (LAPTOP / "models.lock.yaml", *sorted((LAPTOP / "models.lock").iterdir())):
-        systemd_container.write(f"{INSIDE}/{source.relative_to(LAPTOP)}", source.read_text())
+        with_project.write(f"{INSIDE}/{source.relative_to(LAPTOP)}", source.read_text())
     yield one
     one.kloros_infra("destroy", "--yes")

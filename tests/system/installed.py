@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Machine:
         """Bring models.yaml to where the machine keeps it."""
         self.container.write(f"{INSIDE}/models.yaml", self.file.read_text())
 
-    def edit(self, change: Callable[[dict[str, object]], object]) -> None:
+    def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
         """Change models.yaml on the machine."""
         document = yaml.safe_load(self.file.read_text())
         change(document)
@@ -50,8 +51,23 @@ class Machine:
     def kloros_infra(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.container.run([PROGRAM, *words], check=check)
 
-    def apply(self) -> str:
-        return self.kloros_infra("apply", "--file", f"{INSIDE}/models.yaml", "--yes").stdout
+    def apply(self, *words: str) -> str:
+        return self.kloros_infra("apply", "--file", f"{INSIDE}/models.yaml", "--yes", *words).stdout
+
+    def try_to_apply(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Apply what may fail."""
+        return self.kloros_infra("apply", "--file", f"{INSIDE}/models.yaml", "--yes", *words, check=False)
+
+    @contextmanager
+    def edited(self, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+        """Change models.yaml on the machine for a while."""
+        before = self.file.read_text()
+        self.edit(change)
+        try:
+            yield
+        finally:
+            self.file.write_text(before)
+            self.put()
 
     def show(self, unit: str, key: str) -> str:
         return self.container.run(["systemctl", "show", unit, "-p", key, "--value"]).stdout.strip()
@@ -61,6 +77,19 @@ class Machine:
 
     def is_active(self, unit: str) -> bool:
         return self.container.run(["systemctl", "is-active", unit], check=False).stdout.strip() == "active"
+
+    def current(self) -> str:
+        """Say which generation is current, as the link beside the generations has it."""
+        return self.container.run(["readlink", "/etc/kloros-infra/current"]).stdout.strip().rpartition("/")[2]
+
+    def port_of(self, model: str) -> int:
+        models = yaml.safe_load(self.file.read_text())["models"]
+        port: int = next(one for one in models if one["id"] == model)["profiles"]["cpu_only"]["port"]
+        return port
+
+    def bridge_url(self) -> str:
+        port = yaml.safe_load(self.file.read_text())["bridge"]["ports"][0]
+        return f"http://127.0.0.1:{port}"
 
     def units(self, pattern: str) -> dict[str, str]:
         """Map loaded units to their states."""

@@ -39,7 +39,7 @@ def machine(systemd_container: Container) -> Iterator[Container]:
         RECORDER_PATH: RECORDER,
         LAYOUT.absolute(LAYOUT.program_path("llama-server")): recorder_launcher(RECORDER_PATH),
     }
-    units = [LAYOUT.absolute(LAYOUT.unit_path(unit)) for unit in (UNIT, ENV_UNIT)]
+    units = [LAYOUT.absolute(LAYOUT.override_path(unit)) for unit in (UNIT, ENV_UNIT)]
     with scratch(systemd_container, (UNIT, ENV_UNIT), (*units, *FOLDERS)) as container:
         for path, text in programs.items():
             container.write(path, text)

@@ -23,6 +23,7 @@ HOME = f"{PREFIX}/etc/kloros-infra"
 CURRENT = f"{PREFIX}/{Layout().current}"
 UNITS = tuple(f"kloros-generated@unit-{number}.service" for number in range(30))
 TARGET = "kloros-generated.target"
+GENERATOR = "/etc/systemd/system-generators/kloros-infra-test"
 FLIP = f'ln -s generations/"$1" {CURRENT}.new.$$ && mv -T {CURRENT}.new.$$ {CURRENT}'
 STOP = f"{HOME}/stop"
 # Switches back and forth until told to stop, each time in one step.
@@ -33,6 +34,27 @@ while [ ! -e {STOP} ]; do
     done
 done
 """
+
+# What a generator must not do: ask for each unit which generation is current.
+ONE_BY_ONE = f"""#!/bin/sh
+PATH=/usr/bin:/bin
+for unit in $(ls {CURRENT}/units); do
+    HERE
+    ln -s "$(readlink -f {CURRENT}/units/"$unit")" "$1/$unit"
+done
+"""
+
+
+def emitted() -> str:
+    """Give the generator as apply installs it."""
+    ((_, artifact),) = emit_generator(rendering(read_templates(), Layout(prefix=PREFIX)))
+    assert isinstance(artifact, TextFile)
+    return artifact.text
+
+
+def put_generator(machine: Container, text: str) -> None:
+    machine.write(GENERATOR, text)
+    machine.run(["chmod", "755", GENERATOR])
 
 
 def a_generation(machine: Container, number: int) -> None:
@@ -50,16 +72,12 @@ def a_generation(machine: Container, number: int) -> None:
 @pytest.fixture(scope="module")
 def machine(systemd_container: Container) -> Iterator[Container]:
     """Give systemd the generator and three generations; take both away afterwards."""
-    ((path, artifact),) = emit_generator(rendering(read_templates(), Layout(prefix=PREFIX)))
-    assert isinstance(artifact, TextFile)
-    generator = f"/{path}-test"
-    systemd_container.write(generator, artifact.text)
-    systemd_container.run(["chmod", "755", generator])
+    put_generator(systemd_container, emitted())
     for number in (1, 2, 3):
         a_generation(systemd_container, number)
     yield systemd_container
     systemd_container.run(["systemctl", "stop", *UNITS], check=False)
-    systemd_container.run(["rm", "-rf", PREFIX, generator])
+    systemd_container.run(["rm", "-rf", PREFIX, GENERATOR])
     systemd_container.run(["systemctl", "daemon-reload"])
 
 
@@ -149,6 +167,41 @@ def test_twelve_switches_with_their_reloads_at_once_never_mix_two_generations(ma
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(switch, range(12)))
     assert len(generations_seen(machine)) == 1
+
+
+@pytest.fixture
+def one_by_one(machine: Container) -> Iterator[str]:
+    """Lend the machine to the other kind of generator, which is given to be changed."""
+    yield ONE_BY_ONE
+    put_generator(machine, emitted())
+
+
+def test_a_switch_while_the_generator_runs_is_seen_whole_or_not_at_all(machine: Container, one_by_one: str) -> None:
+    """A switch in the very middle, in this generator and in one that would mix: the tests above can fail."""
+    switch = FLIP.replace('"$1"', "2")
+    flip(machine, 1)
+    resolved = next(line for line in emitted().splitlines() if line.startswith("units="))
+    put_generator(machine, emitted().replace(resolved, f"{resolved}\n{switch}"))
+    reload(machine)
+    assert generations_seen(machine) == {"1"}
+    reload(machine)
+    assert generations_seen(machine) == {"2"}
+
+    flip(machine, 1)
+    put_generator(machine, one_by_one.replace("HERE", f'[ "$unit" != {UNITS[15]} ] || {{ {switch}; }}'))
+    reload(machine)
+    assert generations_seen(machine) == {"1", "2"}
+
+
+def test_under_the_same_load_units_that_are_asked_for_one_by_one_do_mix(machine: Container, one_by_one: str) -> None:
+    put_generator(machine, one_by_one.replace("HERE", ""))
+
+    def is_mixed_after_a_reload() -> bool:
+        reload(machine)
+        return len(generations_seen(machine)) > 1
+
+    with flipping(machine):
+        assert any(is_mixed_after_a_reload() for _ in range(12))
 
 
 def test_without_a_generation_there_are_no_units_and_no_complaints(machine: Container) -> None:

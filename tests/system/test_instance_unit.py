@@ -65,7 +65,7 @@ def compiled(arguments: str = "{}", sandbox: str = "{}") -> Mapping[str, str] | 
 def machine(systemd_container: Container) -> Iterator[Container]:
     """Prepare what the unit needs beside its files: weights, and a program."""
     program, weights = LAYOUT.program_path("llama-server"), LAYOUT.weights_path("small", "1")
-    with scratch(systemd_container, (UNIT,), (LAYOUT.absolute(LAYOUT.unit_path(UNIT)), *FOLDERS)) as container:
+    with scratch(systemd_container, (UNIT,), (LAYOUT.absolute(LAYOUT.override_path(UNIT)), *FOLDERS)) as container:
         container.write(LAYOUT.absolute(program), WAITING)
         container.run(["chmod", "755", LAYOUT.absolute(program)])
         container.write(LAYOUT.absolute(weights), "")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from tests.system.conftest import INSIDE_CHECKOUT, INSIDE_SITE_PACKAGES
-from tests.system.container import Container
+from tests.system.container import Container, scratch
 
 pytestmark = pytest.mark.system
 
@@ -61,10 +62,16 @@ def restart(machine: Container, *, unit: str = INTENDED_UNIT, env: str = INTENDE
     machine.run(["systemctl", "restart", UNIT])
 
 
+@pytest.fixture(scope="module")
+def borrowed(systemd_container: Container) -> Iterator[Container]:
+    with scratch(systemd_container, (UNIT,), (UNIT_FILE, ENV_FILE, LAUNCHER)) as container:
+        yield container
+
+
 @pytest.fixture
-def machine(systemd_container: Container) -> Container:
-    restart(systemd_container)
-    return systemd_container
+def machine(borrowed: Container) -> Container:
+    restart(borrowed)
+    return borrowed
 
 
 def test_a_unit_that_was_started_from_its_files_runs_as_intended(machine: Container) -> None:
