@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from kloros_infra.compiler.emit_env import cuda_variables
 from kloros_infra.compiler.emit_host import LLAMA_USER, emit_host
+from kloros_infra.compiler.emit_units import DENIED_CALLS
 from kloros_infra.compiler.limits import CARD_BYTES, MIB
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.rpc_hosts import RPC_SERVER
@@ -82,6 +83,7 @@ def _unit(server: RpcServer, instance: Instance, prepared: Rendering) -> str:
         memory_max=f"{_memory_max_bytes(server, instance) // MIB}M",
         addresses=tuple(dict.fromkeys((host.address, *host.clients))),
         interface=host.interface,
+        denied_calls=DENIED_CALLS,
     )
 
 
