@@ -57,6 +57,7 @@ INSTANCE: Mapping[str, Rule] = {
     "Unit.X-Kloros-Weights": Rule("The checksum that the lock pins.", "models.lock.yaml", WEIGHTS),
     "Unit.X-Kloros-Placement": Rule("Who decided where the layers go.", "", PLACEMENT),
     "Unit.X-Kloros-Vram": Rule("What it takes of each card, for plan's sums.", "", ("instance:context_tokens",)),
+    "Unit.X-Kloros-Predicted": Rule("Tokens per second that the speed model foresees, for plan.", "", PLACEMENT),
     "Unit.X-Kloros-OnChange": Rule("What plan does when it differs.", "", ()),
     "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
     "Unit.After": Rule(

@@ -10,6 +10,7 @@ from kloros_infra.ir.impact import CardMemory, UnitImpact
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
 from kloros_infra.planner.address import unit_address
 from kloros_infra.planner.figures import amount_text, seconds_text, size_text
+from kloros_infra.planner.placement_changes import placement_change
 from kloros_infra.planner.summary import (
     harmless_text,
     nothing_text,
@@ -130,6 +131,9 @@ def _block(change: Change, impact: UnitImpact | None, meanwhile: Iterable[str], 
     action = ", ".join((*_unit_action(change), *_costs(change, impact)))
     if action:
         yield f"  # (unit: {action})"
+    placement = placement_change(change.keys)
+    if placement:
+        yield f"  # (placement: {placement})"
     served = ", ".join(meanwhile)
     if served:
         yield f"  # (served meanwhile: {served})"
