@@ -7,7 +7,7 @@ import selectors
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -34,13 +34,16 @@ class LlamaServerMemory:
         self._program = program
         self._timeout_s = timeout_s
 
-    def measured(self, weights: Path, settings: Mapping[str, str]) -> tuple[MeasuredLoad, ...]:
+    def measured(
+        self, weights: Path, settings: Mapping[str, str], words: Sequence[str] = ()
+    ) -> tuple[MeasuredLoad, ...]:
         """Give what each device is to hold with these LLAMA_ARG_* variables; raise UnreachableError (KI430).
 
-        Projector and draft model are not counted. The weights are looked at and not read.
+        `words` of a command line outrank them. Projector and draft model are not counted. The weights are looked at
+        and not read.
         """
         lines: list[str] = []
-        with self._running(weights, settings) as process:
+        with self._running(weights, settings, words) as process:
             for line in _lines(process.stdout, time.monotonic() + self._timeout_s):
                 lines.append(line)
                 if found := parse_breakdown(lines[-LONGEST_TABLE_LINES:]):
@@ -48,7 +51,9 @@ class LlamaServerMemory:
         raise UnreachableError([self._said_nothing(weights, lines)])
 
     @contextmanager
-    def _running(self, weights: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(
+        self, weights: Path, settings: Mapping[str, str], words: Sequence[str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
         own = {
             "LLAMA_ARG_FIT": "on",
             "LLAMA_ARG_HOST": "127.0.0.1",
@@ -62,7 +67,7 @@ class LlamaServerMemory:
         environment = {**inherited, "LD_LIBRARY_PATH": ":".join(libraries), **settings, **own}
         try:
             process = subprocess.Popen(
-                [self._program.path],
+                [self._program.path, *words],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -28,6 +28,7 @@ COMMANDS = {
     "import": "Take models over from Ollama, llama-swap or llama-server's presets.",
     "export": "Write what runs here for llama-swap, llama-server's presets or LiteLLM.",
     "compile": "Write the generated units, env files and routing table.",
+    "placement": "Show, compare and verify where models are placed; suppose other cards.",
     "plan": "Show what apply would change.",
     "apply": "Make the machine match models.yaml.",
     "adopt": "Take over a file that stands in the way.",

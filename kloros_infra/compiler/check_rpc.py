@@ -53,9 +53,9 @@ def _port_problems(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find ports that do not exist, or that are another host's at the same address."""
     config = parsed.config
     owners: dict[tuple[str, int], str] = {}
-    for name, host in lending_hosts(config).items():
-        ports = [port for _, port in rpc_ports(config, name, host.rpc)] if host.rpc else []
-        address = host.address or name
+    for name, rpc in lending_hosts(config).items():
+        ports = [port for _, port in rpc_ports(config, name, rpc)]
+        address = config.hosts[name].address or name
         taken = next((owners[address, port] for port in ports if (address, port) in owners), None)
         if ports and ports[-1] > LAST_PORT:
             yield parsed.locate(_too_high(name, ports), ("hosts", name, "rpc", "port"))

@@ -65,6 +65,7 @@ INSTANCE: Mapping[str, Rule] = {
     "Service.LogRateLimitIntervalSec": Rule(
         "What it says while it loads is many lines at once, and apply checks the placement by them.", "systemd.exec(5)"
     ),
+    "Unit.X-Kloros-Predicted": Rule("Tokens per second that the speed model foresees, for plan.", "", PLACEMENT),
     "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
     "Unit.After": Rule(
         "What held its cards or its port under an earlier profile stops before this starts.",

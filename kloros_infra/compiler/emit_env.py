@@ -31,12 +31,19 @@ def emit_env(instance: Instance, placement: Placement, *, rendering: Rendering) 
     """Write an instance's env file."""
     variables = {
         **_server(instance, rendering.layout),
-        **_model(instance.model),
         **_companions(instance, placement, rendering.layout),
+        **loading_variables(instance, placement),
+    }
+    return rendering.text("instance.env.j2", lines=tuple(env_lines(variables)))
+
+
+def loading_variables(instance: Instance, placement: Placement) -> dict[str, str]:
+    """Give the variables that decide what a model's own weights and contexts take, and where."""
+    return {
+        **_model(instance.model),
         **cuda_variables(instance.profile.local_cards),
         **dict(arguments(placement)),
     }
-    return rendering.text("instance.env.j2", lines=tuple(env_lines(variables)))
 
 
 def env_path(instance: InstanceId, text: str, layout: Layout) -> str:

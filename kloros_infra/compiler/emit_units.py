@@ -35,7 +35,9 @@ from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile, Sa
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.predicted_speed import predicted_text
 from kloros_infra.ir.stored_weights import model_files
+from kloros_infra.placement.engines.interface import FIT
 
 LLAMA_SERVER = "llama-server"
 KLOROS_INFRA = "kloros-infra"
@@ -68,6 +70,7 @@ def emit_instance(
         placement=unit_value(placement.engine),
         on_change=instance.serving.on_change,
         card_shares=shares_text(_card_shares(placement)),
+        predicted_speed=_predicted_speed(placement),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=around.conflicts,
         after=around.after,
@@ -128,6 +131,13 @@ def _card_shares(placement: Placement) -> Iterator[CardShare]:
     for load in placement.loads:
         if load.card is not None and load.capacity_bytes is not None:
             yield CardShare(load.card, math.ceil(load.total_bytes / MIB), load.capacity_bytes // MIB)
+
+
+def _predicted_speed(placement: Placement) -> str:
+    """Say what plan compares; what llama-server will decide when it starts is not known."""
+    if placement.predicted is None or placement.engine == FIT:
+        return ""
+    return predicted_text(placement.predicted)
 
 
 def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str, str]]:

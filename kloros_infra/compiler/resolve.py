@@ -77,7 +77,7 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         log_level=config.observability.log_level,
         memory=HostMemory(config.hosts[host].memory_bandwidth, config.hosts[host].memory),
         tensor_overrider=config.hosts[host].tensor_overrider,
-        rpc_hosts=rpc_hosts(config, host),
+        rpc_hosts=tuple(rpc_hosts(config, host)),
         systemd_version=config.hosts[host].systemd,
         keep_generations=config.storage.keep_generations,
     )

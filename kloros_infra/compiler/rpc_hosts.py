@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from kloros_infra.ir.catalog import RemoteLink, RpcHost
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.config_machine import HostSpec, RpcSpec
+from kloros_infra.ir.config_machine import RpcSpec
 from kloros_infra.ir.names import InstanceId
 
 RPC_SERVER = "ggml-rpc-server"
 
 
-def lending_hosts(config: Config) -> dict[str, HostSpec]:
+def lending_hosts(config: Config) -> dict[str, RpcSpec]:
     """Find the hosts whose cards profiles may use although they are in another machine."""
-    return {name: host for name, host in config.hosts.items() if host.role == "remote" and host.rpc is not None}
+    return {name: host.rpc for name, host in config.hosts.items() if host.role == "remote" and host.rpc is not None}
 
 
 def borrowers(config: Config, host: str) -> Iterator[InstanceId]:
@@ -43,27 +43,19 @@ def rpc_ports(config: Config, host: str, rpc: RpcSpec) -> tuple[tuple[InstanceId
 
 def remote_link(config: Config, host: str) -> RemoteLink | None:
     """Say how the cards of a host are reached; None for those of the local host."""
-    spec = lending_hosts(config).get(host)
-    if spec is None or spec.rpc is None or spec.address is None:
+    rpc, address = lending_hosts(config).get(host), config.hosts[host].address
+    if rpc is None or address is None:
         return None
-    ports = tuple(port for _, port in rpc_ports(config, host, spec.rpc))
-    return RemoteLink(spec.address, ports, spec.rpc.bandwidth)
+    return RemoteLink(address, tuple(port for _, port in rpc_ports(config, host, rpc)), rpc.bandwidth)
 
 
-def rpc_hosts(config: Config, local: str) -> tuple[RpcHost, ...]:
+def rpc_hosts(config: Config, local: str) -> Iterator[RpcHost]:
     """List the hosts of which profiles use cards, in the order of the file; the local host is their only client."""
     own = config.hosts[local].address
-    return tuple(_rpc_hosts(config, () if own is None else (own,)))
-
-
-def _rpc_hosts(config: Config, clients: tuple[str, ...]) -> Iterator[RpcHost]:
-    for name, host in lending_hosts(config).items():
-        if host.rpc is None or host.address is None:
-            continue
-        ports = rpc_ports(config, name, host.rpc)
-        if ports:
-            yield RpcHost(name, host.address, host.rpc.interface, _program(host, host.rpc), clients, ports)
-
-
-def _program(host: HostSpec, rpc: RpcSpec) -> str:
-    return rpc.program or f"{host.llama_server.rpartition('/')[0]}/{RPC_SERVER}"
+    clients = () if own is None else (own,)
+    for name, rpc in lending_hosts(config).items():
+        link = remote_link(config, name)
+        if link is not None and link.ports:
+            beside = config.hosts[name].llama_server.rpartition("/")[0]
+            program = rpc.program or f"{beside}/{RPC_SERVER}"
+            yield RpcHost(name, link.address, rpc.interface, program, clients, rpc_ports(config, name, rpc))

@@ -85,7 +85,7 @@ def accounts(
     """Tell of each device, the CPU last; `others` are placements that are there at the same time."""
     reserved = {card.name: card.reserve_bytes for card in instance.profile.cards}
     whole = {card.name: card.vram_bytes for card in instance.profile.cards}
-    taken = Counter(dict(_taken(others)))
+    taken = bytes_by_card(others)
     return tuple(
         DeviceAccount(
             device=load.device,
@@ -96,7 +96,7 @@ def accounts(
             kv_bytes=load.kv_bytes,
             compute_bytes=load.compute_bytes,
             extra_bytes=load.extra_bytes,
-            others_bytes=taken[load.card],
+            others_bytes=0 if load.card is None else taken.get(load.card, 0),
             reserve_bytes=reserved.get(load.card or "", 0),
             total_bytes=memory.usable_bytes if load.card is None else whole[load.card],
         )
@@ -104,12 +104,13 @@ def accounts(
     )
 
 
-def _taken(others: Iterable[Placement]) -> Mapping[str | None, int]:
+def bytes_by_card(placements: Iterable[Placement]) -> Mapping[str, int]:
     """Add up what placements take of each card; what `fit` will take is not known."""
-    found: Counter[str | None] = Counter()
-    for placement in others:
+    found: Counter[str] = Counter()
+    for placement in placements:
         for load in placement.loads if placement.engine != FIT else ():
-            found[load.card] += load.total_bytes
+            if load.card is not None:
+                found[load.card] += load.total_bytes
     return found
 
 

@@ -45,6 +45,16 @@ def arguments(placement: Placement) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((f"LLAMA_ARG_{name}", value) for name, value in settings.items()))
 
 
+def works_alone(placement: Placement) -> bool:
+    """Say whether the processor shall multiply by its weights itself, for which there is an option and no variable.
+
+    The first card is another host's, which does no work for it (ggml-rpc.cpp has no offload_op): llama.cpp would turn
+    to the next card, on which no memory is set aside for that.
+    """
+    first = next(load.device for load in placement.loads)
+    return _lends_weights(placement) and any(remote.device == first for remote in placement.remotes)
+
+
 def _lends_weights(placement: Placement) -> bool:
     """Say whether cards multiply prompts by weights that are in host memory."""
     on_cpu = CPU in placement.layer_devices or any(one.device == CPU for one in placement.exceptions)

@@ -192,21 +192,35 @@ def test_less_context_than_asked_for_is_an_error() -> None:
 
 def test_splits_of_a_placement_that_nobody_foresaw_are_those_of_its_runs() -> None:
     placement = smollm2(a_card(), layers=(31,))
-    model = replace(as_foreseen(placement).models[0], graph_splits=400)
-    report = replace(as_foreseen(placement), models=(model,))
+    report = with_splits(placement, 400)
 
-    assert compare(replace(placement, predicted=None), report) == compare(placement, report) != ()
+    (unforeseen,) = compare(replace(placement, predicted=None), report)
+    (foreseen,) = compare(placement, report)
+    assert (unforeseen.detail, unforeseen.is_error) == (foreseen.detail, False)
+    assert foreseen.is_error
 
 
-def test_many_splits_are_a_warning_where_a_gpu_works() -> None:
+def with_splits(placement: Placement, splits: int) -> LoadReport:
+    model = replace(as_foreseen(placement).models[0], graph_splits=splits)
+    return replace(as_foreseen(placement), models=(model,))
+
+
+def test_more_splits_than_foreseen_are_an_error_with_both_figures() -> None:
+    placement = smollm2(a_card(), layers=(31,))
+    assert placement.predicted is not None
+    assert compare(placement, with_splits(placement, placement.predicted.splits + 3)) == ()
+    (problem,) = compare(placement, with_splits(placement, placement.predicted.splits + 4))
+    assert (problem.code, problem.severity) == ("KI575", Severity.ERROR)
+    assert "changes devices 6 times, and the placement needs 2" in problem.detail
+
+
+def test_more_splits_are_a_warning_where_layers_are_the_cpu_s() -> None:
     placement = smollm2(a_card(), layers=(20,))
-    report = as_foreseen(placement)
-    for splits, expected in ((22, []), (23, ["KI575"])):
-        model = replace(report.models[0], graph_splits=splits)
-        assert codes(compare(placement, replace(report, models=(model,)))) == expected
+    assert compare(placement, with_splits(placement, 5)) == ()
+    (problem,) = compare(placement, with_splits(placement, 6))
+    assert (problem.code, problem.severity) == ("KI575", Severity.WARNING)
     # A processor's library for matrices counts as a device of its own.
-    on_cpu = replace(as_foreseen(smollm2()).models[0], graph_splits=400)
-    assert compare(smollm2(), LoadReport(models=(on_cpu,))) == ()
+    assert compare(smollm2(), with_splits(smollm2(), 400)) == ()
 
 
 @given(st.integers(-(10**9), 10**9))

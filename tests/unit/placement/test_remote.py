@@ -10,7 +10,7 @@ import pytest
 from kloros_infra.ir.catalog import Card, HostMemory, Instance, PlacementMode, Preference, RemoteLink, RpcHost
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement, TensorException
-from kloros_infra.placement.arguments import arguments
+from kloros_infra.placement.arguments import arguments, works_alone
 from kloros_infra.placement.costs import model_costs
 from kloros_infra.placement.devices import cpu_device, devices_of
 from kloros_infra.placement.load_check import compare
@@ -131,6 +131,17 @@ def test_llama_server_is_told_of_servers_in_the_order_of_the_names() -> None:
     assert settings["LLAMA_ARG_RPC"] == "10.0.0.7:50052,10.0.0.8:50060"
     assert settings["LLAMA_ARG_DEVICE"] == "RPC0,RPC2,CUDA0,RPC1"
     assert settings["LLAMA_ARG_OVERRIDE_TENSOR"] == "^blk[.]0[.]=RPC1[10.0.0.7:50052],^blk[.]1[.]=CUDA0"
+
+
+def test_the_processor_works_alone_behind_a_card_elsewhere() -> None:
+    spilled, instance, hosts = a_placement((2, 0, 1, 0))
+    away = numbered(spilled, instance, hosts)
+    own_first = replace(away, loads=(away.loads[1], away.loads[0], away.loads[2]))
+
+    assert works_alone(away)
+    assert not works_alone(own_first)
+    assert not works_alone(numbered(*a_placement((4, 0, 1, 0))))
+    assert not works_alone(numbered(*a_placement((0, 0, 2, 0))))
 
 
 def a_log(*listed: str) -> list[str]:
