@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -140,8 +140,7 @@ def _to_header(facts: Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
     head_length = embedding // heads if heads else 0
     heads_per_layer = facts.numbers("attention.head_count_kv") or facts.numbers("attention.head_count")
     template = facts.text("tokenizer.chat_template")
-    windows = windows_of(facts, layers)
-    return GgufHeader(
+    header = GgufHeader(
         architecture=facts.architecture,
         layer_count=layers,
         embedding_length=embedding,
@@ -155,13 +154,23 @@ def _to_header(facts: Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
         tensors=group_tensors(tensors),
         expert_count=facts.number("expert_count", 0),
         expert_used_count=facts.number("expert_used_count", 0),
-        sliding_window=windows.length,
-        sliding_window_pattern=windows.period,
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
         chat_template_name=chat_template_family(template) if template else None,
         tokenizer_model=facts.word("tokenizer.ggml.model"),
         tokenizer_pre=facts.word("tokenizer.ggml.pre"),
         pooling_type=_pooling_type(facts),
+    )
+    return _with_family(header, facts)
+
+
+def _with_family(header: GgufHeader, facts: Facts) -> GgufHeader:
+    """Add what only some families say: windows, layers that propose or borrow, latent attention, recurrence."""
+    layers = header.layer_count
+    windows = windows_of(facts, layers)
+    return replace(
+        header,
+        sliding_window=windows.length,
+        sliding_window_pattern=windows.period,
         sliding_layers=windows.layers,
         sliding_key_length=facts.number("attention.key_length_swa", 0),
         sliding_value_length=facts.number("attention.value_length_swa", 0),

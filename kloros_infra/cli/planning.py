@@ -13,7 +13,6 @@ from kloros_infra.cli.wiring import (
     Target,
     compile_project,
     desired_for,
-    desired_for_part,
     noted_profile,
     observe_target,
     provenance_of,
@@ -121,6 +120,8 @@ def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | 
     if project is None or compiled is None:
         return nothing_desired(where.layout, with_weights=request.is_with_weights)
     if request.host is not None:
+        from kloros_infra.cli.host_part import desired_for_part  # noqa: PLC0415 - start-up time
+
         return desired_for_part(compiled, where, request.host, provenance=provenance_of(project))
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)

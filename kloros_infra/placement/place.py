@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from kloros_infra.diagnostics import Problems
+from kloros_infra.diagnostics import Problems, has_errors
 from kloros_infra.ir.catalog import HostMemory, Instance, PlacementMode
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, Placement
@@ -19,6 +19,7 @@ from kloros_infra.placement.cache_types import cache_type_problems
 from kloros_infra.placement.devices import NO_CORRECTIONS, Corrections, Device, cpu_device, devices_of
 from kloros_infra.placement.engines import cpu, fit, manual, overrider, solver
 from kloros_infra.placement.engines.interface import FIT, Engine, Outcome, Request
+from kloros_infra.placement.header_check import header_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ def place(instance: Instance, machine: Machine | None = None) -> Outcome:
 
 def place_on(request: Request) -> Outcome:
     """Give an instance's layers to the devices of a request, with what is left of their memory."""
-    found = tuple(cache_type_problems(request.instance))
+    found = (*header_problems(request.instance), *cache_type_problems(request.instance))
+    if has_errors(found):
+        return None, found
     placement, more = engine_of(request.instance).place(request)
     return placement, (*found, *more)
 
