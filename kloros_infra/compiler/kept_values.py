@@ -28,7 +28,8 @@ FURTHER_VALUES = frozenset(
 def to_bytes(value: object, known: Mapping[str, LockedWeights] | None = None) -> bytes:
     """Write a value; the `known` weights in it are named, not written."""
     stream = io.BytesIO()
-    _Writer(stream, known or {}).dump(value)
+    writer = _NamingWriter(stream, known) if known else _Writer(stream, PROTOCOL)
+    writer.dump(value)
     return stream.getvalue()
 
 
@@ -41,6 +42,20 @@ def from_bytes(data: bytes, known: Mapping[str, LockedWeights] | None = None) ->
 
 
 class _Writer(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        """Write a dataclass as the call that makes it: without this, Python sets field by field when it reads.
+
+        The same for an enum's member, which Python 3.11.2 writes as a call of getattr().
+        """
+        kind = type(obj)
+        if is_dataclass(kind):
+            return kind, _values(kind)(obj)
+        return (kind, (obj.value,)) if isinstance(obj, Enum) else NotImplemented
+
+
+class _NamingWriter(_Writer):
+    """Asks for the name of every object, down to each number, so it is only used where there are names."""
+
     def __init__(self, stream: io.BytesIO, known: Mapping[str, LockedWeights]) -> None:
         super().__init__(stream, PROTOCOL)
         self._known = known
@@ -48,17 +63,6 @@ class _Writer(pickle.Pickler):
     def persistent_id(self, obj: Any) -> str | None:
         """Name weights that the reader has as well."""
         return obj.key if type(obj) is LockedWeights and self._known.get(obj.key) is obj else None
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Write a dataclass as the call that makes it: without this, Python sets field by field when it reads.
-
-        The same for an enum's member, which some versions of Python write as a call of getattr().
-        """
-        if isinstance(obj, Enum):
-            return type(obj), (obj.value,)
-        return (
-            (type(obj), _values(type(obj))(obj)) if is_dataclass(obj) and not isinstance(obj, type) else NotImplemented
-        )
 
 
 @cache

@@ -98,10 +98,8 @@ def _value_at(view: View, address: Address) -> object | None:
     """Give a settled value; None for a setting that is left out and has no standard."""
     value: object = view.tree
     for part in address:
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and isinstance(part, int):
+        if isinstance(value, list) and isinstance(part, int):
             value = value[part]
         else:
-            return None
+            value = value.get(part) if isinstance(value, dict) else None
     return value
