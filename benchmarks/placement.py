@@ -24,10 +24,10 @@ from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.costs import model_costs
 from kloros_infra.placement.devices import Device, cpu_device, devices_of
+from kloros_infra.placement.llama_choice import divided, fitted
 from kloros_infra.placement.plan_loads import loads_of
 from kloros_infra.placement.solver import solve
-from kloros_infra.placement.speed import Assignment, in_runs, speed_of
-from kloros_infra.placement.split import by_share
+from kloros_infra.placement.speed import Assignment, speed_of
 from kloros_infra.placement.stage_times import StageTimes
 from kloros_infra.placement.task import Task, placement_key
 from kloros_infra.placement.workload import Workload
@@ -37,7 +37,7 @@ MIB = 2**20
 CONTEXT = 16384
 # What CUDA has free on an idle RTX 5080, RTX 3060 and GTX 1080 Ti; the reserve is what contexts and kernels take.
 FREE_MIB, RESERVE_MIB = (15500, 11650, 10950), 512
-FIT_MARGIN_MIB = 1024
+FREE_BYTES = tuple(free * MIB for free in FREE_MIB)
 PAIRS = 1000
 # Graph splits that llama-server b11434 reports for the overrider's own plans, and pageable copies of the cache.
 OVERRIDER = {
@@ -113,84 +113,6 @@ def _plan(assignment: Assignment, work: Workload) -> str:
     return ", ".join(filter(None, [split, experts, f"-ub {work.micro_batch}"]))
 
 
-def default_plan(task: Task) -> Assignment:
-    """Divide all layers by free memory, as --tensor-split does by default."""
-    counts = by_share(task.header.layer_count + 1, FREE_MIB)
-    names = tuple(card.name for card, count in zip(task.cards, counts, strict=True) for _ in range(count))
-    return in_runs(tuple(card.name for card in task.cards), names)
-
-
-def fit_plan(task: Task) -> Assignment | None:
-    """Do what common/fit.cpp does: nothing if all keeps its margin, else fill the cards from the last one on.
-
-    A model with experts first leaves all of them with the CPU; then the cards, from the first on, get layers with
-    their experts, as many as each holds.
-    """
-    plan = default_plan(task)
-    if _keeps_margin(task, plan):
-        return plan
-    slots, full = task.header.layer_count + 1, [0] * len(task.cards)
-    best = next((found for left in range(slots) if (found := _laid_out(task, full, left))), None)
-    if best is None or not task.header.expert_count:
-        return best
-    left, tail = best.layer_devices.count(CPU), len(best.cards)
-    for card in range(len(full)):
-        while sum(full) < slots - 1 and (found := _laid_out(task, _raised(full, card), left, tail=tail)):
-            best, full = found, _raised(full, card)
-    return best
-
-
-def _raised(full: list[int], card: int) -> list[int]:
-    return [count + (index == card) for index, count in enumerate(full)]
-
-
-def _laid_out(task: Task, full: list[int], on_cpu: int, *, tail: int | None = None) -> Assignment | None:
-    """Give cards whole layers first, then the others from the last card backwards; None where that is too much.
-
-    The others go on `tail` cards, or on as many as it takes.
-    """
-    names = [card.name for card in task.cards]
-    slots = task.header.layer_count + 1
-    whole = [name for name, count in zip(names, full, strict=True) for _ in range(count)]
-    with_experts = set(range(on_cpu, on_cpu + len(whole)))
-    for start in range(len(names) - 1, -1, -1) if tail is None else (len(names) - tail,):
-        rest = slots - on_cpu - len(whole)
-        for counts in _from_the_last(rest, len(names) - start):
-            others = [name for name, count in zip(names[start:], counts, strict=True) for _ in range(count)]
-            layer_devices = (*[CPU] * on_cpu, *sorted([*whole, *others], key=names.index))
-            plan = _with_experts(task, layer_devices, with_experts)
-            if _keeps_margin(task, plan):
-                return plan
-    return None
-
-
-def _from_the_last(layers: int, cards: int) -> Iterator[tuple[int, ...]]:
-    """Divide layers so that the last card has most of them: all, then one less for it, and so on."""
-    if cards == 1:
-        yield (layers,)
-        return
-    for given in range(1, layers):
-        for others in _from_the_last(given, cards - 1):
-            yield (*others, layers - given)
-
-
-def _with_experts(task: Task, layer_devices: tuple[str, ...], whole: set[int]) -> Assignment:
-    experts = tuple(
-        device if not task.header.expert_count or layer in whole else CPU
-        for layer, device in enumerate(layer_devices[:-1])
-    )
-    cards = tuple(card.name for card in task.cards if card.name in layer_devices)
-    return Assignment(cards, layer_devices, experts)
-
-
-def _keeps_margin(task: Task, plan: Assignment) -> bool:
-    margin = (FIT_MARGIN_MIB - RESERVE_MIB) * MIB
-    return all(
-        load.capacity_bytes is None or load.total_bytes + margin <= load.capacity_bytes
-        for load in loads_of(task, task.work, plan)
-    )
-
-
 def overrider_row(name: str, task: Task, folder: Path | None) -> Row:
     """Rate what the overrider printed: weights by its list, keys and values with the CPU (it says -ngl 0)."""
     recorded = OVERRIDER.get(name)
@@ -244,8 +166,8 @@ def solver_row(task: Task) -> Row:
 def rows_of(name: str, task: Task, folder: Path | None) -> list[Row]:
     return [
         overrider_row(name, task, folder),
-        by_assignment("default", task, default_plan(task)),
-        by_assignment("fit", task, fit_plan(task)),
+        by_assignment("default", task, divided(task, FREE_BYTES)),
+        by_assignment("fit", task, fitted(task, FREE_BYTES)),
         solver_row(task),
     ]
 

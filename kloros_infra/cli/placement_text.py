@@ -18,6 +18,7 @@ from kloros_infra.placement.what_if import Outlook
 
 GIB = 2**30
 BAR_CELLS = 40
+UNKNOWN = "-"
 SIGNS = {
     "weights": "#",
     "keys and values": "=",
@@ -193,10 +194,12 @@ def _fits_text(placement: Placement | None) -> str:
 
 def _change(one: Outlook, figure: str) -> str:
     before, after = (_figure(placement, figure) for placement in (one.before, one.after))
-    return f"{before} -> {after} tok/s" if before != after else f"{after} tok/s"
+    if before != after:
+        return f"{before} -> {after} tok/s"
+    return after if after == UNKNOWN else f"{after} tok/s"
 
 
 def _figure(placement: Placement | None, figure: str) -> str:
     if placement is None or placement.predicted is None:
-        return "-"
+        return UNKNOWN
     return speed_text(getattr(placement.predicted, figure))

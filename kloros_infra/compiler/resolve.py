@@ -25,6 +25,7 @@ from kloros_infra.ir.catalog import (
     Draft,
     HostMemory,
     Instance,
+    MeasuredSpeed,
     Model,
     Persona,
     Profile,
@@ -33,6 +34,7 @@ from kloros_infra.ir.catalog import (
     Sandbox,
 )
 from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_machine import HostSpec, MeasuredSpec
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
 from kloros_infra.ir.config_sandbox import RelaxSpec
@@ -75,7 +77,7 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         bridge=BridgeAddresses(host=config.bridge.host, ports=config.bridge.ports),
         sandbox=_sandbox(config),
         log_level=config.observability.log_level,
-        memory=HostMemory(config.hosts[host].memory_bandwidth, config.hosts[host].memory),
+        memory=_memory(config.hosts[host]),
         tensor_overrider=config.hosts[host].tensor_overrider,
         rpc_hosts=tuple(rpc_hosts(config, host)),
         systemd_version=config.hosts[host].systemd,
@@ -101,11 +103,20 @@ def _cards(config: Config) -> dict[str, Card]:
             link_bytes_per_s=gpu.link,
             layer_overhead_s=gpu.layer_overhead,
             remote=remote_link(config, gpu.host),
+            measured=_measured(gpu.measured),
         )
         for name, gpu in config.gpus.items()
         # A card without figures is an error by now (compiler.hardware, KI224).
         if (figures := figures_of_gpu(name, gpu)) is not None
     }
+
+
+def _memory(host: HostSpec) -> HostMemory:
+    return HostMemory(host.memory_bandwidth, host.memory, _measured(host.measured))
+
+
+def _measured(spec: MeasuredSpec) -> MeasuredSpeed:
+    return MeasuredSpeed(spec.decode, spec.prefill)
 
 
 def _cuda_indices(config: Config) -> dict[str, int]:

@@ -121,6 +121,14 @@ class RpcHost:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredSpeed:
+    """How fast a device was measured to be, as multiples of what is foreseen of its kind (`modelctl bench`)."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """A declared GPU; `reserve_bytes` is left to the desktop and the CUDA context."""
 
@@ -142,6 +150,7 @@ class Card:
     """Figures in place of those that are known or guessed of its model."""
     remote: RemoteLink | None = None
     """For a card of another host."""
+    measured: MeasuredSpeed = MeasuredSpeed()
 
     @property
     def usable_bytes(self) -> int:
@@ -214,6 +223,7 @@ class HostMemory:
 
     bandwidth_bytes_per_s: int = 51_200_000_000
     usable_bytes: int | None = None
+    measured: MeasuredSpeed = MeasuredSpeed()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,16 @@ class RpcSpec(Spec):
     ] = None
 
 
+_Factor = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class MeasuredSpec(Spec):
+    """What `modelctl bench` found, as multiples of what is foreseen of such a card or processor."""
+
+    decode: Annotated[_Factor, about("How fast tokens are generated, against what is foreseen.", 0.93)] = 1.0
+    prefill: Annotated[_Factor, about("How fast prompts are read, against what is foreseen.", 1.1)] = 1.0
+
+
 class HostSpec(Spec):
     """A machine: the one this file is applied on, or a remote one that may serve requests."""
 
@@ -131,6 +141,9 @@ class HostSpec(Spec):
         Bandwidth,
         about("Bandwidth of its memory, for layers that stay with the CPU.", "89.6GB/s", standard="51.2GB/s"),
     ] = HostMemory().bandwidth_bytes_per_s
+    measured: Annotated[
+        MeasuredSpec, about("How fast its processor was measured to be; `modelctl bench` writes it.", {"decode": 0.9})
+    ] = MeasuredSpec()
     address: Annotated[
         HostAddress | None,
         about("Where other hosts reach it; for `rpc` an IPv4 address of a private network.", "100.64.0.7"),
@@ -197,6 +210,9 @@ class GpuSpec(Spec):
         Duration | None,
         about("What each layer of a token takes beside reading its weights.", "0.02ms", standard="by its generation"),
     ] = None
+    measured: Annotated[
+        MeasuredSpec, about("How fast it was measured to be; `modelctl bench` writes it.", {"decode": 0.93})
+    ] = MeasuredSpec()
     reserve: Annotated[
         Bytes | None, about("Memory left to the desktop and the CUDA context.", "1GiB", standard="defaults.reserve")
     ] = None

@@ -13,7 +13,7 @@ from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.overrider_record import OverriderRecord
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.account import bytes_by_card
-from kloros_infra.placement.engines import manual, overrider, solver
+from kloros_infra.placement.engines import cpu, manual, overrider, solver
 from kloros_infra.placement.engines.interface import FIT, OVERRIDER, SOLVER, Request, decided
 from kloros_infra.placement.llama_choice import divided, fitted
 from kloros_infra.placement.place import Machine
@@ -53,15 +53,17 @@ def alternatives(request: Request) -> tuple[Alternative, ...]:
 
 
 def _alternatives(request: Request) -> Iterator[Alternative]:
+    if not request.cards:
+        yield Alternative(cpu.ENGINE.name, *cpu.ENGINE.place(request))
+        return
     yield Alternative(SOLVER, *solver.ENGINE.place(request))
     if request.instance.layers is not None or request.instance.gpu_percentages is not None:
         yield Alternative(MANUAL, *manual.ENGINE.place(request))
     if isinstance(overrider.recorded_answer(request.instance, request.overrider_records), OverriderRecord):
         yield Alternative(OVERRIDER, *overrider.ENGINE.place(request))
-    if request.cards:
-        free = _free_bytes(request)
-        yield _by_llama_server(FIT, request, fitted(request.task, free))
-        yield _by_llama_server(DEFAULT, request, divided(request.task, free))
+    free = _free_bytes(request)
+    yield _by_llama_server(FIT, request, fitted(request.task, free))
+    yield _by_llama_server(DEFAULT, request, divided(request.task, free))
 
 
 def _by_llama_server(engine: str, request: Request, assignment: Assignment | None) -> Alternative:

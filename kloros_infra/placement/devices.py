@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from types import MappingProxyType
 
-from kloros_infra.ir.catalog import Card, HostMemory
+from kloros_infra.ir.catalog import Card, HostMemory, MeasuredSpeed
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.card_table import GIGA, TERA, figures_of
 from kloros_infra.placement.remote import device_names
@@ -139,7 +139,7 @@ def generation_of(compute_capability: tuple[int, int]) -> Generation:
 
 def card_device(name: str, card: Card, correction: Correction | None = None) -> Device:
     """Describe a card: what models.yaml says of it, else the table, else a guess by its generation."""
-    correction = correction or Correction()
+    correction = correction or _written(card.measured)
     factors = generation_of(card.compute_capability)
     figures = figures_of(card.model or card.name)
     tflops = card.tflops or (figures.tflops if figures else _guessed_tflops(card, factors))
@@ -158,6 +158,11 @@ def card_device(name: str, card: Card, correction: Correction | None = None) -> 
     )
 
 
+def _written(measured: MeasuredSpeed) -> Correction:
+    """Correct by what models.yaml says, where nobody says otherwise."""
+    return Correction(measured.decode, measured.prefill)
+
+
 def _guessed_tflops(card: Card, factors: Generation) -> float:
     return card.bandwidth_bytes_per_s / GIGA * factors.tflops_per_gb_per_s
 
@@ -166,7 +171,8 @@ def cpu_device(
     memory: HostMemory | None = None, correction: Correction | None = None, *, takes_layers: bool = True
 ) -> Device:
     """Describe the processor with its memory."""
-    memory, correction = memory or HostMemory(), correction or Correction()
+    memory = memory or HostMemory()
+    correction = correction or _written(memory.measured)
     return Device(
         name=CPU,
         card=None,

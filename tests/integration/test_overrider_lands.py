@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -12,23 +9,21 @@ import pytest
 from kloros_infra.adapters.memory_oracle import LlamaServerMemory
 from kloros_infra.adapters.programs import find_llama_server
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.load_report import LoadReport
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.engines.interface import Request
 from kloros_infra.placement.engines.overrider import follow
 from kloros_infra.placement.load_check import compare
-from kloros_infra.placement.load_report import LOG_VERBOSITY, parse_load_report
 from kloros_infra.placement.memory_breakdown import is_as_foreseen
 from kloros_infra.placement.place import Machine
 from tests.fakes.fakecuda import KLOROS_CARDS, build_fakecuda, pretending
 from tests.fakes.sparse_gguf import SparseModel, write_sparse_gguf
+from tests.loading import loaded
 from tests.memory_matrix import LLAMA_SERVER
 from tests.overrider_cases import HEADERS, every_tensor, instance_of, output_of
 
 pytestmark = pytest.mark.real_model
 
-LOAD_S = 120.0
 DIVIDED = "qwen3-30b-a3b-q4_k_m"
 """The smallest of those of which the tool put something on a second card; 18 GB that nobody reads take 5 s."""
 
@@ -76,35 +71,6 @@ def placement_of(case: str) -> Placement:
     assert problems == ()
     assert placement is not None
     return placement
-
-
-def loaded(file: Path, settings: dict[str, str], folder: Path) -> LoadReport:
-    """Start llama-server, and read what it says until the model is loaded."""
-    program = find_llama_server(LLAMA_SERVER)
-    log = folder / "log"
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
-    own = {
-        "LLAMA_ARG_LOG_VERBOSITY": str(LOG_VERBOSITY),
-        "LLAMA_ARG_HOST": "127.0.0.1",
-        "LLAMA_ARG_PORT": "0",
-        "LLAMA_ARG_MODEL": str(file),
-        "LD_LIBRARY_PATH": program.library_path or "",
-    }
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [program.path, "--no-warmup"], env={**inherited, **settings, **own}, stdout=stream, stderr=stream
-        )
-    try:
-        deadline = time.monotonic() + LOAD_S
-        while process.poll() is None and time.monotonic() < deadline:
-            report = parse_load_report(log.read_text(errors="replace").splitlines())
-            if report.is_complete:
-                return report
-            time.sleep(0.1)  # the pause between two polls of a condition with a deadline
-        raise AssertionError(log.read_text(errors="replace")[-3000:])
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("case", HEADERS)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from kloros_infra.cli.commands.plan_command import PlanCommand
 from kloros_infra.cli.options import file_option, manager_option, root_option
 
 
@@ -91,7 +92,7 @@ def compare(model: str | None, profile: str | None, file: Path, *, as_json: bool
             click.echo(line)
 
 
-@command.command()
+@command.command(cls=PlanCommand)
 @click.argument("model", required=False)
 @click.argument("profile", required=False)
 @file_option

@@ -9,7 +9,7 @@ import pytest
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.diagnostics import Problems, Severity
-from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, HostMemory, PlacementMode
+from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, HostMemory, MeasuredSpeed, PlacementMode
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.lock import Lock, Origin, weights_key
 from kloros_infra.placement.place import check_together, place
@@ -129,14 +129,16 @@ def test_figures_that_are_not_written_are_those_of_the_card() -> None:
 
 
 def test_figures_of_a_card_and_of_the_host_can_be_written() -> None:
-    more = "vram: 12GiB, tflops: 51, link: 8GB/s, layer_overhead: 0.03ms,"
-    text = TEXT.replace("vram: 12GiB,", more).replace("box: {}", "box: {memory: 48GiB, memory_bandwidth: 80GB/s}")
+    more = "vram: 12GiB, tflops: 51, link: 8GB/s, layer_overhead: 0.03ms, measured: {decode: 0.9},"
+    host = "memory: 48GiB, memory_bandwidth: 80GB/s, measured: {prefill: 1.5}"
+    text = TEXT.replace("vram: 12GiB,", more).replace("box: {}", f"box: {{{host}}}")
     catalog, _ = resolved(text)
     _, early = catalog.profiles[0].cards
 
     assert (early.tflops, early.link_bytes_per_s) == (51.0, 8 * 10**9)
     assert early.layer_overhead_s == pytest.approx(30e-6)
-    assert catalog.memory == HostMemory(80 * 10**9, 48 * GIB)
+    assert early.measured == MeasuredSpeed(decode=0.9)
+    assert catalog.memory == HostMemory(80 * 10**9, 48 * GIB, MeasuredSpeed(prefill=1.5))
     assert resolved()[0].memory == HostMemory()
 
 

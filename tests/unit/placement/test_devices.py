@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kloros_infra.ir.catalog import HostMemory
+from kloros_infra.ir.catalog import HostMemory, MeasuredSpeed
 from kloros_infra.placement.devices import Correction, card_device, cpu_device, devices_of, generation_of, rpc_device
 from tests.factories import GIB, a_card, kloros_cards
 
@@ -32,6 +32,15 @@ def test_what_models_yaml_says_of_a_card_counts_more_than_the_table() -> None:
     assert device.flops_per_s == pytest.approx(100e12 * 28 / 51.2)
     assert device.link_bytes_per_s == pytest.approx(0.8 * 4e9)
     assert (device.dense_layer_s, device.expert_layer_s) == pytest.approx((30e-6, 80e-6))
+
+
+def test_what_models_yaml_says_was_measured_corrects_the_priors() -> None:
+    measured = MeasuredSpeed(decode=0.9, prefill=1.2)
+    plain, card = card_device("CUDA0", a_card()), card_device("CUDA0", replace(a_card(), measured=measured))
+
+    assert card.read_bytes_per_s == pytest.approx(0.9 * plain.read_bytes_per_s)
+    assert card.flops_per_s == pytest.approx(1.2 * plain.flops_per_s)
+    assert cpu_device(HostMemory(measured=measured)).flops_per_s == pytest.approx(1.2 * cpu_device().flops_per_s)
 
 
 def test_a_card_goes_by_what_the_driver_calls_it_before_its_name_here() -> None:

@@ -67,7 +67,16 @@ def test_what_is_too_much_for_the_cpu_as_well_is_not_placed() -> None:
 
 def test_cards_that_hold_all_but_the_head_s_margin_keep_whole_layers_only() -> None:
     task = a_task("Qwen3-30B-A3B Q4_K_M", cards=2)
-    layers, experts = counts(fitted(task, FREE[:2]))
+    layers, experts = counts(fitted(task, [8000 * MIB, 8000 * MIB]))
     assert layers[CPU] == 0
     assert experts[CPU] > 0
     assert experts["CUDA0"] > 0
+
+
+def test_a_division_that_leaves_no_margin_may_still_have_all_layers_whole() -> None:
+    task = a_task("Qwen3-30B-A3B Q4_K_M", cards=2)
+    free = [20500 * MIB, 2600 * MIB]
+    layers, experts = counts(fitted(task, free))
+    assert divided(task, free) != fitted(task, free)
+    assert layers == {"CUDA0": 48, "CUDA1": 1}
+    assert experts == {"CUDA0": 48}
