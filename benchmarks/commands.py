@@ -4,7 +4,8 @@ Each model has one instance and a header of its own, of a model with 28 layers a
 file, so that the project can really be applied: what a plan without changes costs is measured against a root that
 `apply` made, with its embedded supervisor. Nothing is loaded, for no model is preloaded.
 
-Times are of the processor (user and system) and of the clock, the medians of all runs. Prints Markdown tables:
+Times are of the processor (user and system) and of the clock; of all runs the least of each counts, which other work
+on the machine disturbed least. Prints Markdown tables:
 
     python -m benchmarks.commands
 """
@@ -17,7 +18,6 @@ import os
 import re
 import shutil
 import socket
-import statistics
 import sys
 import tempfile
 import time
@@ -255,12 +255,12 @@ def plan_runs(site: Site) -> dict[str, Callable[[], Cost]]:
 
 
 def measured(runs: dict[str, Callable[[], Cost]], times: int) -> dict[str, Cost]:
-    """Run each so many times, the first of them not counted; give medians."""
+    """Run each so many times, the first of them not counted; give the least times."""
     found = {}
     for name, run in runs.items():
         run()
         costs = [run() for _ in range(times)]
-        found[name] = Cost(statistics.median(c.cpu_s for c in costs), statistics.median(c.wall_s for c in costs))
+        found[name] = Cost(min(cost.cpu_s for cost in costs), min(cost.wall_s for cost in costs))
     return found
 
 
@@ -293,7 +293,7 @@ def table(columns: dict[str, dict[str, Cost]]) -> str:
 def main() -> None:
     """Measure all sizes, then the models that are divided between cards."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--runs", type=int, default=7)
     arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     chosen = arguments.parse_args()
     columns = {str(size): measure(size, chosen.runs) for size in chosen.sizes}
