@@ -9,13 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from kloros_infra.adapters.processes import SupervisorClient
-from kloros_infra.cli.changing import Manner, carry_out
+from kloros_infra.cli.changing import Manner, carry_out, carry_out_locked
+from kloros_infra.cli.confirming import do_confirmed
+from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.wiring import ManagerChoice, Target, generations_of, stop_supervisor
+from kloros_infra.executor.machine import Machine
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import LLM_TARGET
 from kloros_infra.planner.desired import Desired
 
+ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
+TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
+ALL = frozenset(ONE)
 WAIT_S = 20.0
 QUIETLY = Manner(yes=True, shows_plan=False)
 
@@ -62,6 +68,15 @@ def broken(where: Target, services: Mapping[str, str]) -> Desired:
 def apply_quietly(desired: Desired, where: Target) -> bool:
     """Apply without a question or a plan; say whether anything changed."""
     return carry_out(desired, where, QUIETLY)
+
+
+def carry_out_confirmed(desired: Desired, where: Target, manner: Manner, *, within_s: float | None) -> None:
+    """Apply; with `within_s`, what was done is undone unless it is confirmed by then."""
+
+    def work(machine: Machine, display: ProgressDisplay) -> object:
+        return carry_out_locked(desired, where, manner, machine=machine, display=display)
+
+    do_confirmed(work, where, wait_s=manner.wait_s, within_s=within_s)
 
 
 def running(where: Target, names: Mapping[str, str] | frozenset[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kloros_infra.adapters.synced_files import make_folders, remove, rename, replace
 from kloros_infra.adapters.this_boot import boot_id
+from kloros_infra.compiler.systemd_syntax import quoted_word
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.layout import Layout
 
@@ -58,6 +59,11 @@ class Waiting:
     @property
     def is_over(self) -> bool:
         return self.left_s is not None and self.left_s <= 0
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether it is to be undone, unless the apply that would say how long it waits is still at work."""
+        return self.left_s is None or self.is_over
 
 
 class Confirmation:
@@ -107,7 +113,7 @@ class Confirmation:
         unit, link = self._root / BOOT_UNIT, self._root / BOOT_LINK
         make_folders(link.parent)
         files = (f"ConditionPathExists=|{self._folder / name}" for name in (WAITING, UNDOING))
-        words = " ".join(map(_quoted, self.watcher_words("systemd")))
+        words = " ".join(map(quoted_word, self.watcher_words("systemd")))
         lines = ("[Unit]", f"Description={UNDO}", *files, "", "[Service]", "Type=exec", f"ExecStart=:{words}")
         replace(unit, TextFile("\n".join(lines) + "\n"))
         replace(link, Link(f"../{unit.name}"))
@@ -156,12 +162,6 @@ def unit_words(command: tuple[str, ...]) -> tuple[str, ...]:
     """Give what starts a command as a unit; with Type=exec a program that cannot be run is told at once."""
     words = ("systemd-run", "--quiet", "--collect", "--property=Type=exec")
     return (*words, f"--description={UNDO}", "--", *command)
-
-
-def _quoted(word: str) -> str:
-    """Write a word of a command as unit files take it; systemd.service(5), "Command lines"."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"'
 
 
 def _run_as_unit(command: tuple[str, ...]) -> bool:

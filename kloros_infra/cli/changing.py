@@ -36,7 +36,7 @@ def show_plan(made: Plan, warnings: Problems) -> None:
 class Manner:
     """How a plan is carried out: what is asked before unless `yes`, and how long another apply is waited for."""
 
-    question: str = ""
+    question: str = "Do you want to perform these actions?"
     yes: bool = False
     shows_plan: bool = True
     wait_s: float = 0.0

@@ -20,24 +20,13 @@ from kloros_infra.cli.wiring import Target, locked_machine
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError, LockHeldError, ObstacleError
 from kloros_infra.executor.machine import Machine
-from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.figures import seconds_text
 
 POLL_S = 0.2
-LONGEST_APPLY_S = 3600.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
 """Between two attempts to undo: what is in the way, such as a port or a full disk, may go."""
 
 Work = Callable[[Machine, ProgressDisplay], object]
-
-
-def carry_out_confirmed(desired: Desired, where: Target, manner: Manner, *, within_s: float | None) -> None:
-    """Plan, show, ask and apply; with `within_s`, what was done is undone unless it is confirmed by then."""
-
-    def work(machine: Machine, display: ProgressDisplay) -> object:
-        return carry_out_locked(desired, where, manner, machine=machine, display=display)
-
-    do_confirmed(work, where, wait_s=manner.wait_s, within_s=within_s)
 
 
 def do_confirmed(work: Work, where: Target, *, wait_s: float, within_s: float | None) -> None:
@@ -116,8 +105,7 @@ def watch(where: Target) -> None:
     confirmation = Confirmation(where.root)
     next_s, pause_s = time.monotonic(), FIRST_PAUSE_S
     while (waiting := confirmation.read()) is not None:
-        is_due = (waiting.left_s is None or waiting.is_over) and time.monotonic() >= next_s
-        if is_due and not _undo(where, confirmation):
+        if waiting.is_due and time.monotonic() >= next_s and not _undo(where, confirmation):
             next_s, pause_s = time.monotonic() + pause_s, min(2 * pause_s, LONGEST_PAUSE_S)
         left_s = POLL_S if waiting.left_s is None or waiting.is_over else min(POLL_S, waiting.left_s)
         time.sleep(max(0.0, left_s))  # the pause between two polls of a condition with a deadline
@@ -132,7 +120,7 @@ def _undo(where: Target, confirmation: Confirmation) -> bool:
     try:
         with locked_machine(where, display) as machine:
             waiting = confirmation.read()
-            if waiting is not None and (waiting.left_s is None or waiting.is_over) and confirmation.claim():
+            if waiting is not None and waiting.is_due and confirmation.claim():
                 click.echo("Not confirmed in time: undoing.")
                 desired = desired_at(where, waiting.previous)
                 carry_out_locked(desired, where, Manner(yes=True), machine=machine, display=display)

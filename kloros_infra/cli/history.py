@@ -18,8 +18,6 @@ from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.generation_changes import desired_of, profile_at
 from kloros_infra.planner.obstacles import foreign_current
 
-QUESTION = "Do you want to perform these actions?"
-
 
 def desired_at(where: Target, number: int | None) -> Desired:
     """Say what the machine looks like at a generation, None being without us; raise ObstacleError when it is damaged.
@@ -72,7 +70,7 @@ def recover(where: Target, manner: Manner) -> None:
     display, confirmation = ProgressDisplay(), Confirmation(where.root)
     with locked_machine(where, display, wait_s=manner.wait_s) as machine:
         waiting = confirmation.read()
-        if waiting is not None and (waiting.is_over or waiting.left_s is None):
+        if waiting is not None and waiting.is_due:
             click.echo("The last apply was not confirmed in time.")
             fell_back = _reach(waiting.previous, where, manner, machine, display)
             confirmation.settle()

@@ -8,11 +8,11 @@ import click
 
 from kloros_infra.adapters.apply_lock import apply_lock
 from kloros_infra.adapters.confirmation import Confirmation
+from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.cli.locking import parse_project
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.terminal import confirm
-from kloros_infra.cli.wiring import Target, generations_of, observe_target
-from kloros_infra.planner.desired import nothing_desired
+from kloros_infra.cli.wiring import Target, generations_of
 from kloros_infra.planner.generation_changes import outdated, uncommitted
 
 
@@ -28,7 +28,7 @@ def collect(where: Target, keep: int, *, yes: bool, is_dry_run: bool) -> None:
     """
     with apply_lock(where.root):
         history, waiting = generations_of(where).history(), Confirmation(where.root).read()
-        staged = uncommitted(observe_target(nothing_desired(where.layout), where))
+        staged = uncommitted(RootedFiles(where.root, where.layout).installed(), history)
         needed = (staged, None if waiting is None else waiting.previous)
         going = tuple(number for number in outdated(history, keep) if number not in needed)
         if not going:

@@ -9,7 +9,7 @@ from kloros_infra.cli.wiring import ManagerChoice, Target, service_manager
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.names import model_of
+from kloros_infra.ir.names import instance_of, instance_unit, is_instance, model_of
 
 
 def log_lines(where: Target, asked: str, lines: int, *, is_followed: bool) -> Iterator[str]:
@@ -29,14 +29,14 @@ def installed_unit(where: Target, asked: str) -> str:
     Of a model's instances it is the one that runs. Raises ProblemsError when nothing is called so.
     """
     units = {path.name for path in (where.root / where.layout.units).glob("*.service")}
-    for unit in (asked, f"llama@{asked}.service", f"kloros-{asked}.service"):
+    for unit in (asked, instance_unit(asked), f"kloros-{asked}.service"):
         if unit in units:
             return unit
-    names = {name.removeprefix("llama@").removeprefix("kloros-").removesuffix(".service"): name for name in units}
-    instances = sorted(unit for name, unit in names.items() if model_of(name) == asked and unit.startswith("llama@"))
+    names = {instance_of(name).removeprefix("kloros-"): name for name in units}
+    instances = sorted(unit for name, unit in names.items() if model_of(name) == asked and is_instance(unit))
     if instances:
         return _running_one(instances, where)
-    known = sorted({*names, *(model_of(name) for name, unit in names.items() if unit.startswith("llama@"))})
+    known = sorted({*names, *(model_of(name) for name, unit in names.items() if is_instance(unit))})
     raise ProblemsError(
         [
             Diagnostic(

@@ -14,6 +14,7 @@ from kloros_infra.cli.history import desired_at
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.names import instance_of
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
@@ -85,10 +86,8 @@ def _unit_status(unit: DesiredUnit, state: UnitState | None, requests: int | Non
 
 
 def _name(unit: DesiredUnit) -> str:
-    name = unit.unit.removesuffix(".service")
-    if not unit.profile:
-        return name.removeprefix("kloros-")
-    return name.removeprefix("llama@").removesuffix(f"-{unit.profile}")
+    name = instance_of(unit.unit)
+    return name.removesuffix(f"-{unit.profile}") if unit.profile else name.removeprefix("kloros-")
 
 
 def _state(unit: DesiredUnit, state: UnitState | None) -> str:

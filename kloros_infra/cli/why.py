@@ -10,8 +10,9 @@ from kloros_infra.compiler.origins import Origins, Reason
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.artifact import ArtifactTree, TextFile
+from kloros_infra.ir.artifact import ArtifactTree, text_of
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.names import instance_of
 from kloros_infra.planner.definitions import environment
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.redaction import redacted_value
@@ -22,7 +23,7 @@ from kloros_infra.planner.unit_keys import unit_keys
 def unit_asked_for(name: str, tree: ArtifactTree, layout: Layout) -> str:
     """Find a unit by its name, or an instance's; raise ProblemsError when nothing is called so."""
     units = {unit: unit for path in tree if (unit := layout.unit_at(path)) is not None}
-    names = {**units, **{unit.removeprefix("llama@").removesuffix(".service"): unit for unit in units}}
+    names = {**units, **{instance_of(unit): unit for unit in units}}
     if name not in names:
         raise ProblemsError([unknown_name(name, names, kind="unit or instance")])
     return names[name]
@@ -48,8 +49,7 @@ def reasons(project: Project, compiled: Compiled, asked: str) -> tuple[str, tupl
 
 def _values(unit: str, tree: ArtifactTree, layout: Layout) -> Mapping[str, str]:
     """Read a unit's directives and its variables."""
-    artifact = tree[layout.unit_path(unit)]
-    text = artifact.text if isinstance(artifact, TextFile) else ""
+    text = text_of(tree[layout.unit_path(unit)])
     variables = environment(unit, tree, Desired(tree, layout, profile=""))
     return {**unit_keys(text), **variables}
 

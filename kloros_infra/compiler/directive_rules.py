@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.compiler.sandbox_rules import RESOURCES, SANDBOX
-from kloros_infra.ir.names import LLM_TARGET, PROFILE_UNIT
+from kloros_infra.ir.names import LLM_TARGET, PROFILE_UNIT, is_instance
 
 
 class Kind(StrEnum):
@@ -192,7 +192,7 @@ RULES: Mapping[Kind, Mapping[str, Rule]] = {
 
 def kind_of(unit: str) -> Kind:
     """Say what kind of unit a generated one is."""
-    if unit.startswith("llama@"):
+    if is_instance(unit):
         return Kind.INSTANCE
     if unit.startswith("kloros-rpc@"):
         return Kind.RPC

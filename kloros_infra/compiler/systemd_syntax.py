@@ -31,8 +31,11 @@ def exec_word(word: str) -> str:
     systemd.service(5), "Command lines": quotes group, `\\` and `\"` are C escapes, `%%` is a percent sign. A word of
     plain characters stays bare; a lone `;` would separate commands, so it is quoted too.
     """
-    if PLAIN_WORD.fullmatch(word):
-        return word
+    return word if PLAIN_WORD.fullmatch(word) else quoted_word(word)
+
+
+def quoted_word(word: str) -> str:
+    """Quote one word whether it needs it or not."""
     text = _one_line(word).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_without_specifiers(text)}"'
 

@@ -23,5 +23,11 @@ class Link:
 
 Artifact = TextFile | Link
 
+
+def text_of(artifact: Artifact | None) -> str:
+    """Give a file's text; what is absent, or a link, has none."""
+    return artifact.text if isinstance(artifact, TextFile) else ""
+
+
 ArtifactTree = Mapping[str, Artifact]
 """Paths relative to the target root, without a leading slash, to artifacts."""

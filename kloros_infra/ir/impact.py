@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kloros_infra.ir.names import is_instance
+
 
 @dataclass(frozen=True, slots=True)
 class UnitImpact:
@@ -64,5 +66,5 @@ class Impact:
         stand_ins: dict[str, list[str | None]] = {}
         for detour in self.detours:
             stand_ins.setdefault(detour.unit, []).append(detour.stand_in)
-        down = (one.unit for one in self.units if one.seconds_down and one.unit.startswith("llama@"))
+        down = (one.unit for one in self.units if one.seconds_down and is_instance(one.unit))
         return tuple(unit for unit in down if None in stand_ins.get(unit, [None]))

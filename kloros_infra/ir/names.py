@@ -17,6 +17,7 @@ BUS_UNIT = "kloros-bus.service"
 ROUTER_UNIT = "kloros-router.service"
 PROFILE_UNIT = "kloros-profile.service"
 LLM_TARGET = "kloros-llm.target"
+_INSTANCES, _SERVICE = "llama@", ".service"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +32,22 @@ class InstanceId:
 
     @property
     def unit(self) -> str:
-        return f"llama@{self}.service"
+        return instance_unit(str(self))
+
+
+def instance_unit(instance: str) -> str:
+    """Name the unit of an instance."""
+    return f"{_INSTANCES}{instance}{_SERVICE}"
+
+
+def is_instance(unit: str) -> bool:
+    """Say whether a unit is an instance's."""
+    return unit.startswith(_INSTANCES)
+
+
+def instance_of(unit: str) -> str:
+    """Give the instance's name that a unit has; any other service keeps its own, without the ending."""
+    return unit.removeprefix(_INSTANCES).removesuffix(_SERVICE)
 
 
 def model_of(instance: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 
 from kloros_infra.ir.layout import MMPROJ_FILE, Layout
 from kloros_infra.ir.lock import mmproj_key, weights_key
+from kloros_infra.ir.names import instance_of, is_instance
 from kloros_infra.planner.desired import Desired
 
 # Plans list kinds in this order: what others need comes first.
@@ -16,7 +17,7 @@ def unit_address(unit: str) -> str:
     """Name a unit: `llama@code-max.service` is `instance.code-max`."""
     stem, _, suffix = unit.rpartition(".")
     if suffix == "service":
-        return f"instance.{stem.removeprefix('llama@')}" if stem.startswith("llama@") else f"service.{stem}"
+        return f"instance.{instance_of(unit)}" if is_instance(unit) else f"service.{stem}"
     return f"target.{stem}" if suffix == "target" else f"unit.{unit}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.artifact import Artifact, text_of
 from kloros_infra.ir.card_share import CARD_SHARES_KEY, CardShare, read_shares
 from kloros_infra.ir.layout import Layout
 from kloros_infra.planner.comparison import Comparison
@@ -27,8 +27,7 @@ def desired_shares(unit: str, both: Comparison) -> tuple[CardShare, ...]:
 
 def file_shares(unit: str, files: Mapping[str, Artifact], layout: Layout) -> tuple[CardShare, ...]:
     """Read what a unit's file says that it takes."""
-    artifact = files.get(layout.unit_path(unit))
-    return _read(artifact.text) if isinstance(artifact, TextFile) else ()
+    return _read(text_of(files.get(layout.unit_path(unit))))
 
 
 def _read(text: str) -> tuple[CardShare, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.exposure import ExposureChange
+from kloros_infra.ir.names import instance_unit
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import Action, Change, KeyChange
 from kloros_infra.planner.address import (
@@ -79,7 +80,7 @@ def env_owners(both: Comparison) -> dict[str, str]:
     # An env file whose unit file is gone is still known by its name: <instance>.<hash>.env.
     for path in both.files:
         if path.startswith(f"{desired.layout.env}/") and path not in owners:
-            owners[path] = f"llama@{path.removeprefix(f'{desired.layout.env}/').rsplit('.', 2)[0]}.service"
+            owners[path] = instance_unit(path.removeprefix(f"{desired.layout.env}/").rsplit(".", 2)[0])
     return owners
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.artifact import Artifact, text_of
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.on_change import Definition
 from kloros_infra.planner.desired import Desired
@@ -43,7 +43,7 @@ def definition(
     unit: DesiredUnit, files: Mapping[str, Artifact], weights: Mapping[str, str], desired: Desired
 ) -> Definition:
     """Say what a unit is started by where these files and weights are."""
-    text = _text(files.get(desired.layout.unit_path(unit.unit))) or ""
+    text = text_of(files.get(desired.layout.unit_path(unit.unit)))
     launcher = files.get(relative(program(text), desired))
     return Definition(
         unit=text,
@@ -81,10 +81,10 @@ def _weights_differ(before: Definition, after: Definition) -> bool:
 
 def environment(unit: str, files: Mapping[str, Artifact], desired: Desired) -> dict[str, str]:
     """Read what a unit's env files set, as one side of the comparison has them."""
-    text = _text(files.get(desired.layout.unit_path(unit))) or ""
+    text = text_of(files.get(desired.layout.unit_path(unit)))
     values: dict[str, str] = {}
     for path in env_paths(text, desired):
-        values |= env_keys(_text(files.get(path)) or "")
+        values |= env_keys(text_of(files.get(path)))
     return values
 
 
@@ -96,7 +96,3 @@ def env_paths(text: str, desired: Desired) -> tuple[str, ...]:
 def relative(path: str, desired: Desired) -> str:
     """Name a path that a unit file names as plans do: relative to the root."""
     return path.removeprefix(desired.layout.absolute(""))
-
-
-def _text(artifact: Artifact | None) -> str | None:
-    return artifact.text if isinstance(artifact, TextFile) else None

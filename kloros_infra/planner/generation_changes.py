@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.generation import Generation, History, Manifest
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.observed import Observed
+from kloros_infra.ir.observed import Installed, Observed
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import digest
 
@@ -31,7 +31,7 @@ class Move:
 
 def move(desired: Desired, observed: Observed) -> Move:
     """Decide about the generation; one that is there already, and as desired, stays."""
-    previous, leftover = observed.history.current, uncommitted(observed)
+    previous, leftover = observed.history.current, uncommitted(observed.installed, observed.history)
     if desired.is_destroyed:
         return Move(previous, None, None, leftover)
     if desired.generation is not None:
@@ -50,10 +50,10 @@ def _is_new(manifest: Manifest, observed: Observed) -> bool:
     return (current.files, current.fixed) != (manifest.files, manifest.fixed)
 
 
-def uncommitted(observed: Observed) -> int | None:
+def uncommitted(installed: Installed, history: History) -> int | None:
     """Give the generation that an interrupted apply staged and never made current."""
-    staged = observed.installed.staged
-    return staged if staged in observed.history.numbers and staged != observed.history.current else None
+    staged = installed.staged
+    return staged if staged in history.numbers and staged != history.current else None
 
 
 def next_number(observed: Observed) -> int:
@@ -61,7 +61,7 @@ def next_number(observed: Observed) -> int:
 
     The current one may be gone, if somebody removed its folder: its number is taken all the same.
     """
-    left, history = uncommitted(observed), observed.history
+    left, history = uncommitted(observed.installed, observed.history), observed.history
     taken = {number for number in history.numbers if number != left} | history.marked
     return max(taken, default=0) + 1
 

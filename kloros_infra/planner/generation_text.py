@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kloros_infra.ir.generation import Manifest
+from kloros_infra.ir.names import instance_of
 
 
 def what_differs(before: Manifest | None, after: Manifest) -> str:
@@ -31,7 +32,7 @@ def _units(manifest: Manifest | None) -> dict[str, tuple[str, ...]]:
 def _part(verb: str, units: list[str]) -> str:
     if not units:
         return ""
-    shown = ", ".join(unit.removesuffix(".service").removeprefix("llama@") for unit in units[:3])
+    shown = ", ".join(instance_of(unit) for unit in units[:3])
     return f"{verb} {shown}" + (f" and {len(units) - 3} more" if len(units) > 3 else "")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from kloros_infra.ir.card_share import MIB, CardShare
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.impact import CardMemory, Impact, UnitImpact
-from kloros_infra.ir.names import model_of
+from kloros_infra.ir.names import is_instance, model_of
 from kloros_infra.ir.observed import Observed
 from kloros_infra.ir.plan import Plan, ReloadManager, RestartUnit, StartUnit, Step, StopUnit
 from kloros_infra.planner.card_use import desired_shares, running_shares
@@ -107,7 +107,7 @@ def _outages(timeline: _Timeline, running: frozenset[str]) -> Iterator[Outage]:
 
 def _served(unit: str) -> str:
     """Name what a unit serves: an instance its model, whatever the profile."""
-    return model_of(unit) if unit.startswith("llama@") else unit
+    return model_of(unit) if is_instance(unit) else unit
 
 
 def _union(outages: Iterable[Outage]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from kloros_infra.diagnostics import Diagnostic, Problems
-from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.artifact import TextFile, text_of
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.observed import UnitState
 from kloros_infra.ir.on_change import ON_CHANGE_KEY, Deferral, Definition, Kept, OnChange
@@ -64,8 +64,7 @@ def verdict(unit: DesiredUnit, state: UnitState, both: Comparison) -> Verdict:
 
 def on_change_of(unit: str, both: Comparison) -> OnChange:
     """Read the word in a unit's file, as it is wanted; a unit without one restarts."""
-    artifact = both.desired.tree.get(both.desired.layout.unit_path(unit))
-    text = artifact.text if isinstance(artifact, TextFile) else ""
+    text = text_of(both.desired.tree.get(both.desired.layout.unit_path(unit)))
     word = unit_keys(text).get(f"Unit.{ON_CHANGE_KEY}", "")
     return OnChange(word) if word in set(OnChange) else OnChange.RESTART
 
@@ -160,8 +159,7 @@ def _differences(unit: DesiredUnit, both: Comparison) -> tuple[str, ...]:
 def _is_touched(unit: DesiredUnit, both: Comparison) -> bool:
     """Say whether anything differs that could count: most units need no closer look."""
     path = both.desired.layout.unit_path(unit.unit)
-    artifact = both.desired.tree.get(path)
-    text = artifact.text if isinstance(artifact, TextFile) else ""
+    text = text_of(both.desired.tree.get(path))
     named = (path, relative(program(text), both.desired), *env_paths(text, both.desired))
     return not both.files.keys().isdisjoint(named) or not both.replaced_weights.isdisjoint(unit.weights)
 

@@ -12,6 +12,7 @@ from itertools import combinations
 from kloros_infra.ir.card_share import MIB
 from kloros_infra.ir.catalog import Profile
 from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.names import instance_of, is_instance
 from kloros_infra.planner.card_use import file_shares
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.figures import size_text
@@ -69,16 +70,14 @@ def _subsets(cards: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def _under(desired: Desired, profile: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[CardUse, ...]]:
     """Say what runs under a profile, and what it takes."""
-    units = [
-        unit.under(profile) for unit in desired.units if unit.profile == profile and unit.unit.startswith("llama@")
-    ]
+    units = [unit.under(profile) for unit in desired.units if unit.profile == profile and is_instance(unit.unit)]
     always = [unit for unit in units if unit.run is Run.ALWAYS]
     on_demand = [unit for unit in units if unit.run is Run.ON_DEMAND]
     return tuple(map(_name, always)), tuple(map(_name, on_demand)), _uses(always, desired)
 
 
 def _name(unit: DesiredUnit) -> str:
-    return unit.unit.removeprefix("llama@").removesuffix(".service")
+    return instance_of(unit.unit)
 
 
 def _uses(units: Sequence[DesiredUnit], desired: Desired) -> tuple[CardUse, ...]:

@@ -13,10 +13,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from kloros_infra.diagnostics import Diagnostic, Problems
-from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile
+from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile, text_of
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.generation import DesiredUnit
-from kloros_infra.ir.names import model_of
+from kloros_infra.ir.names import instance_of, is_instance, model_of
 from kloros_infra.ir.observed import Observed
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.planner.address import owner_of
@@ -35,9 +35,9 @@ def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) ->
     units = {unit.unit for unit in desired.units} | {unit for unit in installed if unit is not None}
     names: dict[str, set[str]] = {unit: {unit} for unit in units}
     for unit in units:
-        if unit.startswith("llama@"):
-            stem = unit.removeprefix("llama@").removesuffix(".service")
-            for name in (stem, model_of(stem)):
+        if is_instance(unit):
+            own = instance_of(unit)
+            for name in (own, model_of(own)):
                 names.setdefault(name, set()).add(unit)
     for instance in catalog.instances if catalog else ():
         model = instance.model
@@ -115,12 +115,8 @@ def _as_it_is(path: str, owner: str | None, desired: Desired, observed: Observed
 
 def _env_files(desired: Desired, observed: Observed, units: frozenset[str]) -> frozenset[str]:
     """Find the env files that the chosen units read, now and before."""
-    texts = (
-        artifact.text
-        for unit in units
-        for files in (desired.tree, observed.files)
-        if isinstance(artifact := files.get(desired.layout.unit_path(unit)), TextFile)
-    )
+    paths = map(desired.layout.unit_path, units)
+    texts = (text_of(files.get(path)) for path in paths for files in (desired.tree, observed.files))
     return frozenset(path for text in texts for path in env_paths(text, desired))
 
 

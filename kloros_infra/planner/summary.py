@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.names import is_instance
 from kloros_infra.ir.on_change import Deferral, OnChange
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import Action, Change, Plan
@@ -111,7 +112,7 @@ def _ways(plan: Plan) -> Iterator[str]:
 
 def _spare(plan: Plan) -> str:
     """Say how many models are out of reach meanwhile: the figure that decides when to apply."""
-    down = [unit for unit in plan.impact.units if unit.seconds_down and unit.unit.startswith("llama@")]
+    down = [unit for unit in plan.impact.units if unit.seconds_down and is_instance(unit.unit)]
     alone = len(plan.impact.without_stand_in)
     return f"; {amount_text(alone, 'running model')} without a stand-in meanwhile" if down else ""
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kloros_infra.ir.artifact import Artifact, TextFile
+from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.generation import DesiredUnit, Run
-from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
+from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.cost import expected_load_s
@@ -63,7 +63,7 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
             changes[unit.unit] = change
     for name in removed_units(both):
         state = both.observed.units.get(name)
-        if state is not None and _is_up(state) and both.desired.acts_on(name):
+        if state is not None and state.is_up and both.desired.acts_on(name):
             cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
             changes[name] = UnitChange(name, Verb.STOP, cause)
     return changes
@@ -85,7 +85,7 @@ def _going_on(both: Comparison, changes: Mapping[str, UnitChange]) -> Iterator[t
     for unit in both.desired.units:
         state = both.observed.units.get(unit.unit)
         is_decided = unit.unit in changes or unit.run is Run.NEVER or not both.desired.acts_on(unit.unit)
-        if state is not None and not is_decided and _is_up(state) and unit.unit.endswith(".service"):
+        if state is not None and not is_decided and state.is_up and unit.unit.endswith(".service"):
             yield unit, state
 
 
@@ -101,23 +101,19 @@ def stop_rank(unit: str) -> tuple[int, str]:
     """Targets let go of what they hold, then who asks stops before who answers, and the bus carries both."""
     if unit.endswith(".target"):
         return (0, unit)
-    return (3 if unit == BUS_UNIT else 2 if unit.startswith("llama@") else 1, unit)
-
-
-def _is_up(state: UnitState) -> bool:
-    return state.active not in (ActiveState.INACTIVE, ActiveState.FAILED, ActiveState.DEACTIVATING)
+    return (3 if unit == BUS_UNIT else 2 if is_instance(unit) else 1, unit)
 
 
 def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitChange | None:
     if unit.run is Run.NEVER:
         reason = f"profile {both.desired.profile} is active"
-        return UnitChange(unit.unit, Verb.STOP, reason) if _is_up(state) else None
+        return UnitChange(unit.unit, Verb.STOP, reason) if state.is_up else None
     if is_held(state, both.desired):
         return None
     if unit.unit.endswith(".target"):
         return _target_change(unit, state, both)
     # systemd applies a changed path, timer or slice with the reload; only processes keep what they started with.
-    if _is_up(state) and unit.unit.endswith(".service"):
+    if state.is_up and unit.unit.endswith(".service"):
         moves_router = _moves_router(unit.unit, both)
         reasons = (*verdict(unit, state, both).now, *(("its addresses differ",) if moves_router else ()))
         if reasons:
@@ -146,7 +142,7 @@ def is_held(state: UnitState, desired: Desired) -> bool:
 
 
 def _holds_back(target: str, both: Comparison) -> bool:
-    keys = unit_keys(_text(both.desired.tree.get(both.desired.layout.unit_path(target))) or "")
+    keys = unit_keys(text_of(both.desired.tree.get(both.desired.layout.unit_path(target))))
     wanted = (unit for key in WANTING_KEYS for unit in keys.get(key, "").split())
     states = (both.observed.units.get(unit) for unit in wanted)
     return any(state is not None and is_held(state, both.desired) for state in states)
@@ -154,7 +150,7 @@ def _holds_back(target: str, both: Comparison) -> bool:
 
 def _wants_differ(target: str, both: Comparison) -> bool:
     path = both.desired.layout.unit_path(target)
-    before, after = (unit_keys(_text(files.get(path)) or "") for files in (both.observed.files, both.desired.tree))
+    before, after = (unit_keys(text_of(files.get(path))) for files in (both.observed.files, both.desired.tree))
     return any(before.get(key) != after.get(key) for key in WANTING_KEYS)
 
 
@@ -169,10 +165,6 @@ def _moves_router(unit: str, both: Comparison) -> bool:
     change = both.files.get(both.desired.layout.routing)
     if unit != ROUTER_UNIT or change is None or change.before is None:
         return False
-    before, after = (json_keys(_text(side) or "") or {} for side in (change.before, change.after))
+    before, after = (json_keys(text_of(side)) or {} for side in (change.before, change.after))
     keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.")))
     return any(before.get(key) != after.get(key) for key in keys)
-
-
-def _text(artifact: Artifact | None) -> str | None:
-    return artifact.text if isinstance(artifact, TextFile) else None

@@ -12,10 +12,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.card_share import CardShare
 from kloros_infra.ir.generation import DesiredUnit
-from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT
+from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.planner.card_use import desired_shares, running_shares
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.definitions import PORT, environment
@@ -109,7 +109,7 @@ def schedule(both: Comparison, units: Mapping[str, UnitChange]) -> Schedule:
         waves, blocking = _walk(scene, early)
         early |= blocking
     late = going - early
-    if not any(map(_is_instance, late)):
+    if not any(map(is_instance, late)):
         early, late = early | late, frozenset()
     return Schedule(
         early=tuple(sorted(early, key=stop_rank)),
@@ -121,17 +121,13 @@ def schedule(both: Comparison, units: Mapping[str, UnitChange]) -> Schedule:
 
 def _serves(unit: str) -> bool:
     """Say whether others wait for the unit's answers; the rest, targets above all, comes when all of these are up."""
-    return unit in (BUS_UNIT, ROUTER_UNIT) or _is_instance(unit)
-
-
-def _is_instance(unit: str) -> bool:
-    return unit.startswith("llama@")
+    return unit in (BUS_UNIT, ROUTER_UNIT) or is_instance(unit)
 
 
 def _scene(both: Comparison, units: Mapping[str, UnitChange], turns: tuple[str, ...], going: frozenset[str]) -> _Scene:
     up = [name for name, state in both.observed.units.items() if state.is_up]
-    shares = {name: running_shares(name, both) for name in up if _is_instance(name)}
-    wanted = {name: desired_shares(name, both) for name in turns if _is_instance(name)}
+    shares = {name: running_shares(name, both) for name in up if is_instance(name)}
+    wanted = {name: desired_shares(name, both) for name in turns if is_instance(name)}
     all_shares = (share for side in (shares, wanted) for one in side.values() for share in one)
     desired = {unit.unit: unit for unit in both.desired.units}
     known = {unit.unit: unit for unit in both.observed.manifest.units} if both.observed.manifest else {}
@@ -151,15 +147,14 @@ def _patient(both: Comparison, turns: Sequence[str], going: frozenset[str]) -> f
 
     systemd stops at once what conflicts with what it starts; see Conflicts= in systemd.unit(5).
     """
-    if not any(map(_is_instance, turns)):
+    if not any(map(is_instance, turns)):
         return frozenset()
     rivals = {rival for name in turns for rival in _conflicts(name, both)}
-    return frozenset(name for name in going - rivals if _is_instance(name) or name.endswith(".target"))
+    return frozenset(name for name in going - rivals if is_instance(name) or name.endswith(".target"))
 
 
 def _conflicts(unit: str, both: Comparison) -> Sequence[str]:
-    artifact = both.desired.tree.get(both.desired.layout.unit_path(unit))
-    text = artifact.text if isinstance(artifact, TextFile) else ""
+    text = text_of(both.desired.tree.get(both.desired.layout.unit_path(unit)))
     return unit_keys(text).get("Unit.Conflicts", "").split()
 
 
@@ -169,7 +164,7 @@ def _claim(shares: Sequence[CardShare], ports: frozenset[int]) -> _Claim:
 
 def _ports_now(unit: str, known: Mapping[str, DesiredUnit], both: Comparison) -> frozenset[int]:
     """Say what a unit that runs listens on: an instance by its environment, the bus and the router by the manifest."""
-    if not _is_instance(unit):
+    if not is_instance(unit):
         return frozenset(known[unit].ports) if unit in known else frozenset()
     kept = remembered(unit, both)
     variables = kept.definition.environment if kept else environment(unit, both.observed.files, both.desired)
@@ -182,7 +177,7 @@ def _walk(scene: _Scene, early: AbstractSet[str]) -> tuple[tuple[tuple[str, ...]
     room = _Room(scene.capacity, {unit: claim for unit, claim in scene.before.items() if unit not in early})
     waves: list[tuple[str, ...]] = []
     held = [*sorted(scene.patient, key=stop_rank), *(unit for unit in scene.turns if unit in scene.restarts)]
-    for _, section in groupby(scene.turns, key=lambda unit: "instances" if _is_instance(unit) else unit):
+    for _, section in groupby(scene.turns, key=lambda unit: "instances" if is_instance(unit) else unit):
         pending = list(section)
         while pending:
             wave = _next_wave(pending, scene, room, early)

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kloros_infra.cli.wiring import Target
+from tests.tiny_site import end, target_at
+
 CHECKOUT = Path(__file__).parents[2]
 LAPTOP = CHECKOUT / "examples" / "laptop"
 SMOLLM2 = "smollm2-135m-instruct-q4_1"
@@ -145,3 +148,11 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     if one.root.exists():
         one.destroy()
     assert not processes_naming(str(one.root))
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Iterator[Target]:
+    """Give a target below an empty folder; end its supervisor afterwards."""
+    one = target_at(tmp_path / "root")
+    yield one
+    end(one)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.cli.changing import carry_out_locked
 from kloros_infra.cli.confirming import (
-    carry_out_confirmed,
     confirm_apply,
     do_confirmed,
     refuse_while_waiting,
@@ -28,28 +26,19 @@ from kloros_infra.cli.wiring import Target, generations_of
 from kloros_infra.errors import ObstacleError, StepFailedError
 from kloros_infra.executor.machine import Machine
 from tests.tiny_site import (
+    ALL,
+    ONE,
     QUIETLY,
+    TWO,
     WAIT_S,
     apply_quietly,
     broken,
+    carry_out_confirmed,
     current,
-    end,
     running,
-    target_at,
     tiny,
     wait_until,
 )
-
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    yield one
-    end(one)
 
 
 def test_an_apply_that_nobody_confirms_is_undone(where: Target) -> None:

@@ -16,21 +16,16 @@ from kloros_infra.cli.wiring import Target
 from kloros_infra.errors import KlorosError
 from tests.fakes.small_disk import a_small_disk, can_mount
 from tests.needed import need
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+from tests.tiny_site import ALL, ONE, QUIETLY, TWO, apply_quietly, end, running, target_at, tiny, tree_of
 
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
 PAGE = 4096
 ENOUGH = 2**24
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    apply_quietly(tiny(one, ONE), one)
-    yield one
-    end(one)
+def where(where: Target) -> Target:
+    apply_quietly(tiny(where, ONE), where)
+    return where
 
 
 def applies(where: Target, limit: Callable[[], object] = lambda: None) -> bool:

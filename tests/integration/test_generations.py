@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,28 +17,7 @@ from kloros_infra.errors import LeftBehindError, ObstacleError, RolledBackError
 from kloros_infra.executor.generations import former_generation, read_generation
 from kloros_infra.planner.desired import nothing_desired
 from tests.integration.conftest import kloros_infra
-from tests.tiny_site import (
-    QUIETLY,
-    apply_quietly,
-    broken,
-    current,
-    end,
-    running,
-    target_at,
-    tiny,
-    tree_of,
-)
-
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    yield one
-    end(one)
+from tests.tiny_site import ALL, ONE, QUIETLY, TWO, apply_quietly, broken, current, running, tiny, tree_of
 
 
 def test_rollback_goes_back_and_restarts_only_what_differs(where: Target, capsys: pytest.CaptureFixture[str]) -> None:

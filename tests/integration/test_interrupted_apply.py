@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,8 @@ from kloros_infra.cli.history import recover
 from kloros_infra.cli.unit_status import read_status
 from kloros_infra.cli.wiring import Target, generations_of, journal_of
 from kloros_infra.ir.unit_status import Remedy
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+from tests.tiny_site import ALL, ONE, QUIETLY, apply_quietly, running, tiny, tree_of
 
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
 CHECKOUT = Path(__file__).parents[2]
 WAIT_S = 30.0
 
@@ -48,11 +45,9 @@ run(command, "apply")
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    apply_quietly(tiny(one, ONE), one)
-    yield one
-    end(one)
+def where(where: Target) -> Target:
+    apply_quietly(tiny(where, ONE), where)
+    return where
 
 
 def begin(where: Target) -> subprocess.Popen[str]:

@@ -10,24 +10,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
 from kloros_infra.adapters.confirmation import Confirmation
-from kloros_infra.cli.confirming import carry_out_confirmed, confirm_apply
+from kloros_infra.cli.confirming import confirm_apply
 from kloros_infra.cli.history import recover, roll_back
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+from tests.tiny_site import ALL, ONE, QUIETLY, TWO, apply_quietly, carry_out_confirmed, running, tiny, tree_of
 
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
 WAIT_S = 30.0
 CHANGING = frozenset({"os.mkdir", "os.rename", "os.symlink", "os.remove", "os.rmdir", "os.truncate", "os.chmod"})
 PASSING = (
@@ -90,13 +86,6 @@ def killed_at(work: Work, where: Target, at: int | None) -> int | None:
 
 def whole(where: Target) -> dict[str, str]:
     return {path: found for path, found in tree_of(where.root).items() if not path.startswith(PASSING)}
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    yield one
-    end(one)
 
 
 def one(where: Target) -> Desired:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,18 +16,11 @@ from kloros_infra.cli.wiring import Target, observe_target
 from kloros_infra.ir.plan import Plan
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny
+from tests.tiny_site import QUIETLY, apply_quietly, running, tiny
 
 UNIT = "kloros-a.service"
 ALL = frozenset({UNIT})
 WAIT_S = 20.0
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    yield one
-    end(one)
 
 
 def wanted(where: Target, version: str, on_change: str = "defer") -> Desired:

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.adapters.generations import GenerationFolders
 from kloros_infra.adapters.processes import SupervisorClient
 from kloros_infra.cli.changing import carry_out_locked, destroy
-from kloros_infra.cli.confirming import carry_out_confirmed, confirm_apply
+from kloros_infra.cli.confirming import confirm_apply
 from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.history import recover, roll_back
 from kloros_infra.cli.old_generations import collect
@@ -28,19 +28,9 @@ from kloros_infra.cli.wiring import Target, generations_of, locked_machine
 from kloros_infra.errors import LeftBehindError, LockHeldError, ObstacleError
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.planner.desired import Desired
-from tests.tiny_site import QUIETLY, apply_quietly, end, running, target_at, tiny, tree_of
+from tests.tiny_site import ALL, ONE, QUIETLY, TWO, apply_quietly, carry_out_confirmed, running, tiny, tree_of
 
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
-ALL = frozenset(ONE)
 WAIT_S = 20.0
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    yield one
-    end(one)
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kloros_infra.cli.wiring import Target, generations_of, journal_of
 from tests.integration.conftest import free_ports
-from tests.tiny_site import apply_quietly, end, running, target_at, tiny
+from tests.tiny_site import apply_quietly, running, tiny
 
 CHECKOUT = Path(__file__).parents[2]
 ALL = frozenset({"kloros-a.service"})
@@ -49,11 +48,9 @@ run(command, "apply")
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Iterator[Target]:
-    one = target_at(tmp_path / "root")
-    apply_quietly(tiny(one, {"kloros-a.service": "1"}), one)
-    yield one
-    end(one)
+def where(where: Target) -> Target:
+    apply_quietly(tiny(where, {"kloros-a.service": "1"}), where)
+    return where
 
 
 def begin(where: Target, version: str, port: int, *, wait_s: float = 0.0) -> subprocess.Popen[str]:

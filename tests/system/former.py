@@ -31,10 +31,8 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.file_changes import digest
-from tests.tiny_site import QUIETLY, apply_quietly, tiny, version_of
+from tests.tiny_site import ONE, QUIETLY, TWO, apply_quietly, tiny, version_of
 
-ONE = {"kloros-a.service": "1", "kloros-b.service": "1"}
-TWO = {"kloros-a.service": "2", "kloros-b.service": "1"}
 HERE = Target(Path("/"), ManagerChoice.SYSTEMD)
 RECORD = "var/lib/kloros-infra/installed.json"
 

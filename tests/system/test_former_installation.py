@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.conftest import INSIDE_CHECKOUT, INSIDE_SITE_PACKAGES
 from tests.system.container import Container
-from tests.system.former import ONE, TWO
+from tests.tiny_site import ONE, TWO
 
 pytestmark = pytest.mark.system
 

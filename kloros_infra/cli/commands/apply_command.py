@@ -86,5 +86,5 @@ def apply_project(options: Mapping[str, Any]) -> None:
         replaced=options["replaced"],
         resets_pins=options["reset_pins"],
     )
-    manner = Manner("Do you want to perform these actions?", yes=options["yes"], wait_s=options["wait"])
+    manner = Manner(yes=options["yes"], wait_s=options["wait"])
     apply_request(request, manner, within_s=options["confirm_s"])

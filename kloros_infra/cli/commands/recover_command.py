@@ -22,7 +22,7 @@ def command(root: Path, manager: str, *, yes: bool, wait: float) -> None:
     generation does not start, the last good one is gone to, and the exit code is 4.
     """
     from kloros_infra.cli.changing import Manner
-    from kloros_infra.cli.history import QUESTION, recover
+    from kloros_infra.cli.history import recover
     from kloros_infra.cli.wiring import target
 
-    recover(target(root, manager), Manner(QUESTION, yes=yes, wait_s=wait))
+    recover(target(root, manager), Manner(yes=yes, wait_s=wait))

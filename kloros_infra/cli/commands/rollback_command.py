@@ -27,11 +27,11 @@ def command(  # noqa: PLR0913 - one parameter for each option, as click calls it
     The next apply leads to models.yaml again.
     """
     from kloros_infra.cli.changing import Manner
-    from kloros_infra.cli.history import QUESTION, refuse_unknown, roll_back, would_roll_back
+    from kloros_infra.cli.history import refuse_unknown, roll_back, would_roll_back
     from kloros_infra.cli.wiring import target
 
     where = target(root, manager)
     refuse_unknown(where, number)
     if is_dry_run:
         sys.exit(2 if would_roll_back(where, number) else 0)
-    roll_back(where, number, Manner(QUESTION, yes=yes, wait_s=wait))
+    roll_back(where, number, Manner(yes=yes, wait_s=wait))
