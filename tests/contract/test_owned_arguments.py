@@ -21,8 +21,9 @@ from tests.llama_servers import packaged
 
 pytestmark = pytest.mark.real_model
 
-# Kinds of speculation without a draft model cost no memory, so `arguments` may choose one.
-OPEN_TO_ARGUMENTS = frozenset({"LLAMA_ARG_SPEC_TYPE"})
+# Kinds of speculation without a draft model cost no memory, so `arguments` may choose one. Whether weights are mapped
+# changes how fast they load and travel, not how much room they take.
+OPEN_TO_ARGUMENTS = frozenset({"LLAMA_ARG_SPEC_TYPE", "LLAMA_ARG_MMAP"})
 
 
 # Refused as well, in builds that have them.
