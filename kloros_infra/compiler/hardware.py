@@ -1,4 +1,4 @@
-"""Checks of hosts, GPUs and profiles against each other (KI209 to KI211, KI220 to KI224)."""
+"""Checks of hosts, GPUs and profiles against each other (KI209 to KI211, KI220 to KI223, KI275)."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _unknown_figures(name: str, gpu: GpuSpec) -> Diagnostic:
     called = gpu.name or name
     near = get_close_matches(short_name(called), CARDS, n=1)
     return Diagnostic(
-        code="KI224",
+        code="KI275",
         summary="Figures of a GPU missing",
         detail=f"{name} has no {' and no '.join(missing)}, and {called!r} is no card whose figures are known.",
         hint=f"{f'Did you mean {near[0]}? Else give' if near else 'Give'} its `vram`, `bandwidth` and "

@@ -106,7 +106,7 @@ def _cards(config: Config) -> dict[str, Card]:
             measured=_measured(gpu.measured),
         )
         for name, gpu in config.gpus.items()
-        # A card without figures is an error by now (compiler.hardware, KI224).
+        # A card without figures is an error by now (compiler.hardware, KI275).
         if (figures := figures_of_gpu(name, gpu)) is not None
     }
 
