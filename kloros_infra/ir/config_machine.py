@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kloros_infra.ir.catalog import FIRST_RPC_PORT, GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
+from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
@@ -37,14 +37,6 @@ DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
 _WORD_FORM: Any = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": LINE_PATTERN}
 _Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=LINE_PATTERN)]
 _KNOWN = "that of the card called `name`, or like this entry, where it is well known"
-
-
-class UpstreamKind(StrEnum):
-    """What answers on a remote host."""
-
-    LLAMA_CPP = "llama_cpp"
-    OLLAMA = "ollama"
-    OPENAI = "openai"
 
 
 class HealthSpec(Spec):

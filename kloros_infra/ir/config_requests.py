@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from kloros_infra.ir.catalog import CostTier, ModelKind, ResponseType
 from kloros_infra.ir.config_models import ChatTemplate
+from kloros_infra.ir.requests import Priority
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     TEXT_PATTERN,
@@ -110,14 +110,6 @@ class WhenSpec(Spec):
     has_images: Annotated[bool | None, about("Whether it carries images.", True)] = None
     has_tools: Annotated[bool | None, about("Whether it carries tools.", True)] = None
     min_tokens: Annotated[PositiveCount | None, about("Its length at least, in tokens.", 8000)] = None
-
-
-class Priority(StrEnum):
-    """Whose requests go first."""
-
-    VOICE = "voice"
-    INTERACTIVE = "interactive"
-    BATCH = "batch"
 
 
 class PurposeSpec(Spec):
