@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kloros_infra.adapters.clock import SystemClock
-from kloros_infra.daemon.directory import RoutingDirectory
 from kloros_infra.daemon.http_server import serve
 from kloros_infra.daemon.upstream import UpstreamPool
 from tests.factories import a_routed_model, a_routing_table, an_upstream
+from tests.fakes.hands import a_desk
 
 HOP_CORE, LOAD_CORE = 0, 1
+PARALLEL = 512
+"""So many requests are let through at a time: what is measured is the hop, not its line."""
 NEEDED = ("wrk", "nginx", "cc")
 UPSTREAM_SOURCE = Path(__file__).with_name("http_upstream.c")
 BODY = (
@@ -70,11 +72,9 @@ class Figures:
 
 async def run_bridge(port: int, upstream_port: int) -> None:
     """Serve until killed."""
-    upstream = an_upstream(port=upstream_port)
-    table = a_routing_table(a_routed_model("small", upstream))
-    directory = RoutingDirectory(table, profile="cpu_only", clock=SystemClock())
-    directory.polled(upstream, is_healthy=True)
-    async with serve(directory, UpstreamPool(), host="127.0.0.1", ports=(port,)):
+    upstream = an_upstream(port=upstream_port, parallel=PARALLEL)
+    desk, _ = a_desk(a_routing_table(a_routed_model("small", upstream)), SystemClock())
+    async with serve(desk, UpstreamPool(), host="127.0.0.1", ports=(port,)):
         await asyncio.Event().wait()
 
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "ask": "Ask one question over ChemBus.",
     "bus": "Run the ChemBus proxy.",
     "router": "Run the router: ChemBus and the HTTP bridge.",
+    "route": "Show how the router chooses who answers a request.",
     "profile": "Choose the GPU profile by the cards that are present.",
     "supervisor": "Run the embedded service manager for one root.",
     "await_rpc": "Wait for the RPC servers of other hosts.",

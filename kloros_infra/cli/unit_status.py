@@ -11,7 +11,9 @@ from kloros_infra.adapters.health import ServerHealth
 from kloros_infra.adapters.nvml_processes import NvmlCardMemory
 from kloros_infra.adapters.server_metrics import requests_in_flight
 from kloros_infra.cli.history import desired_at
+from kloros_infra.cli.runtimes import runtimes_by_unit, until_text
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
+from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, Runtime
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.names import instance_of
@@ -35,7 +37,18 @@ def read_status(where: Target) -> Status:
     units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
     requests = _requests(units, states)
     found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
+    runtimes = runtimes_by_unit(where)
+    found = tuple(_with_router(unit, runtimes.get(unit.unit)) for unit in found)
     return replace(status, profile=desired.profile, units=found)
+
+
+def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
+    """Say what the router knows better: until when an instance runs, and why it does not."""
+    if runtime is None:
+        return status
+    is_up = runtime.status == RUNNING or runtime.status in LEAVING
+    last_error = status.last_error or (runtime.reason if runtime.status == FAILED else "")
+    return replace(status, until=until_text(runtime) if is_up else status.until, last_error=last_error)
 
 
 def _with_apply(status: Status, where: Target) -> Status:

@@ -7,8 +7,10 @@ from types import MappingProxyType
 
 from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.emit_host import emit_host
+from kloros_infra.compiler.emit_polkit import emit_polkit
 from kloros_infra.compiler.emit_routing import emit_routing
-from kloros_infra.compiler.emit_units import emit_instance, emit_services
+from kloros_infra.compiler.emit_services import emit_services
+from kloros_infra.compiler.emit_units import emit_instance
 from kloros_infra.compiler.kept_instances import InstanceTexts
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.surroundings import Surroundings, surroundings
@@ -61,6 +63,7 @@ def emit_tree(
         *((layout.unit_path(name.unit), TextFile(texts.unit)) for name, texts in instances.items()),
         *((layout.unit_path(unit), TextFile(text)) for unit, text in emit_services(catalog, prepared)),
         *emit_host(prepared),
-        (layout.routing, TextFile(emit_routing(catalog, layout, placements))),
+        *emit_polkit(prepared),
+        (layout.routing, TextFile(emit_routing(catalog, layout, placements, instances))),
     )
     return dict(sorted(artifacts))

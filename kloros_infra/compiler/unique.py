@@ -11,7 +11,6 @@ from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import InstanceId
-from kloros_infra.ir.written import port_of
 
 FIRST_UNPRIVILEGED_PORT = 1024
 # Linux gives outgoing connections ports from here (ip_local_port_range in the kernel's networking/ip-sysctl.rst).
@@ -108,8 +107,8 @@ def check_ports(parsed: Parsed) -> Iterator[Diagnostic]:
 
 
 def _listeners(config: Config) -> Iterator[_Listener]:
-    yield _Listener(port_of(config.bus.xsub), "ChemBus (xsub)", ("bus", "xsub"))
-    yield _Listener(port_of(config.bus.xpub), "ChemBus (xpub)", ("bus", "xpub"))
+    for name, port in config.bus.listening.items():
+        yield _Listener(port, f"ChemBus ({name})", ("bus", name))
     for index, port in enumerate(config.bridge.ports):
         yield _Listener(port, "the HTTP bridge", ("bridge", "ports", index))
     if config.observability.metrics_port is not None:

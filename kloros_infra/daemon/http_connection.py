@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from kloros_infra.daemon.bridge import Bridge, error_writer
+from kloros_infra.daemon.bridge import error_writer
 from kloros_infra.daemon.deadlines import NEVER, DeadlineWatch
 from kloros_infra.daemon.http_framing import (
     BETWEEN,
@@ -21,23 +21,32 @@ from kloros_infra.daemon.http_framing import (
     ResponseHeads,
     chunk,
 )
-from kloros_infra.daemon.relay import Work
+from kloros_infra.daemon.relay import Client, Work
 
 CLOSE = b"Connection: close\r\n"
 # A client that is still sending gets a reset, and may lose our answer, if we close before it is done.
 LINGER_S = 2.0
 
 
+class Answers(Protocol):
+    """Answers requests that are framed (daemon.bridge.Bridge, daemon.control.Control)."""
+
+    def answer(self, request: Request, client: Client) -> None:
+        """Answer one request through its client, now or later."""
+        ...
+
+
 class House(Protocol):
     """The server that a connection belongs to."""
 
     limits: HttpLimits
-    bridge: Bridge
     heads: ResponseHeads
-    watch: DeadlineWatch
+    watch: DeadlineWatch[ClientConnection]
     now: Callable[[], float]
     is_draining: bool
 
+    @property
+    def bridge(self) -> Answers: ...
     def arrived(self, connection: ClientConnection) -> None: ...
     def left(self, connection: ClientConnection) -> None: ...
 
@@ -48,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, house: House) -> None:
         self.deadline = NEVER
         self._house = house
+        self._answer: Callable[[Request, Client], None] = house.bridge.answer
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(house.limits)
         self._transport: asyncio.Transport | None = None
@@ -73,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def expire(self) -> None:
+    def expire(self, _now: float) -> None:
         """Act on a client that is too slow, or idle for too long."""
         if self._is_lingering or self._is_stalled:
             self.abort()
@@ -188,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     self._request = arrival
                     self.deadline = NEVER
-                    self._house.bridge.answer(arrival, self)
+                    self._answer(arrival, self)
         finally:
             self._is_advancing = False
 

@@ -80,7 +80,7 @@ class HttpLimits:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One whole request; `path` is without the query, as sent."""
+    """One whole request; `path` is without the `query`, both as sent."""
 
     method: str
     path: bytes
@@ -88,6 +88,7 @@ class Request:
     purpose: bytes
     is_persistent: bool
     body: bytes
+    query: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +282,10 @@ class RequestReader:
         if parser.should_upgrade():
             return
         body = head.body[0] if len(head.body) == 1 else b"".join(head.body)
-        path = head.target.partition(b"?")[0]
+        path, _, query = head.target.partition(b"?")
         method = parser.get_method().decode("ascii")
         is_persistent = parser.should_keep_alive()
-        self.arrivals.append(Request(method, path, head.origin, head.purpose, is_persistent, body))
+        self.arrivals.append(Request(method, path, head.origin, head.purpose, is_persistent, body, query))
 
 
 _HEADER_CHECKS = {

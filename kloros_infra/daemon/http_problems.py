@@ -3,88 +3,108 @@
 from __future__ import annotations
 
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.router.effects import Target
 
 CANNOT_CONNECT = "KI820"
 ASK_STATUS = "`kloros-infra status` shows the unit; its log says why."
 
 
-def cannot_connect(upstream: Upstream, reason: str) -> Diagnostic:
+def cannot_connect(target: Target, reason: str) -> Diagnostic:
     """The instance's port does not accept connections."""
     return Diagnostic(
         code=CANNOT_CONNECT,
         summary="Cannot connect to the instance",
-        detail=f"{_named(upstream)} does not accept connections: {reason}.",
+        detail=f"{_named(target)} does not accept connections: {reason}.",
         hint=ASK_STATUS,
     )
 
 
-def no_first_byte(upstream: Upstream, waited_s: float) -> Diagnostic:
+def no_first_byte(target: Target, waited_s: float) -> Diagnostic:
     """The instance took the request and has said nothing since."""
     return Diagnostic(
         code="KI821",
         summary="No answer in time",
-        detail=f"{_named(upstream)} has sent nothing {waited_s:g} s after the request.",
+        detail=f"{_named(target)} has sent nothing {waited_s:g} s after the request.",
         hint="It may be reading a very long prompt, or hang; a shorter prompt or a restart of the unit helps.",
     )
 
 
-def answer_stalled(upstream: Upstream, waited_s: float) -> Diagnostic:
+def answer_stalled(target: Target, waited_s: float) -> Diagnostic:
     """The instance stopped in the middle of its answer."""
     return Diagnostic(
         code="KI822",
         summary="The answer stalled",
-        detail=f"{_named(upstream)} has sent nothing for {waited_s:g} s in the middle of its answer.",
+        detail=f"{_named(target)} has sent nothing for {waited_s:g} s in the middle of its answer.",
         hint=ASK_STATUS,
     )
 
 
-def answer_cut_off(upstream: Upstream) -> Diagnostic:
+def answer_cut_off(target: Target) -> Diagnostic:
     """The connection ended before the answer did."""
     return Diagnostic(
         code="KI823",
         summary="The answer broke off",
-        detail=f"{_named(upstream)} closed the connection before its answer was complete.",
+        detail=f"{_named(target)} closed the connection before its answer was complete.",
         hint=f"It most likely died. {ASK_STATUS}",
     )
 
 
-def not_http(upstream: Upstream, reason: str) -> Diagnostic:
+def not_http(target: Target, reason: str) -> Diagnostic:
     """What came back cannot be told apart into answers."""
     return Diagnostic(
         code="KI824",
         summary="The answer is not valid HTTP",
-        detail=f"{_named(upstream)} sent something that is not one HTTP response: {reason}.",
+        detail=f"{_named(target)} sent something that is not one HTTP response: {reason}.",
         hint="Check that nothing but llama-server listens on that port.",
     )
 
 
-def upstream_refused(upstream: Upstream, status: int, message: str) -> Diagnostic:
+def upstream_refused(target: Target, status: int, message: str) -> Diagnostic:
     """The instance answered with an error of its own."""
     return Diagnostic(
         code="KI825",
         summary="The instance refused the request",
-        detail=f"{_named(upstream)} answered {status}: {message}",
+        detail=f"{_named(target)} answered {status}: {message}",
         hint="The message is llama-server's; change the request accordingly, or see the unit's log.",
     )
 
 
-def deadline_passed(upstream: Upstream, deadline_s: float) -> Diagnostic:
+def deadline_passed(target: Target, deadline_s: float) -> Diagnostic:
     """The requester's own deadline came before the end of the answer."""
     return Diagnostic(
         code="KI826",
         summary="Not finished in time",
-        detail=f"{_named(upstream)} was still answering after the {deadline_s:g} s that the request allows.",
+        detail=f"{_named(target)} was still answering after the {deadline_s:g} s that the request allows.",
         hint="Allow more time, ask for fewer tokens, or ask for a faster model.",
     )
 
 
-def stream_incomplete(upstream: Upstream) -> Diagnostic:
+def not_alive(target: Target, waited_s: float) -> Diagnostic:
+    """The instance is silent, and does not answer its health check either."""
+    return Diagnostic(
+        code="KI828",
+        summary="The instance hangs",
+        detail=f"{_named(target)} has sent nothing for {waited_s:.1f} s and does not answer its health check either.",
+        hint=f"The router asks another instance where there is one, and restarts this one. {ASK_STATUS}",
+    )
+
+
+def no_credential(target: Target, reason: str) -> Diagnostic:
+    """The bearer credential of a remote host cannot be read."""
+    return Diagnostic(
+        code="KI829",
+        summary="Credential cannot be read",
+        detail=f"{_named(target)} wants the credential '{target.credential}': {reason}.",
+        hint="Put the secret where the unit's LoadCredential= looks for it, and restart kloros-router.service.",
+    )
+
+
+def stream_incomplete(target: Target) -> Diagnostic:
     """A stream ended as HTTP, but without its last event."""
     return Diagnostic(
         code="KI827",
         summary="The stream has no end",
-        detail=f"{_named(upstream)} ended its stream without the event that closes it.",
+        detail=f"{_named(target)} ended its stream without the event that closes it.",
         hint=ASK_STATUS,
     )
 
@@ -213,5 +233,5 @@ def cannot_listen(host: str, port: int, reason: str) -> Diagnostic:
     )
 
 
-def _named(upstream: Upstream) -> str:
-    return f"'{upstream.instance}' ({upstream.host}:{upstream.port})"
+def _named(target: Target) -> str:
+    return f"'{target.name}' ({target.address}:{target.port})"

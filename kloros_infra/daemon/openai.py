@@ -15,11 +15,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from kloros_infra.daemon import http_problems
-from kloros_infra.daemon.json_body import dump
-from kloros_infra.diagnostics import Problems
+from kloros_infra.daemon.json_body import dump, parse_object
+from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutingTable
-from kloros_infra.router.select import is_same_name
+from kloros_infra.router.meaning import is_same_name
 
 REFUSED_FIELDS = {
     "n_discard": "it has been used to write outside of llama-server's memory (CVE-2026-21869)",
@@ -202,6 +202,12 @@ def error_message(body: Mapping[str, Any]) -> str:
     if isinstance(error, Mapping):
         error = error.get("message")
     return str(error) if error else "no message"
+
+
+def message_in(said: bytes) -> str:
+    """Find the words in an answer that should be an error of llama-server."""
+    found = parse_object(said)
+    return "no message" if isinstance(found, Diagnostic) else error_message(found)
 
 
 def model_names(model: RoutedModel) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One keep-alive connection to a llama-server, and the exchange it carries.
+"""One keep-alive connection to a target, and the exchange it carries.
 
 What arrives is parsed before it is handed on, so garbage never gets further than here; the body's
 bytes are handed on as they came, one call per read.
@@ -7,9 +7,10 @@ bytes are handed on as they came, one call per read.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 
@@ -17,10 +18,22 @@ from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.deadlines import NEVER
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.router.effects import Target
+from kloros_infra.router.events import Outcome
 
 RETRY_STATUSES = (429, 503)
 STALE_WITHIN_S = 0.1
+KEEPALIVE_S = 1
+# The kernel looks every KEEPALIVE_S: a host that has vanished is known after two looks (tcp(7)).
+VANISHED_MS = 1500
+
+Endpoint = tuple[str, int, bool]
+"""Address, port, and whether it is asked over TLS."""
+
+
+def endpoint_of(target: Target) -> Endpoint:
+    """Say which connections may carry requests to a target."""
+    return target.address, target.port, target.is_tls
 
 
 @dataclass(slots=True, eq=False)
@@ -41,52 +54,69 @@ class ResponseSink(Protocol):
     def on_failure(self, error: UpstreamError) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an upstream may be silent, before its first byte and between two."""
+class Patience(NamedTuple):
+    """How long a target may be silent, before its first byte and between two, and when that begins to look odd."""
 
     first_byte_s: float
     idle_s: float
+    doubt_s: float = NEVER
+
+
+class ExchangeOwner(Protocol):
+    """Whom an exchange tells what becomes of it."""
+
+    def on_doubt(self, exchange: Exchange) -> None:
+        """Take in that the target has been silent for a while; its deadline has not passed."""
+        ...
+
+    def on_over(self, exchange: Exchange) -> None:
+        """Take in that the exchange has ended."""
+        ...
 
 
 class Exchange:
-    """One request to an upstream and its answer, which goes to `sink`."""
+    """One request to a target and its answer, which goes to `sink`.
+
+    `heard_at` is when something was heard of the target last, `deadline` when it is looked at again: later than that
+    it may be silent, as nothing but `heard_at` is written for each piece of an answer.
+    """
 
     __slots__ = (
-        "_on_end",
+        "_owner",
         "connection",
         "deadline",
         "has_started",
+        "heard_at",
         "is_over",
         "patience",
         "request",
         "sink",
-        "upstream",
+        "target",
     )
 
     def __init__(
-        self,
-        upstream: Upstream,
-        request: bytes,
-        sink: ResponseSink,
-        patience: Patience,
-        on_end: Callable[[Exchange], None],
+        self, target: Target, request: bytes, sink: ResponseSink, patience: Patience, owner: ExchangeOwner
     ) -> None:
-        self.upstream = upstream
+        self.target = target
         self.request = request
         self.sink = sink
         self.patience = patience
         self.connection: UpstreamConnection | None = None
-        self.deadline = NEVER
+        self.deadline = self.heard_at = NEVER
         self.has_started = False
         self.is_over = False
-        self._on_end = on_end
+        self._owner = owner
 
     def send_on(self, connection: UpstreamConnection) -> None:
         """Send the request on a connection that is free."""
         self.connection = connection
-        self.deadline = connection.loop.time() + self.patience.first_byte_s
+        self._hear(connection.loop.time())
         connection.begin(self)
+
+    def _hear(self, now: float) -> None:
+        patience = self.patience
+        self.heard_at = now
+        self.deadline = now + (patience.doubt_s if patience.doubt_s < patience.first_byte_s else patience.first_byte_s)
 
     def cancel(self) -> None:
         """Want no more of the answer: the connection is closed, so that llama-server frees the slot."""
@@ -97,41 +127,54 @@ class Exchange:
         """Stop reading: whoever takes the answer is slower than the upstream."""
         if self.connection is not None:
             self.connection.pause()
-            self.deadline = NEVER
+            self.deadline = self.heard_at = NEVER
 
     def resume(self) -> None:
         """Read on."""
         if self.connection is not None:
             self.connection.resume()
-            self.deadline = self.connection.loop.time() + self.patience.idle_s
+            self._hear(self.connection.loop.time())
 
-    def expire(self) -> None:
-        """Give up on an upstream that is silent for too long."""
-        if self.has_started:
-            self.fail(http_problems.answer_stalled(self.upstream, self.patience.idle_s))
+    def expire(self, now: float) -> None:
+        """Doubt a target that is silent, and give it up in the end."""
+        patience = self.patience
+        due_at = self.heard_at + (patience.idle_s if self.has_started else patience.first_byte_s)
+        doubt_at = self.heard_at + patience.doubt_s
+        if now < doubt_at and now < due_at:
+            self.deadline = min(doubt_at, due_at)
+        elif now < due_at:
+            self.deadline = min(due_at, now + patience.doubt_s)
+            self._owner.on_doubt(self)
+        elif self.has_started:
+            self.fail(http_problems.answer_stalled(self.target, self.patience.idle_s), Outcome.STALLED)
         else:
-            self.fail(http_problems.no_first_byte(self.upstream, self.patience.first_byte_s))
+            self.fail(http_problems.no_first_byte(self.target, self.patience.first_byte_s), Outcome.SILENT)
+
+    def give_up(self, now: float) -> None:
+        """End before the deadline, because the target does not answer others either."""
+        outcome = Outcome.STALLED if self.has_started else Outcome.SILENT
+        self.fail(http_problems.not_alive(self.target, now - self.heard_at), outcome)
 
     def complete(self) -> None:
         """Note that the answer is whole; the connection is free again."""
         self.is_over = True
         self.connection = None
-        self._on_end(self)
+        self._owner.on_over(self)
         # It knows us as we know it: without this, every request would leave work to the garbage collector.
         del self.sink
 
-    def fail(self, problem: Diagnostic, *, reached: bool = True) -> None:
+    def fail(self, problem: Diagnostic, outcome: Outcome) -> None:
         """End without a whole answer."""
         if not self.is_over:
             self._end()
-            self.sink.on_failure(UpstreamError(problem, reached=reached, started=self.has_started))
+            self.sink.on_failure(UpstreamError(problem, outcome=outcome, started=self.has_started))
 
     def _end(self) -> None:
         self.is_over = True
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
-        self._on_end(self)
+        self._owner.on_over(self)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -139,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, on_free: Callable[[UpstreamConnection], None], on_stale: Callable[[Exchange], None]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.endpoint: tuple[str, int] = ("", 0)
+        self.endpoint: Endpoint = ("", 0, False)
         self.free_since = 0.0
         self._on_free = on_free
         self._on_stale = on_stale
@@ -176,6 +219,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_complete = False
         transport.write(exchange.request)
 
+    def watch_peer(self) -> None:
+        """Have the kernel notice that the host at the other end has vanished, as none on this machine can."""
+        transport = self._transport
+        # asyncio gives a socket of its own type with the methods that are needed here.
+        sock: socket.socket | None = transport.get_extra_info("socket") if transport is not None else None
+        if sock is None:
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MS)
+
     def abort(self) -> None:
         """Close at once; nothing more is reported."""
         self._exchange = None
@@ -208,15 +263,16 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return
         exchange.has_started = True
-        exchange.deadline = self.loop.time() + exchange.patience.idle_s
+        exchange.heard_at = self.loop.time()
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._exchange = None
-            exchange.fail(http_problems.not_http(exchange.upstream, _reason(error)))
+            exchange.fail(http_problems.not_http(exchange.target, _reason(error)), Outcome.BROKEN)
             return
         if self._responses > 1:
-            exchange.fail(http_problems.not_http(exchange.upstream, "more than one response to one request"))
+            problem = http_problems.not_http(exchange.target, "more than one response to one request")
+            exchange.fail(problem, Outcome.BROKEN)
             return
         self._hand_on(exchange)
 
@@ -259,7 +315,8 @@ class UpstreamConnection(asyncio.Protocol):
         if is_stale and not exchange.has_started:
             self._on_stale(exchange)
         else:
-            exchange.fail(http_problems.answer_cut_off(exchange.upstream), reached=False)
+            outcome = Outcome.BROKEN if exchange.has_started else Outcome.UNREACHED
+            exchange.fail(http_problems.answer_cut_off(exchange.target), outcome)
 
     # Called by the parser.
 

@@ -42,7 +42,14 @@ _KNOWN = "that of the card called `name`, or like this entry, where it is well k
 class HealthSpec(Spec):
     """How a remote host is asked whether it can serve."""
 
-    path: Annotated[UrlPath, about("Path that answers 200 when the host can serve.", "/health")] = "/health"
+    path: Annotated[
+        UrlPath | None,
+        about(
+            "Path that answers 200 when the host can serve.",
+            "/health",
+            standard="/health of llama.cpp, /api/version of Ollama, and the list of models of others",
+        ),
+    ] = None
     interval: Annotated[PositiveDuration, about("Time between two questions.", "10s", standard="10s")] = 10.0
     timeout: Annotated[PositiveDuration, about("How long an answer may take.", "2s", standard="2s")] = 2.0
     failures: Annotated[PositiveCount, about("Failures in a row that take the host out.", 3)] = 3
@@ -154,7 +161,7 @@ class HostSpec(Spec):
     ] = OLDEST_SYSTEMD
     upstream: Annotated[
         UpstreamSpec | None,
-        about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),
+        about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}),
     ] = None
 
 

@@ -118,6 +118,8 @@ class RoutedBus(RoutingPart):
     xsub: str
     xpub: str
     direct: str | None = None
+    has_voice: bool = True
+    """Whether KLoROS's own requests for words are answered, in place of its voice zooid."""
 
 
 class RoutedBridge(RoutingPart):
@@ -215,6 +217,8 @@ class RoutingTable(RoutingPart):
     policies: RoutedPolicies = RoutedPolicies()
     leases_file: str | None = None
     """The journal of allocations, which survives the router; None keeps none."""
+    answers_file: str | None = None
+    """The journal of answered requests of the bus, which survives the router; None keeps none."""
     control_socket: str | None = None
     """The Unix socket of the runtime control API; None where there is none."""
     has_announcements: bool = False

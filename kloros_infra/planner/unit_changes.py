@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.planner.comparison import Comparison
-from kloros_infra.planner.cost import expected_load_s
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import Cause
 from kloros_infra.planner.keeping import verdict
@@ -166,5 +166,5 @@ def _moves_router(unit: str, both: Comparison) -> bool:
     if unit != ROUTER_UNIT or change is None or change.before is None:
         return False
     before, after = (json_keys(text_of(side)) or {} for side in (change.before, change.after))
-    keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.")))
+    keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.host", "bridge.ports")))
     return any(before.get(key) != after.get(key) for key in keys)

@@ -6,8 +6,9 @@ topic twice, 150 ms apart. Time comes in as `now`, monotonic seconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
+from typing import NamedTuple
 
 # A resend may overtake nothing, so only the newest messages of an id can come twice; the first is kept for its double.
 REMEMBERED_MESSAGES = 4
@@ -20,7 +21,9 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Seen before: say nothing."""
+    """Seen before: say nothing. `is_waiting` while the answer is still to come."""
+
+    is_waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,23 @@ class Repeat:
     answer: bytes
 
 
-Arrival = Fresh | Dropped | Repeat
+@dataclass(frozen=True, slots=True)
+class AnsweredBefore:
+    """Asked again after the answer was given, and the answer is not known any more."""
+
+
+Arrival = Fresh | Dropped | Repeat | AnsweredBefore
+
+_FRESH, _WAITS, _DOUBLE, _ANSWERED_BEFORE = Fresh(), Dropped(True), Dropped(False), AnsweredBefore()
+
+
+class Kept(NamedTuple):
+    """An answered request: `question` is the digest of what it asked, `answer` None where it was too large to keep."""
+
+    request_id: str
+    question: bytes
+    answer: bytes | None
+    answered_at: float
 
 
 @dataclass(slots=True)
@@ -40,7 +59,7 @@ class _Entry:
     A refusal that may be gone in a moment is no answer to keep: `may_ask_again` holds instead.
     """
 
-    messages: tuple[bytes, ...]
+    messages: tuple[int, ...]
     question: bytes
     answer: bytes | None = None
     answered_at: float = 0.0
@@ -69,37 +88,64 @@ class Ledger:
     def answer_bytes(self) -> int:
         return self._bytes
 
+    def restore(self, kept: Iterable[Kept], *, now: float) -> None:
+        """Know what was answered before a restart, oldest first."""
+        for request_id, question, answer, answered_at in kept:
+            self._forget(request_id)
+            # The wall clock may have been set back since.
+            self._keep(request_id, _Entry((), question, answer, min(answered_at, now)))
+        self._shrink(now)
+
+    def kept(self) -> Iterator[Kept]:
+        """Give what a restart must not forget, oldest first."""
+        for request_id, entry in self._answered.items():
+            if not entry.may_ask_again:
+                yield Kept(request_id, entry.question, entry.answer, entry.answered_at)
+
     def arrived(self, request_id: str, message: bytes, *, now: float, question: bytes = b"") -> Arrival:
         """Say what to do with a message; a fresh one counts as in flight from here.
 
-        `question` is what it asks, without what differs from one sending to the next: an id that was
-        answered may be used again for another question, as counters of restarted clients do.
+        `question` is a digest of what it asks, without what differs from one sending to the next: an id
+        that was answered may be used again for another question, as counters of restarted clients do.
         """
-        self._expire(now)
-        digest = sha256(message).digest()
-        entry = self._in_flight.get(request_id) or self._answered.get(request_id)
+        # Not sha256: what is compared are the few messages of one id.
+        digest = hash(message)
+        entry = self._in_flight.get(request_id)
+        is_answered = entry is None
+        if entry is None:
+            self._expire(now)
+            entry = self._answered.get(request_id)
         if entry is None:
             return self._begin(request_id, digest, question)
         if digest in entry.messages:
-            return Dropped()
-        if request_id in self._answered and (entry.may_ask_again or entry.question != question):
+            return _DOUBLE if is_answered else _WAITS
+        if is_answered and (entry.may_ask_again or entry.question != question):
             self._forget(request_id)
             return self._begin(request_id, digest, question)
-        first, *later = entry.messages
-        entry.messages = (first, *later[-(REMEMBERED_MESSAGES - 2) :], digest)
-        return Dropped() if entry.answer is None else Repeat(entry.answer)
+        first, later = entry.messages[:1], entry.messages[1:]
+        entry.messages = (*first, *later[-(REMEMBERED_MESSAGES - 2) :], digest)
+        if not is_answered:
+            return _WAITS
+        return _ANSWERED_BEFORE if entry.answer is None else Repeat(entry.answer)
 
-    def _begin(self, request_id: str, digest: bytes, question: bytes) -> Fresh:
+    def _begin(self, request_id: str, digest: int, question: bytes) -> Fresh:
         self._in_flight[request_id] = _Entry((digest,), question)
-        return Fresh()
+        return _FRESH
 
-    def answered(self, request_id: str, answer: bytes, *, now: float, is_temporary: bool = False) -> None:
+    def answered(self, request_id: str, answer: bytes, *, now: float, is_temporary: bool = False) -> Kept | None:
         """Keep the answer of a request in flight for those who ask again; a temporary refusal is not kept."""
         entry = self._in_flight.pop(request_id)
         entry.answered_at, entry.may_ask_again = now, is_temporary
         entry.answer = None if is_temporary else answer
+        self._keep(request_id, entry)
+        self._shrink(now)
+        return None if is_temporary else Kept(request_id, entry.question, answer, now)
+
+    def _keep(self, request_id: str, entry: _Entry) -> None:
         self._answered[request_id] = entry
         self._bytes += len(entry.answer or b"")
+
+    def _shrink(self, now: float) -> None:
         self._expire(now)
         while len(self._answered) > self._max_answers or self._bytes > self._max_bytes:
             self._forget_oldest()
@@ -112,5 +158,6 @@ class Ledger:
         self._forget(next(iter(self._answered)))
 
     def _forget(self, request_id: str) -> None:
-        entry = self._answered.pop(request_id)
-        self._bytes -= len(entry.answer or b"")
+        entry = self._answered.pop(request_id, None)
+        if entry is not None:
+            self._bytes -= len(entry.answer or b"")

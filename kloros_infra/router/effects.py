@@ -14,7 +14,7 @@ class Target(NamedTuple):
     """Where a request goes: an instance of this machine, or a model of a remote host.
 
     `name` is the instance (`code-max`) or `host/model-id`; `asked_as` is what the model is called there, None where
-    the request's own bytes may be passed on.
+    the request's own bytes may be passed on. `context_tokens` is what a request gets there, 0 where nobody says.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Target(NamedTuple):
     asked_as: str | None = None
     credential: str | None = None
     is_local: bool = True
+    context_tokens: int = 0
 
 
 class Send(NamedTuple):
@@ -40,6 +41,8 @@ class Send(NamedTuple):
     allocation_id: str
     first_byte_s: float
     stall_s: float
+    can_continue: bool = False
+    """Whether `Continue` may follow where the answer breaks off: what was said is to be kept for that."""
 
 
 class Continue(NamedTuple):
@@ -55,6 +58,16 @@ class Refuse(NamedTuple):
     problem: Diagnostic
     is_temporary: bool
     retry_after_s: float | None = None
+    position: int | None = None
+    """The place in line that it would have had, where the line is full."""
+
+
+class Poll(NamedTuple):
+    """Ask a target for its health; whatever comes of it is told."""
+
+    target: Target
+    path: str
+    timeout_s: float
 
 
 class StartUnit(NamedTuple):
@@ -114,4 +127,4 @@ class Announce(NamedTuple):
     text: str
 
 
-Effect = Send | Continue | Refuse | StartUnit | StopUnit | RestartUnit | Allocated | Announce
+Effect = Send | Continue | Refuse | Poll | StartUnit | StopUnit | RestartUnit | Allocated | Announce

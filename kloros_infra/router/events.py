@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kloros_infra.ir.requests import Priority
 from kloros_infra.ir.routing import RoutingTable
-from kloros_infra.router.select import Query
+from kloros_infra.router.query import Query
 
 
 class Asked(NamedTuple):
@@ -80,6 +80,12 @@ class Polled(NamedTuple):
 
     target: str
     verdict: Verdict
+
+
+class Doubted(NamedTuple):
+    """A target that has something to answer has been silent for a while: it wants to be polled at once."""
+
+    target: str
 
 
 class UnitSeen(NamedTuple):
@@ -157,6 +163,7 @@ Event = (
     | Began
     | Ended
     | Polled
+    | Doubted
     | UnitSeen
     | UnitStarted
     | UnitFailed

@@ -128,8 +128,9 @@ def on_free_ports(document: dict[str, object]) -> None:
     """Move every port of the laptop example to one that is free."""
     models = document["models"]
     assert isinstance(models, list)
-    xsub, xpub, bridge, *ports = free_ports(3 + len(models))
-    document["bus"] = {"xsub": f"tcp://127.0.0.1:{xsub}", "xpub": f"tcp://127.0.0.1:{xpub}"}
+    xsub, xpub, direct, bridge, *ports = free_ports(4 + len(models))
+    addresses = {"xsub": xsub, "xpub": xpub, "direct": direct}
+    document["bus"] = {name: f"tcp://127.0.0.1:{port}" for name, port in addresses.items()}
     document["bridge"] = {"ports": [bridge]}
     for model, port in zip(models, ports, strict=True):
         model["profiles"]["cpu_only"]["port"] = port

@@ -97,8 +97,9 @@ def test_other_addresses_restart_the_router_and_the_bus(laptop: Laptop) -> None:
     before = server_pids(laptop)
 
     def move(document: dict[str, object]) -> None:
-        xsub, xpub, bridge = free_ports(3)
-        document["bus"] = {"xsub": f"tcp://127.0.0.1:{xsub}", "xpub": f"tcp://127.0.0.1:{xpub}"}
+        xsub, xpub, direct, bridge = free_ports(4)
+        addresses = {"xsub": xsub, "xpub": xpub, "direct": direct}
+        document["bus"] = {name: f"tcp://127.0.0.1:{port}" for name, port in addresses.items()}
         document["bridge"] = {"ports": [bridge]}
 
     laptop.edit(move)

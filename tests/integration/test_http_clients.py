@@ -192,7 +192,7 @@ def test_addresses_that_cannot_be_listened_on() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         for host, port, code in (("127.0.0.1", house.port, "KI841"), ("0.0.0.0", 0, "KI840")):
             with pytest.raises(ObstacleError) as caught:
-                async with serve(house.directory, UpstreamPool(), host=host, ports=(0, port)):
+                async with serve(house.desk, UpstreamPool(), host=host, ports=(0, port)):
                     pass
             assert caught.value.problems[0].code == code
 

@@ -32,6 +32,7 @@ def command(routing: Path, log_level: str) -> None:
     """
     import logging
 
+    from kloros_infra.cli.router_root import root_of
     from kloros_infra.cli.run_loop import run_loop
     from kloros_infra.cli.wiring import router_outside
     from kloros_infra.daemon.run import Stop, run_router
@@ -41,7 +42,7 @@ def command(routing: Path, log_level: str) -> None:
     async def serve() -> None:
         stop = Stop()
         stop.on_signals()
-        async with router_outside() as outside:
+        async with router_outside(root_of(routing)) as outside:
             await run_router(str(routing), outside, stop=stop, on_ready=lambda: logging.info("router: ready"))
 
     run_loop(serve())

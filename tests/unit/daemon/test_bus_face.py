@@ -12,13 +12,17 @@ from typing import Any
 
 import pytest
 
+from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.daemon.bus_face import BusFace, BusLimits
-from kloros_infra.daemon.directory import RoutingDirectory
-from kloros_infra.daemon.http_problems import answer_cut_off
+from kloros_infra.daemon.bus_service import BusService
+from kloros_infra.daemon.desk import Desk
+from kloros_infra.daemon.http_problems import upstream_refused
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.ir.routing import RoutedPurpose
-from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
-from tests.fakes.bus import FakeBus, StillClock
+from kloros_infra.router.events import Outcome, Verdict
+from tests.factories import a_routed_model, a_routed_persona, a_routing_table, a_target, an_upstream
+from tests.fakes.bus import FakeBus, FakeDirect
+from tests.fakes.hands import FakeHands, a_desk
 from tests.fakes.upstreams import FakeUpstreams
 
 PIRATE = a_routed_persona(
@@ -40,10 +44,15 @@ class Scene:
     """A bus face with everything around it in memory."""
 
     bus: FakeBus
-    directory: RoutingDirectory
+    desk: Desk
+    hands: FakeHands
     upstreams: FakeUpstreams
-    face: BusFace
-    markers: int = 0
+    service: BusService
+    direct: FakeDirect
+
+    @property
+    def face(self) -> BusFace:
+        return self.service.face
 
     def send(self, request_id: str = "req_01", *, ts: float = 1.0, **facts: Any) -> None:
         facts = {"request_id": request_id, "prompt": "Hi.", **facts}
@@ -64,28 +73,18 @@ class Scene:
         assert isinstance(facts, dict)
         return facts
 
-    async def settle(self) -> None:
-        """Let everything that arrived be taken: a marker comes last, and is refused at once."""
-        self.markers += 1
-        marker = f"marker_{self.markers}"
-        self.bus.arrive("llm.request", json.dumps({"request_id": marker, "prompt": ""}).encode())
-        await self.bus.sent_on(f"llm.response.{marker}")
-        self.bus.published = [item for item in self.bus.published if not item[0].endswith(marker)]
-
 
 @asynccontextmanager
 async def a_scene(limits: BusLimits | None = None) -> AsyncIterator[Scene]:
-    bus, clock, upstreams = FakeBus(), StillClock(), FakeUpstreams()
-    directory = RoutingDirectory(TABLE, profile="cpu_only", clock=clock)
-    for upstream in directory.due():
-        directory.polled(upstream, is_healthy=True)
-    face = BusFace(bus, directory, upstreams, clock, limits=limits)
-    serving = asyncio.create_task(face.serve())
+    bus, direct, clock, upstreams = FakeBus(), FakeDirect(), SystemClock(), FakeUpstreams()
+    desk, hands = a_desk(TABLE, clock)
+    service = BusService(bus, desk, upstreams, clock, direct=direct, limits=limits)
+    service.open()
     try:
-        yield Scene(bus, directory, upstreams, face)
+        yield Scene(bus, desk, hands, upstreams, service, direct)
     finally:
-        serving.cancel()
-        await face.cut()
+        await service.cut()
+        desk.close()
 
 
 def run(scenario: Callable[[Scene], Any], limits: BusLimits | None = None) -> None:
@@ -109,6 +108,7 @@ def test_a_request_is_answered_with_the_designs_metadata_in_kloross_envelope() -
         metadata = facts["metadata"]
         assert (facts["request_id"], facts["success"], facts["response"]) == ("req_01", True, "Hello there.")
         assert metadata.pop("allocation_id").startswith("alloc_")
+        assert 0 <= metadata.pop("queue_ms") < 1000
         assert metadata == {
             "model_id": "small",
             "version_id": "1",
@@ -121,7 +121,6 @@ def test_a_request_is_answered_with_the_designs_metadata_in_kloross_envelope() -
             "prompt_tokens": 7,
             "completion_tokens": 3,
             "finish_reason": "stop",
-            "queue_ms": 0.0,
             "duration_ms": 500.0,
         }
 
@@ -141,7 +140,6 @@ def test_a_flat_request_is_answered_and_its_id_becomes_the_incident() -> None:
 def test_another_topic_that_begins_the_same_is_not_answered() -> None:
     async def scenario(scene: Scene) -> None:
         scene.bus.arrive("llm.request.x", b'{"request_id":"a","prompt":"Hi."}')
-        await scene.settle()
         assert scene.bus.published == []
 
     run(scenario)
@@ -153,7 +151,6 @@ def test_a_request_delivered_twice_is_answered_once() -> None:
         scene.send()
         await scene.reply()
         scene.send()
-        await scene.settle()
         assert len(scene.bus.published) == 1
         assert len(scene.upstreams.asked) == 1
 
@@ -176,10 +173,8 @@ def test_a_resend_in_flight_waits_for_the_first() -> None:
         scene.upstreams.gate.clear()
         scene.send(ts=1.0)
         scene.send(ts=2.0)
-        await scene.settle()
         scene.upstreams.gate.set()
         await scene.reply()
-        await scene.settle()
         assert len(scene.bus.published) == 1
         assert len(scene.upstreams.asked) == 1
 
@@ -258,7 +253,6 @@ def test_what_cannot_be_served_is_refused_with_its_reason(
 def test_a_message_without_a_readable_id_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(scene: Scene) -> None:
         scene.bus.arrive("llm.request", b'{"prompt":"secret-word"}')
-        await scene.settle()
         assert scene.bus.published == []
         assert scene.face.dropped_count == 1
 
@@ -273,6 +267,7 @@ def test_a_dead_instance_is_replaced_by_the_next_candidate() -> None:
         scene.send()
         facts = await scene.reply()
         assert facts["metadata"]["model_id"] == "spare"
+        scene.hands.verdicts["small-cpu_only"] = Verdict.FAILING
         assert [instance for instance, _ in scene.upstreams.asked] == ["small-cpu_only", "spare-cpu_only"]
         scene.send("req_02")
         await scene.reply(2)
@@ -284,21 +279,22 @@ def test_a_dead_instance_is_replaced_by_the_next_candidate() -> None:
 def test_a_dead_instance_without_a_replacement_is_a_temporary_failure_that_names_it() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.dead = {"small-cpu_only"}
+        scene.hands.verdicts["small-cpu_only"] = Verdict.FAILING
         scene.send(model="small")
         facts = await scene.reply()
         assert facts["error"]["code"] == "KI820"
         assert facts["error"]["is_temporary"] is True
         assert facts["metadata"]["instance"] == "small-cpu_only"
         scene.send("req_02", model="small")
-        assert (await scene.reply(2))["error"]["code"] == "KI809"
+        assert (await scene.reply(2))["error"]["code"] == "KI872"
 
     run(scenario)
 
 
-def test_an_answer_that_broke_off_is_not_asked_for_elsewhere_when_the_instance_lives() -> None:
+def test_what_an_instance_refuses_is_not_asked_for_elsewhere() -> None:
     async def scenario(scene: Scene) -> None:
-        problem = answer_cut_off(an_upstream())
-        scene.upstreams.failure = UpstreamError(problem, reached=True, started=True)
+        problem = upstream_refused(a_target(), 400, "too long")
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.REFUSED, started=True)
         scene.send()
         assert (await scene.reply())["error"]["code"] == problem.code
         assert len(scene.upstreams.asked) == 1
@@ -310,8 +306,9 @@ def test_max_latency_is_a_deadline() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.gate.clear()
         scene.send(constraints={"max_latency_ms": 20})
-        assert (await scene.reply())["error"]["code"] == "KI811"
-        assert scene.directory.health()["runtimes"][0]["active_requests"] == 0
+        assert (await scene.reply())["error"]["code"] == "KI826"
+        assert scene.upstreams.calls[0].is_cancelled
+        assert scene.desk.health()["runtimes"][0]["active_requests"] == 0
 
     run(scenario)
 
@@ -319,12 +316,14 @@ def test_max_latency_is_a_deadline() -> None:
 def test_waiting_for_a_turn_counts_towards_the_deadline() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.gate.clear()
-        scene.send("slow")
-        scene.send("waits", constraints={"max_latency_ms": 20})
-        assert (await scene.reply())["error"]["code"] == "KI811"
+        scene.send("slow", model="small")
+        scene.send("waits", model="small", timeout_s=0.02)
+        facts = await scene.reply()
+        assert facts["request_id"] == "waits"
+        assert facts["error"]["code"] == "KI870"
         assert len(scene.upstreams.asked) == 1
 
-    run(scenario, BusLimits(running=1))
+    run(scenario)
 
 
 def test_more_requests_than_the_router_holds_are_told_so() -> None:
@@ -337,15 +336,15 @@ def test_more_requests_than_the_router_holds_are_told_so() -> None:
         scene.upstreams.gate.set()
         assert {facts["facts"]["success"] for _, facts in (await scene.bus.sent(3))[1:]} == {True}
 
-    run(scenario, BusLimits(running=1, pending=2))
+    run(scenario, BusLimits(pending=2))
 
 
 def test_a_defect_is_answered_and_logged_and_the_next_request_is_served(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.upstreams.failure = ZeroDivisionError("planted")
+        scene.upstreams.defect = ZeroDivisionError("planted")
         scene.send()
         assert (await scene.reply())["error"]["code"] == "KI815"
-        scene.upstreams.failure = None
+        scene.upstreams.defect = None
         scene.send("req_02")
         assert (await scene.reply(2))["success"]
 
@@ -353,11 +352,13 @@ def test_a_defect_is_answered_and_logged_and_the_next_request_is_served(caplog: 
     assert "planted" in caplog.text
 
 
-def test_a_figure_that_json_cannot_write_still_gets_a_reply() -> None:
+def test_a_figure_that_json_cannot_write_is_null() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.answer = replace(scene.upstreams.answer, tokens_per_s=float("inf"))
         scene.send()
-        assert (await scene.reply())["error"]["code"] == "KI815"
+        facts = await scene.reply()
+        assert facts["success"]
+        assert facts["metadata"]["tokens_per_sec"] is None
 
     run(scenario)
 
@@ -366,8 +367,7 @@ def test_draining_finishes_what_is_in_flight_and_refuses_what_comes() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.gate.clear()
         scene.send("in_flight")
-        await scene.settle()
-        draining = asyncio.create_task(scene.face.drain(10))
+        draining = asyncio.create_task(scene.service.drain(10))
         await asyncio.sleep(0)
         scene.send("late")
         facts = await scene.reply()
@@ -383,9 +383,8 @@ def test_what_is_cut_is_told_so() -> None:
     async def scenario(scene: Scene) -> None:
         scene.upstreams.gate.clear()
         scene.send()
-        await scene.settle()
-        await scene.face.drain(0.01)
-        await scene.face.cut()
+        await scene.service.drain(0.01)
+        await scene.service.cut()
         facts = await scene.reply()
         assert (facts["error"]["code"], facts["error"]["is_temporary"]) == ("KI812", True)
 
@@ -394,8 +393,8 @@ def test_what_is_cut_is_told_so() -> None:
 
 def test_health_and_heartbeat_are_published_as_kloros_reads_them() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.face.report_health()
-        scene.face.beat()
+        scene.service.reports.report_health()
+        scene.service.reports.beat()
         (topic, health), (beat_topic, beat) = await scene.bus.sent(2)
         assert (topic, health["ecosystem"]) == ("llm.health", "llm")
         assert health["facts"]["gpu_profile"] == "cpu_only"

@@ -35,7 +35,7 @@ def test_a_table_is_read_as_it_was_written(file: Path) -> None:
         ("", "EOF"),
         (TABLE.model_dump_json()[:-20], "EOF"),
         ("{}", "required"),
-        (TABLE.model_dump_json().replace('"version":1', '"version":2'), "version"),
+        (TABLE.model_dump_json().replace('"version":2', '"version":1'), "version"),
         (TABLE.model_copy(update={"profiles": ()}).model_dump_json(), "no profiles"),
         (TABLE.model_dump_json().replace('"bridge"', '"bridges"'), "bridge"),
     ],

@@ -40,6 +40,12 @@ def test_the_router_restarts_for_other_addresses(after: str) -> None:
     assert any("its addresses differ" in change.reason for change in made.changes)
 
 
+def test_how_long_the_bridge_waits_changes_while_the_router_runs() -> None:
+    after = json.dumps(json.loads(table()) | {"bridge": {"ports": [11434], "max_queued": 4}})
+    made, _ = plan(routed(after), converged(routed(table())))
+    assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]
+
+
 def test_the_router_takes_up_everything_else_while_it_runs() -> None:
     made, _ = plan(routed(table(models=("code",))), converged(routed(table())))
     assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]

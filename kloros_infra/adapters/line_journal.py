@@ -1,0 +1,36 @@
+"""A journal of lines in one file: added to, and written anew as a whole when it has grown long."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kloros_infra.adapters.replaced_file import put_in_place, write_beside
+
+_MODE = 0o640
+
+
+class LineJournal:
+    """Implements `daemon.ports.Journal`; one process writes at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> str:
+        """Give the text; empty where there is no file. Raise OSError or UnicodeDecodeError."""
+        try:
+            return self._path.read_text("utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def append(self, text: str) -> None:
+        """Add whole lines and have them reach the disk; raise OSError."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            os.fdatasync(descriptor)
+
+    def rewrite(self, text: str) -> None:
+        """Put another text in place of all, at once or not at all; raise OSError."""
+        put_in_place(write_beside(self._path, text.encode(), suffix=".new"), self._path)

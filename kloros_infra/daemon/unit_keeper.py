@@ -1,0 +1,176 @@
+"""Start, stop and restart units for the desk, and tell it how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from kloros_infra.daemon.desk import Desk
+from kloros_infra.daemon.ports import UnitControl
+from kloros_infra.errors import UnitError
+from kloros_infra.ir.seen_unit import SeenUnit
+from kloros_infra.router.events import Event, UnitFailed, UnitSeen, UnitStarted, UnitStopped
+
+log = logging.getLogger(__name__)
+
+LAST_LINES = 20
+DOWN = SeenUnit(is_up=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLimits:
+    """How long a job of the service manager may take, and how often it is asked how units are."""
+
+    start_s: float = 90.0
+    stop_s: float = 60.0
+    look_s: float = 5.0
+    look_while_coming_s: float = 0.25
+
+
+class UnitKeeper:
+    """One job at a time for each instance: the newest order replaces one that is under way."""
+
+    def __init__(self, desk: Desk, units: UnitControl, limits: UnitLimits | None = None) -> None:
+        self._desk = desk
+        self._units = units
+        self._limits = limits or UnitLimits()
+        self._names: dict[str, str] = {}
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._orders: Counter[str] = Counter()
+        self._seen: dict[str, SeenUnit] = {}
+        self._coming: set[str] = set()
+        self._hurry = asyncio.Event()
+        self._is_mute = False
+
+    # Called by the desk.
+
+    def start(self, instance: str) -> None:
+        """Start an instance's unit."""
+        self._order(instance, self._up(instance, self._units.start))
+
+    def restart(self, instance: str) -> None:
+        """Restart an instance's unit."""
+        self._order(instance, self._up(instance, self._units.restart))
+
+    def stop(self, instance: str) -> None:
+        """Stop an instance's unit."""
+        self._order(instance, self._down(instance))
+
+    def settled(self, instance: str) -> None:
+        """Note that an instance is healthy: its unit need not be looked at all the time."""
+        self._coming.discard(instance)
+
+    # Called by the router.
+
+    async def follow(self) -> None:
+        """Look how units are for ever: often while one comes up, as it may end before it is ready."""
+        while True:
+            await self.look()
+            self._hurry.clear()
+            pause_s = self._limits.look_while_coming_s if self._coming else self._limits.look_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
+
+    async def look(self) -> None:
+        """Ask how all units are, and tell what is new."""
+        self._names |= {
+            upstream.instance: upstream.unit for model in self._desk.table.models for upstream in model.upstreams
+        }
+        orders = self._orders.copy()
+        try:
+            states = await self._units.states(tuple(self._names.values()))
+        except UnitError as error:
+            self._note_mute(error)
+            return
+        self._is_mute = False
+        for instance, unit in tuple(self._names.items()):
+            # While a job runs, and until one has ended before we asked, the job's own end says more.
+            if instance not in self._jobs and self._orders[instance] == orders[instance]:
+                await self._take(instance, states.get(unit, DOWN))
+
+    async def close(self) -> None:
+        """Leave off; units stay as they are."""
+        jobs = tuple(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    # Own steps.
+
+    def _order(self, instance: str, job: Awaitable[Event]) -> None:
+        former = self._jobs.get(instance)
+        if former is not None:
+            former.cancel()
+        self._orders[instance] += 1
+        self._jobs[instance] = asyncio.ensure_future(self._carry_out(instance, job))
+
+    async def _carry_out(self, instance: str, job: Awaitable[Event]) -> None:
+        event = await job
+        if self._jobs.get(instance) is asyncio.current_task():
+            del self._jobs[instance]
+            self._orders[instance] += 1
+            self._desk.tell(event)
+            self._hurry.set()
+
+    async def _up(self, instance: str, job: Callable[[str], Awaitable[None]]) -> Event:
+        self._coming.add(instance)
+        unit, limit_s = self._unit(instance), self._limits.start_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await job(unit)
+        except UnitError as error:
+            self._coming.discard(instance)
+            return UnitFailed(instance, error.problem.detail, error.last_lines)
+        except TimeoutError:
+            self._coming.discard(instance)
+            return UnitFailed(instance, f"{unit} did not start within {limit_s:g} s", await self._tail(unit))
+        self._seen[instance] = SeenUnit(is_up=True)
+        return UnitStarted(instance)
+
+    async def _down(self, instance: str) -> Event:
+        self._coming.discard(instance)
+        unit, limit_s = self._unit(instance), self._limits.stop_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._units.stop(unit)
+        except UnitError as error:
+            return UnitFailed(instance, error.problem.detail, error.last_lines)
+        except TimeoutError:
+            return UnitFailed(instance, f"{unit} did not stop within {limit_s:g} s", await self._tail(unit))
+        self._seen[instance] = DOWN
+        return UnitStopped(instance)
+
+    async def _take(self, instance: str, state: SeenUnit) -> None:
+        before = self._seen.get(instance)
+        if state == before:
+            return
+        self._seen[instance] = state
+        if before is not None and before.is_up and not state.is_up:
+            self._coming.discard(instance)
+            unit = self._unit(instance)
+            self._desk.tell(UnitFailed(instance, f"{unit} has ended by itself", await self._tail(unit)))
+        else:
+            self._desk.tell(UnitSeen(instance, state.is_up, state.pid))
+
+    async def _tail(self, unit: str) -> tuple[str, ...]:
+        try:
+            return await self._units.log_tail(unit, LAST_LINES)
+        except UnitError:
+            return ()
+
+    def _unit(self, instance: str) -> str:
+        """Name an instance's unit; one that has left the table is still known."""
+        if instance not in self._names:
+            upstreams = (upstream for model in self._desk.table.models for upstream in model.upstreams)
+            self._names |= {upstream.instance: upstream.unit for upstream in upstreams}
+        return self._names.get(instance, f"llama@{instance}.service")
+
+    def _note_mute(self, error: UnitError) -> None:
+        if not self._is_mute:
+            self._is_mute = True
+            log.warning("%s", error)

@@ -1,0 +1,40 @@
+"""When each instance is asked for its health: often while it loads or is in doubt, seldom while it serves."""
+
+from __future__ import annotations
+
+from kloros_infra.router.agenda import Agenda, Due
+from kloros_infra.router.board import Effects, Local
+from kloros_infra.router.effects import Poll
+from kloros_infra.router.instance import DOUBT_TIMEOUT_S, POLL_INTERVALS_S, POLL_LOST_S, POLL_TIMEOUT_S, State
+
+HEALTH_PATH = "/health"
+
+
+class Watch:
+    """Notes polls in the agenda, and asks for them one at a time for each instance."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+
+    def at_once(self, local: Local, now: float) -> None:
+        """Ask as soon as may be, unless an answer is awaited."""
+        if local.life.polled_at is None:
+            self._agenda.move(now, Due.POLL_INSTANCE, local.name)
+
+    def next(self, local: Local, now: float) -> None:
+        """Ask again as its state wants it; what is doubted and fails is asked without a pause."""
+        interval_s = POLL_INTERVALS_S.get(local.life.state)
+        if interval_s is None:
+            return
+        at = now if local.is_doubted and local.life.failures else now + interval_s
+        self._agenda.move(at, Due.POLL_INSTANCE, local.name)
+
+    def ask(self, local: Local, now: float, out: Effects) -> None:
+        """Ask for its health, and again later if no answer comes."""
+        life = local.life
+        if life.state not in POLL_INTERVALS_S or (not local.is_active and life.state in (State.STOPPED, State.FAILED)):
+            return
+        local.life = life._replace(polled_at=now)
+        timeout_s = DOUBT_TIMEOUT_S if local.is_doubted else POLL_TIMEOUT_S
+        out.append(Poll(local.poll_target(), HEALTH_PATH, timeout_s))
+        self._agenda.move(now + POLL_LOST_S, Due.POLL_INSTANCE, local.name)

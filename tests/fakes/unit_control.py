@@ -1,0 +1,75 @@
+"""A service manager in memory, as the router sees it: units start when they are told, unless a test says otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from kloros_infra.adapters.service_problems import job_not_finished, unit_failed, unit_not_found
+from kloros_infra.errors import UnitError
+from kloros_infra.ir.seen_unit import SeenUnit
+
+
+class FakeUnitControl:
+    """Implements `daemon.ports.UnitControl`.
+
+    Units in `failing` do not start, those in `slow` start when their event is set. `orders` has what
+    was asked for, `pids` what runs; `crash` ends a unit as if by itself.
+    """
+
+    def __init__(self, units: Iterable[str] = ()) -> None:
+        self.known = set(units)
+        self.failing: set[str] = set()
+        self.slow: dict[str, asyncio.Event] = {}
+        self.logs: dict[str, tuple[str, ...]] = {}
+        self.orders: list[tuple[str, str]] = []
+        self.pids: dict[str, int] = {}
+        self._last_pid = 1000
+        self._jobs: dict[str, int] = {}
+
+    async def start(self, unit: str) -> None:
+        await self._job("start", unit)
+        self._check(unit)
+        if unit not in self.pids:
+            self._run(unit)
+
+    async def stop(self, unit: str) -> None:
+        await self._job("stop", unit)
+        self.pids.pop(unit, None)
+
+    async def restart(self, unit: str) -> None:
+        await self._job("restart", unit)
+        self.pids.pop(unit, None)
+        self._check(unit)
+        self._run(unit)
+
+    async def states(self, units: Sequence[str]) -> Mapping[str, SeenUnit]:
+        return {unit: SeenUnit(unit in self.pids, self.pids.get(unit, 0)) for unit in units if unit in self.known}
+
+    async def log_tail(self, unit: str, lines: int) -> tuple[str, ...]:
+        return self.logs.get(unit, ())[-lines:]
+
+    def crash(self, unit: str, *last_lines: str) -> None:
+        """End a unit as if by itself."""
+        del self.pids[unit]
+        self.logs[unit] = (*self.logs.get(unit, ()), *last_lines)
+
+    async def _job(self, order: str, unit: str) -> None:
+        """Wait until a job may end; a later one for the same unit takes its place."""
+        self.orders.append((order, unit))
+        mine = self._jobs[unit] = self._jobs.get(unit, 0) + 1
+        if order != "stop" and unit in self.slow:
+            await self.slow[unit].wait()
+        if self._jobs[unit] != mine:
+            raise UnitError(job_not_finished(unit, "was overtaken by another job"))
+
+    def _check(self, unit: str) -> None:
+        if unit not in self.known:
+            raise UnitError(unit_not_found(unit, f"Unit {unit} not found."))
+        if unit in self.failing:
+            problem = unit_failed(unit, result="exit-code", exit_status=1)
+            raise UnitError(problem, last_lines=self.logs.get(unit, ()))
+
+    def _run(self, unit: str) -> None:
+        self._last_pid += 1
+        self.pids[unit] = self._last_pid
