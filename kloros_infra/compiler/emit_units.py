@@ -30,12 +30,13 @@ from kloros_infra.compiler.unit_lines import (
     resource_arguments,
     without,
 )
-from kloros_infra.ir.card_share import CardShare, shares_text
+from kloros_infra.ir.card_share import CONTEXT_BYTES, CardShare, shares_text
 from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile, Sandbox
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.predicted_speed import predicted_text
+from kloros_infra.ir.rpc_server import awaited_text
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.engines.interface import FIT
 
@@ -71,6 +72,7 @@ def emit_instance(
         on_change=instance.serving.on_change,
         card_shares=shares_text(_card_shares(placement)),
         predicted_speed=_predicted_speed(placement),
+        endpoints=awaited_text(placement.endpoints),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=around.conflicts,
         after=around.after,
@@ -127,10 +129,14 @@ def _awaits_servers(placement: Placement, rendering: Rendering) -> str | None:
 
 
 def _card_shares(placement: Placement) -> Iterator[CardShare]:
-    """Say what plan adds up for each card; megabytes that are begun count whole."""
+    """Say what plan adds up for each card; megabytes that are begun count whole.
+
+    Each server has a context there. Usable memory leaves one out, so that is on both sides.
+    """
     for load in placement.loads:
         if load.card is not None and load.capacity_bytes is not None:
-            yield CardShare(load.card, math.ceil(load.total_bytes / MIB), load.capacity_bytes // MIB)
+            used_bytes, holds_bytes = load.total_bytes + CONTEXT_BYTES, load.capacity_bytes + CONTEXT_BYTES
+            yield CardShare(load.card, math.ceil(used_bytes / MIB), holds_bytes // MIB)
 
 
 def _predicted_speed(placement: Placement) -> str:

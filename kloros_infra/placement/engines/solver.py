@@ -25,8 +25,11 @@ def _place(request: Request) -> Outcome:
 
 
 def _why_not(request: Request) -> Diagnostic:
-    """Name the card that is too full where layers are divided by what the cards hold, or all devices."""
-    busiest = busiest_load(with_counts(request, by_capacity(request), SOLVER))
+    """Name the device that is too full where layers are divided by what the cards hold, or all devices."""
+    divided = with_counts(request, by_capacity(request), SOLVER)
+    busiest = busiest_load(divided)
+    if not busiest.fits and busiest.card is None and all(load.fits for load in divided.loads if load.card):
+        return does_not_fit(request.instance, busiest)
     if busiest.fits or request.devices[-1].takes_layers:
         return problems.fits_nowhere(request.instance, request.devices)
     return does_not_fit(request.instance, busiest)

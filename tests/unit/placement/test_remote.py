@@ -19,8 +19,9 @@ from kloros_infra.placement.memory import Workload
 from kloros_infra.placement.place import place
 from kloros_infra.placement.remote import device_names, numbered, used_remotely
 from kloros_infra.placement.remote_check import crowded_cards
-from kloros_infra.placement.solve_dense import Space, solve_runs
+from kloros_infra.placement.solve_dense import solve_runs
 from kloros_infra.placement.solve_experts import candidates
+from kloros_infra.placement.solve_space import Space
 from kloros_infra.placement.speed import in_runs, speed_of
 from tests.exhaustive_placement import an_expert_header
 from tests.factories import (
@@ -103,10 +104,10 @@ def test_a_server_with_two_cards_numbers_them_itself() -> None:
     assert after.endpoints == ("10.0.0.7:50052", "10.0.0.8:50060")
 
 
-def test_a_plan_without_other_hosts_is_left_as_it_is() -> None:
+def test_a_plan_without_other_hosts_says_nothing_of_them() -> None:
     placement, instance, hosts = a_placement((0, 0, 5, 0))
 
-    assert numbered(placement, instance, hosts) is placement
+    assert numbered(placement, instance, hosts) == placement
     assert "LLAMA_ARG_RPC" not in dict(arguments(placement))
 
 
