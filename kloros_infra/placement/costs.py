@@ -15,10 +15,13 @@ from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.architectures import ENCODERS
 from kloros_infra.placement.memory_state import kv_by_layer, slides
 from kloros_infra.placement.memory_weights import pieces
+from kloros_infra.placement.taken_over import expert_turns, turns_by_layer
 from kloros_infra.placement.workload import Workload
 
 EXPERTS_MARK = "_exps."
 """Part of the name of each tensor that holds all experts of a layer (llama.cpp, src/llama-arch.cpp)."""
+
+_AFTER_EXPERTS = ("_shexp.", ".post_ffw_norm")
 
 _VALUE_BYTES = 4
 # A multiplication and an addition for each weight.
@@ -32,7 +35,8 @@ class LayerCosts:
     """One layer, or the output head after the last.
 
     The first three are memory; `read_bytes` (weights of the core, keys and values) and `expert_read_bytes` are read
-    for each token generated; the flops are those of one token of a prompt.
+    for each token generated; the flops are those of one token of a prompt. Where the layer or its experts are the
+    CPU's, a token goes from device to device so many turns more (`placement.taken_over`).
     """
 
     core_bytes: int
@@ -43,6 +47,10 @@ class LayerCosts:
     core_flops: float
     expert_flops: float
     attention_flops: float
+    core_turns: int = 0
+    expert_turns: int = 0
+    ends_with_core: bool = False
+    """Whether weights of the core have their turn after the experts: those that all tokens share, or a norm."""
 
     @property
     def held_bytes(self) -> int:
@@ -83,13 +91,15 @@ def model_costs(header: GgufHeader, work: Workload, *, depth_tokens: int | None 
     weights = _weights(header)
     kv = kv_by_layer(header, work)
     kv_read = kv_by_layer(header, replace(work, context_tokens=depth, parallel=1))
+    core_turns, of_experts = turns_by_layer(header, work), expert_turns(header, work)
+    ends_with_core = _layers_that_end_with_core(header)
     layers = tuple(
-        _layer(
-            header,
-            weights[layer],
-            kv_bytes=kv[layer],
-            kv_read_bytes=kv_read[layer],
+        replace(
+            _layer(header, weights[layer], kv_bytes=kv[layer], kv_read_bytes=kv_read[layer]),
             attention_flops=_attention_flops(header, layer, depth),
+            core_turns=core_turns[layer],
+            expert_turns=of_experts,
+            ends_with_core=layer in ends_with_core,
         )
         for layer in range(header.layer_count)
     )
@@ -107,6 +117,12 @@ class _Weights:
     core: int = 0
     expert_bytes: int = 0
     experts: int = 0
+
+
+def _layers_that_end_with_core(header: GgufHeader) -> frozenset[int]:
+    """src/llama-graph.cpp, build_moe_ffn, and what the families add to its result."""
+    last = (group for group in header.tensors if any(mark in group.name for mark in _AFTER_EXPERTS))
+    return frozenset(layer for group in last for layer in group.layers or ())
 
 
 def is_of_experts(group: TensorGroup) -> bool:
@@ -132,9 +148,7 @@ def _weights(header: GgufHeader) -> tuple[_Weights, ...]:
     return found
 
 
-def _layer(
-    header: GgufHeader, weights: _Weights, *, kv_bytes: int, kv_read_bytes: int, attention_flops: float
-) -> LayerCosts:
+def _layer(header: GgufHeader, weights: _Weights, *, kv_bytes: int, kv_read_bytes: int) -> LayerCosts:
     used = header.expert_used_count / header.expert_count if header.expert_count else 1.0
     return LayerCosts(
         core_bytes=weights.core_bytes,
@@ -144,7 +158,7 @@ def _layer(
         expert_read_bytes=weights.expert_bytes * used,
         core_flops=float(_FLOPS_OF_A_WEIGHT * weights.core),
         expert_flops=_FLOPS_OF_A_WEIGHT * weights.experts * used,
-        attention_flops=attention_flops,
+        attention_flops=0.0,
     )
 
 

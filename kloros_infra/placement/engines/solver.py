@@ -41,13 +41,16 @@ def planned(request: Request, plan: Plan) -> Placement:
 
 
 def _remarks(request: Request, placement: Placement) -> Iterator[Diagnostic]:
-    """Say what somebody may not expect: layers on the CPU, a shorter context."""
+    """Say what somebody may not expect: layers on the CPU, a shorter context, other types of keys and values."""
     instance, cpu = request.instance, placement.loads[-1]
     has_head_there = placement.head_device == cpu.device
     if cpu.layers or has_head_there:
         yield problems.layers_stay_with_the_cpu(instance, placement)
     if placement.context_tokens < instance.serving.context_tokens:
         yield problems.context_lowered(instance, placement)
+    wanted = (instance.serving.cache_type_k, instance.serving.cache_type_v)
+    if wanted != (placement.cache_type_k, placement.cache_type_v):
+        yield problems.cache_types_changed(instance, placement)
 
 
-ENGINE = Engine(SOLVER, version=1, place=_place)
+ENGINE = Engine(SOLVER, version=2, place=_place)

@@ -13,7 +13,7 @@ from kloros_infra.compiler.header_json import header_from_json
 from kloros_infra.diagnostics import Problems, Severity
 from kloros_infra.ir.catalog import Card, Instance, PlacementMode
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport
+from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport, SeenDevice
 from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.placement.load_check import CUDA_CONTEXT_BYTES, ESTIMATED, KNOWN, Tolerance, compare, compare_cards
 from kloros_infra.placement.load_report import MIB, parse_load_report
@@ -131,7 +131,7 @@ def test_the_fallback_quotes_what_the_driver_said_and_what_was_seen() -> None:
     assert problem.detail.endswith(
         "it saw no GPU.\n    | warning: no usable GPU found, --gpu-layers option will be ignored"
     )
-    seen = replace(parse_load_report(log), devices=("CUDA0",), notes=())
+    seen = replace(parse_load_report(log), seen=(SeenDevice("CUDA0"),), notes=())
     assert compare(smollm2(a_card()), seen)[0].detail.endswith("it saw CUDA0.")
 
 
