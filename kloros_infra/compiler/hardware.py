@@ -80,7 +80,9 @@ def check_gpus(parsed: Parsed) -> Iterator[Diagnostic]:
     for name, gpu in config.gpus.items():
         # A UUID is one card's in the whole world, a PCI address one slot's of a host.
         for host, identity in (("", gpu.uuid), (gpu.host, gpu.pci)):
-            first = name if identity is None else owners.setdefault((host, identity), name)
+            if identity is None:
+                continue
+            first = owners.setdefault((host, identity), name)
             if first != name:
                 yield parsed.locate(_same_card(name, first, identity), ("gpus", name), at_key=True)
         if gpu.uuid is None:

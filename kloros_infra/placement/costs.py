@@ -5,6 +5,7 @@ A layer's experts are told from the rest of it, its core: llama.cpp can keep the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -13,6 +14,7 @@ from math import prod
 from kloros_infra.ir.gguf import GgufHeader, TensorGroup
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.architectures import ENCODERS
+from kloros_infra.placement.devices import Device
 from kloros_infra.placement.memory_state import kv_by_layer, slides
 from kloros_infra.placement.memory_weights import pieces
 from kloros_infra.placement.taken_over import expert_turns, turns_by_layer
@@ -51,6 +53,8 @@ class LayerCosts:
     expert_turns: int = 0
     ends_with_core: bool = False
     """Whether weights of the core have their turn after the experts: those that all tokens share, or a norm."""
+    is_entry: bool = False
+    """Whether what the processor has looked up arrives here; that takes time on a card of another host."""
 
     @property
     def held_bytes(self) -> int:
@@ -107,6 +111,15 @@ def model_costs(header: GgufHeader, work: Workload, *, depth_tokens: int | None 
     # Only the last token of a prompt goes through the head.
     last = LayerCosts(head, 0, 0, float(head), 0.0, 0.0, 0.0, 0.0)
     return ModelCosts(header, work, depth, (*layers, last), _VALUE_BYTES * header.embedding_length)
+
+
+def costs_between(header: GgufHeader, work: Workload, devices: Iterable[Device]) -> ModelCosts:
+    """Take a header apart; where devices are of other hosts, the first layer is told from the others."""
+    costs = model_costs(header, work)
+    if not any(device.is_remote for device in devices):
+        return costs
+    first, *others = costs.layers
+    return replace(costs, layers=(replace(first, is_entry=True), *others))
 
 
 @dataclass(slots=True)

@@ -123,8 +123,10 @@ def _kept_of(header: GgufHeader, work: Workload, copied_bytes: int) -> int:
     if sliding_layers(header):
         return max(copied_bytes // 2, copied_bytes - _GAPS_BYTES)
     # Layers of several widths leave gaps of several sizes.
-    is_even = len({one.core for one in steps_by_layer(header)}) == 1
-    return copied_bytes // 2 if is_even else copied_bytes
+    widths = {one.core for one in steps_by_layer(header)}
+    if len(widths) > 1:
+        return copied_bytes
+    return max(copied_bytes // 3, copied_bytes - 2 * _bytes_of(work, *widths) // 3)
 
 
 def _handed_on(header: GgufHeader, role: Role) -> int:

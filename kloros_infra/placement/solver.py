@@ -13,7 +13,7 @@ from itertools import compress
 from math import ceil, inf
 
 from kloros_infra.ir.placement import DeviceLoad
-from kloros_infra.placement.costs import model_costs
+from kloros_infra.placement.costs import costs_between
 from kloros_infra.placement.devices import Device
 from kloros_infra.placement.memory import Workload
 from kloros_infra.placement.plan_loads import beside_bytes, loads_of
@@ -143,7 +143,7 @@ class _Variant:
     def space_of(self, devices: tuple[Device, ...]) -> Space:
         first = devices[0].name
         beside = beside_bytes(self.task, self.work, first).get(first, 0)
-        costs = model_costs(self.task.header, self.work)
+        costs = costs_between(self.task.header, self.work, self.task.devices)
         return Space(costs, devices, self.task.preference, beside, self.limits)
 
     def try_runs(self, cutoff_s: float) -> None:

@@ -37,7 +37,8 @@ class StageTimes:
     def decode_core_s(self, layer: LayerCosts, device: Device) -> float:
         # The head, which computes nothing for a prompt, is one step and no layer.
         step_s = device.dense_layer_s if layer.core_flops else self._logits_s(device)
-        return layer.read_bytes / device.read_bytes_per_s + step_s + self.taken_over_s(self.core_turns(layer, device))
+        turns_s = self.taken_over_s(self.core_turns(layer, device))
+        return layer.read_bytes / device.read_bytes_per_s + step_s + turns_s + self._entry_s(layer, device, 1)
 
     def decode_experts_s(self, layer: LayerCosts, device: Device) -> float:
         if not layer.has_experts:
@@ -68,7 +69,14 @@ class StageTimes:
     def prefill_core_s(self, layer: LayerCosts, device: Device) -> float:
         """Attention is computed where keys and values are, the rest on the first card if they are the processor's."""
         attention_s = layer.attention_flops / device.flops_per_s
-        return attention_s + self._product_s(layer.core_flops, layer.core_bytes, device)
+        entry_s = self._entry_s(layer, device, self.batch_tokens)
+        return attention_s + self._product_s(layer.core_flops, layer.core_bytes, device) + entry_s
+
+    def _entry_s(self, layer: LayerCosts, device: Device, tokens: float) -> float:
+        """Say what it takes until a token's embedding is on another host; within a machine it hardly counts."""
+        if not (layer.is_entry and device.is_remote):
+            return 0.0
+        return device.hop_s / tokens + self.costs.activation_bytes / device.link_bytes_per_s
 
     def prefill_experts_s(self, layer: LayerCosts, device: Device) -> float:
         by = self._multiplier(device)

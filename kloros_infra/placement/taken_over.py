@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from kloros_infra.ir.gguf import GgufHeader, TensorGroup
-from kloros_infra.ir.placement import CPU
+from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.placement.architectures import LAYER_BY_LAYER
 from kloros_infra.placement.memory_roles import EXPERTS_MARK
 from kloros_infra.placement.memory_state import remembering_layers, sliding_layers
@@ -88,7 +88,17 @@ def expert_turns(header: GgufHeader, work: Workload) -> int:
     """Say the same of one layer's experts, whose biases have a row for each expert that a token uses."""
     rows = work.parallel * header.expert_used_count
     biases = {group.name for group in header.tensors if group.name.endswith("_exps.bias")}
-    return _THERE_AND_BACK * len(biases) if rows >= ROWS_TAKEN_OVER else 0
+    # From the last one a token goes on to the layer's device, and not back.
+    return _THERE_AND_BACK * len(biases) - 1 if biases and rows >= ROWS_TAKEN_OVER else 0
+
+
+def takes_over_all(placement: Placement) -> bool:
+    """Say whether slots give so many tokens at a time that all products by the CPU's weights go to the first card.
+
+    Each weight then begins a part of the graph, as for a prompt, and parts are not foreseen.
+    """
+    has_weights = CPU in placement.layer_devices or any(one.device == CPU for one in placement.exceptions)
+    return has_weights and placement.parallel >= ROWS_TAKEN_OVER
 
 
 def _rows(header: GgufHeader, group: TensorGroup, layer: int) -> int:

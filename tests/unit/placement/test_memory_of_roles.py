@@ -11,7 +11,7 @@ from kloros_infra.ir.gguf import GgufHeader, Recurrence, group_tensors
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.memory import Role, Workload, compute_bytes, lent_weights_bytes, model_loads, workload
 from kloros_infra.placement.memory_activations import steps_by_layer
-from kloros_infra.placement.memory_state import kv_by_layer
+from kloros_infra.placement.memory_state import convolution_bytes, kv_by_layer, state_bytes
 from tests.factories import a_gguf_header, a_model, a_serving, a_tensor, an_instance, some_weights
 
 MIB = 2**20
@@ -105,7 +105,7 @@ def test_what_its_layer_began_with_is_handed_to_the_first_layer_of_a_card() -> N
 @pytest.mark.parametrize(
     ("header", "kept"),
     [
-        (of_widths(4096, 4096, 4096), lambda copied: copied // 2),
+        (of_widths(4096, 4096, 4096), lambda copied: copied // 3),
         (of_widths(4096, 2048, 4096), lambda copied: copied),
         # Windows leave 64 MiB, or half of it.
         (replace(of_widths(4096, 4096, 4096), sliding_window=512, sliding_layers=(1,)), lambda copied: copied // 2),
@@ -143,3 +143,37 @@ def test_a_micro_batch_that_takes_a_whole_text_is_shared_evenly_by_slots(paralle
     instance = an_instance(model, serving=a_serving(context_tokens=8192, parallel=parallel))
 
     assert workload(instance).micro_batch == micro_batch
+
+
+def test_copies_of_keys_stay_beside_experts_that_are_lent_too() -> None:
+    header = a_gguf_header(layers=3)
+    experts = [
+        a_tensor(f"blk.{layer}.ffn_{name}_exps.weight", *shape, 8)
+        for layer in range(3)
+        for name, shape in (("gate", (WIDE, 512)), ("up", (WIDE, 512)), ("down", (512, WIDE)))
+    ]
+    kept = tuple(group for group in header.tensors if ".ffn_" not in group.name)
+    header = replace(header, tensors=(*kept, *group_tensors(experts)), expert_count=8, expert_used_count=2)
+    devices = (CPU, "CUDA0", "CUDA0", "CUDA0")
+    steps = steps_by_layer(header)[0]
+
+    first = model_loads(header, WORK, devices)[0]
+
+    lent = lent_weights_bytes(header, "CUDA0", devices) + VALUE * (steps.lent_experts + 2 * WIDE)
+    assert first.compute_bytes == WHOLE_MASK + lent + kv_by_layer(header, WORK)[0]
+
+
+@pytest.mark.parametrize(("mark", "share"), [("ssm_in", 4), ("ssm_out", 2)])
+def test_in_hybrids_most_of_them_finds_room_beside_what_a_memory_takes(mark: str, share: int) -> None:
+    recurrence = Recurrence(conv_kernel=4, inner_size=128, state_size=16, group_count=1, time_step_rank=8)
+    header = replace(
+        of_widths(65536, 65536, 65536), architecture="jamba", head_count_kv=(2, 0, 2), recurrence=recurrence
+    )
+    header = replace(header, tensors=(*header.tensors, *group_tensors([a_tensor(f"blk.1.{mark}.weight", WIDE, 300)])))
+    devices = (CPU, "CUDA0", "CUDA0", "CUDA0")
+
+    first = model_loads(header, WORK, devices)[0]
+
+    states = 2 * state_bytes(header) + convolution_bytes(header)
+    widest = VALUE * max(one.core for one in steps_by_layer(header)[:2]) + lent_weights_bytes(header, "CUDA0", devices)
+    assert first.compute_bytes - WHOLE_MASK - states - widest == kv_by_layer(header, WORK)[0] // share

@@ -213,6 +213,11 @@ def test_layers_on_the_wrong_one_of_two_servers_are_noticed() -> None:
     assert [problem.code for problem in compare(grown, as_placed)] == ["KI572"]
 
 
+def linked(card: Card) -> RemoteLink:
+    assert card.remote is not None
+    return card.remote
+
+
 def a_space(header: GgufHeader, *cards: Card, memory: HostMemory | None = None) -> Space:
     costs = model_costs(header, Workload(context_tokens=4096, parallel=1, micro_batch=512))
     return Space(costs, devices_of(cards, cpu_device(memory)), Preference())
@@ -227,6 +232,18 @@ def test_the_answers_of_a_head_elsewhere_cross_the_network() -> None:
 
     network_s = 4 * a_7b_header().vocabulary_size / 117_000_000
     assert away.decode_s == pytest.approx(at_home.decode_s + network_s)
+
+
+def test_a_prompt_has_to_cross_the_network() -> None:
+    """At a megabyte a second no more tokens can be read than their embeddings get through."""
+    slow = replace(CELLAR, remote=replace(linked(CELLAR), bandwidth_bytes_per_s=10**6))
+    instance = an_instance(a_model(weights=some_weights(header=a_7b_header())), a_profile("far", slow))
+
+    placement, _ = place(instance)
+
+    assert placement is not None
+    assert placement.predicted is not None
+    assert placement.predicted.prefill_tokens_per_s < 10**6 / (4 * a_7b_header().embedding_length)
 
 
 def test_a_card_elsewhere_does_nothing_for_the_processor() -> None:
