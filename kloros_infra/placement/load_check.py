@@ -111,8 +111,8 @@ def _settings(placement: Placement, model: LoadedModel, report: LoadReport) -> P
 def _splits(placement: Placement, found: int) -> Iterator[Diagnostic]:
     """Compare the turns that devices take; where no GPU works, a library for matrices counts as a device of its own.
 
-    With all layers on cards they are foreseen to the last one. Of a layer of the CPU, steps may go to a card that nobody
-    knows of: that costs time, and is no reason to go back.
+    With all layers on cards they are foreseen to the last one. Of a layer of the CPU, steps may go to a card that
+    nobody knows of: that costs time, and is no reason to go back.
     """
     if takes_over_all(placement):
         return
