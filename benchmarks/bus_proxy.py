@@ -171,7 +171,7 @@ def hop(run: Callable[[Connection], None]) -> Hop:
                 publisher.send_multipart([b"topic", PAYLOAD])
                 subscriber.recv_multipart()
                 times.append(time.perf_counter() - begun)
-        reader, writer = raw_subscriber(proxy.xpub), raw_publisher(proxy.xsub)
+        reader, writer = raw_peer(proxy.xpub, b"SUB"), raw_peer(proxy.xsub, b"PUB")
         reader.sendall(message(b"\x01topic"))
         writer.settimeout(None)
         await_route(reader, writer)
@@ -190,18 +190,13 @@ def hop(run: Callable[[Connection], None]) -> Hop:
     return Hop(percentile(times, 0.5), percentile(times, 0.99), got / (last - begun), cpu_us, BURST - got, idle_bytes)
 
 
-def raw_subscriber(address: str) -> socket.socket:
-    """Connect as a SUB, without libzmq."""
+def raw_peer(address: str, socket_type: bytes) -> socket.socket:
+    """Connect without libzmq; the other side is ready for messages."""
     connected = connect(address, timeout_s=60)
-    connected.sendall(GREETING + ready(b"SUB"))
-    return connected
-
-
-def raw_publisher(address: str) -> socket.socket:
-    """Connect as a PUB, without libzmq."""
-    connected = connect(address, timeout_s=60)
-    connected.sendall(GREETING + ready(b"PUB"))
-    connected.recv(4096)
+    connected.sendall(GREETING + ready(socket_type))
+    heard = b""
+    while b"Socket-Type" not in heard:
+        heard += connected.recv(4096)
     return connected
 
 
@@ -216,13 +211,13 @@ def million_wishes() -> bytes:
 
 def million_subscriptions(proxy: Running) -> None:
     """Subscribe to a million topics, as the design document's requests would, and stay."""
-    raw_subscriber(proxy.xpub).sendall(million_wishes())
+    raw_peer(proxy.xpub, b"SUB").sendall(million_wishes())
     threading.Event().wait()
 
 
 def many_frames(proxy: Running) -> None:
     """Send messages of 100,000 frames, one after another."""
-    one = raw_publisher(proxy.xsub)
+    one = raw_peer(proxy.xsub, b"PUB")
     body = frame(1, b"flood") + frame(1, b"x") * (FRAMES - 2) + frame(0, b"x")
     while True:
         one.sendall(body)
@@ -231,10 +226,10 @@ def many_frames(proxy: Running) -> None:
 
 def stalled_readers(proxy: Running) -> None:
     """Subscribe to a flood and never read, while 64 KB messages come."""
-    readers = [raw_subscriber(proxy.xpub) for _ in range(STALLED)]
+    readers = [raw_peer(proxy.xpub, b"SUB") for _ in range(STALLED)]
     for one in readers:
         one.sendall(message(b"\x01flood"))
-    publisher = raw_publisher(proxy.xsub)
+    publisher = raw_peer(proxy.xsub, b"PUB")
     body = message(b"flood", LARGE)
     while readers:
         publisher.sendall(body)

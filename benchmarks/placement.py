@@ -2,9 +2,9 @@
 
     python -m benchmarks.placement [--overrider FOLDER]
 
-`FOLDER` has recorded outputs of gguf-tensor-overrider, one text file for each model. `default` and `fit` are what
-llama-server does by itself, in whole layers (common/fit.cpp also divides single layers). The last line tells whether
-the solver's plan costs least in every row.
+`FOLDER` has recorded outputs of gguf-tensor-overrider, a folder for each model; those of the tests are taken unless
+another is given. `default` and `fit` are what llama-server does by itself, in whole layers (common/fit.cpp also divides
+single layers). The last line tells whether the solver's plan costs least in every row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.placement_models import MODELS
-from kloros_infra.ir.catalog import HostMemory, Preference
+from kloros_infra.ir.catalog import Card, HostMemory, Preference
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.costs import model_costs
@@ -46,6 +46,7 @@ OVERRIDER = {
     "Qwen2.5-Coder-32B Q5_K_M": ("qwen25-coder-32b-q5_k_m", 492),
     "Qwen3-30B-A3B Q4_K_M": ("qwen3-30b-a3b-q4_k_m", 496),
 }
+RECORDED = Path(__file__).parents[1] / "tests" / "cases" / "overrider"
 PAGEABLE_BYTES_PER_S = 8e9
 
 
@@ -67,9 +68,9 @@ class Row:
         return preference.seconds(self.prefill_s, self.decode_s)
 
 
-def devices() -> tuple[Device, ...]:
-    """Describe the three cards and a processor with DDR4-3200."""
-    cards = [
+def cards() -> tuple[Card, ...]:
+    """Describe the three cards."""
+    return tuple(
         a_card(
             card.name,
             vram_bytes=free * MIB,
@@ -78,8 +79,12 @@ def devices() -> tuple[Device, ...]:
             compute_capability=card.compute_capability,
         )
         for card, free in zip(kloros_cards(), FREE_MIB, strict=True)
-    ]
-    return devices_of(cards, cpu_device(HostMemory()))
+    )
+
+
+def devices() -> tuple[Device, ...]:
+    """Describe the cards and a processor with DDR4-3200."""
+    return devices_of(cards(), cpu_device(HostMemory()))
 
 
 def by_assignment(engine: str, task: Task, assignment: Assignment | None) -> Row:
@@ -113,12 +118,12 @@ def _plan(assignment: Assignment, work: Workload) -> str:
     return ", ".join(filter(None, [split, experts, f"-ub {work.micro_batch}"]))
 
 
-def overrider_row(name: str, task: Task, folder: Path | None) -> Row:
+def overrider_row(name: str, task: Task, folder: Path) -> Row:
     """Rate what the overrider printed: weights by its list, keys and values with the CPU (it says -ngl 0)."""
     recorded = OVERRIDER.get(name)
-    if folder is None or recorded is None:
+    if recorded is None:
         return Row("overrider", plan="not recorded")
-    text = (folder / f"{recorded[0]}.txt").read_text()
+    text = (folder / recorded[0] / "output.txt").read_text()
     device_of = dict(re.findall(r'-ot "([^"=]+)=([^"]+)"', text))
     by_name = {device.name: device for device in task.devices}
     costs = model_costs(task.header, task.work)
@@ -151,10 +156,10 @@ def _tensors(header: GgufHeader) -> Iterator[tuple[str, int, int]]:
 
 
 def solver_row(task: Task) -> Row:
-    """Solve, and say how long that took."""
-    started = time.perf_counter()
+    """Solve, and say how long that took of the processor."""
+    started = time.process_time()
     plan = solve(task)
-    took_s = time.perf_counter() - started
+    took_s = time.process_time() - started
     if plan is None:
         return Row("solver", took_s=took_s)
     memory = _memory({load.device: load.total_bytes for load in plan.loads})
@@ -163,7 +168,7 @@ def solver_row(task: Task) -> Row:
     return Row("solver", speed.decode_s, speed.prefill_s, speed.splits, memory, text, took_s)
 
 
-def rows_of(name: str, task: Task, folder: Path | None) -> list[Row]:
+def rows_of(name: str, task: Task, folder: Path) -> list[Row]:
     return [
         overrider_row(name, task, folder),
         by_assignment("default", task, divided(task, FREE_BYTES)),
@@ -196,7 +201,7 @@ def keyed_s(task: Task) -> float:
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--overrider", type=Path, help="folder with recorded outputs of gguf-tensor-overrider")
+    parser.add_argument("--overrider", type=Path, default=RECORDED, help="folder with the overrider's recorded outputs")
     folder = parser.parse_args().overrider
     columns = (
         "Model",
@@ -207,7 +212,7 @@ def main() -> int:
         "splits",
         "GiB, CPU last",
         "plan",
-        "s",
+        "CPU s",
     )
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")  # noqa: T201 - its output
     is_best = True

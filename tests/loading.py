@@ -16,7 +16,11 @@ from tests.memory_matrix import LLAMA_SERVER
 LOAD_S = 120.0
 
 
-def loaded(file: Path, settings: Mapping[str, str], folder: Path) -> LoadReport:
+class DoesNotLoadError(AssertionError):
+    """llama-server ended, or was not ready in time; the message is the end of its log."""
+
+
+def loaded(file: Path, settings: Mapping[str, str], folder: Path, *, load_s: float = LOAD_S) -> LoadReport:
     """Start llama-server with these variables, and give its report once the model is loaded."""
     program = find_llama_server(LLAMA_SERVER)
     log = folder / "llama-server.log"
@@ -33,13 +37,13 @@ def loaded(file: Path, settings: Mapping[str, str], folder: Path) -> LoadReport:
             [program.path, "--no-warmup"], env={**inherited, **settings, **own}, stdout=stream, stderr=stream
         )
     try:
-        deadline = time.monotonic() + LOAD_S
+        deadline = time.monotonic() + load_s
         while process.poll() is None and time.monotonic() < deadline:
             report = parse_load_report(log.read_text(errors="replace").splitlines())
             if report.is_complete:
                 return report
             time.sleep(0.1)  # the pause between two polls of a condition with a deadline
-        raise AssertionError(log.read_text(errors="replace")[-3000:])
+        raise DoesNotLoadError(log.read_text(errors="replace")[-3000:])
     finally:
         process.kill()
         process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import subprocess
 import time
 from collections import deque
@@ -67,7 +68,7 @@ class LlamaServerMemory:
         environment = {**inherited, "LD_LIBRARY_PATH": ":".join(libraries), **settings, **own}
         try:
             process = subprocess.Popen(
-                [self._program.path, *words],
+                [*_ended_with_us(), self._program.path, *words],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -90,6 +91,15 @@ class LlamaServerMemory:
             hint="Its last lines tell why. Builds from 2025-11 on can be asked (`llama-server --help` has --fit).",
             address="program.llama-server",
         )
+
+
+def _ended_with_us() -> tuple[str, ...]:
+    """Give the words that let a process end with the one that started it, where setpriv(1) is there.
+
+    However that one ends: a server that is silent, as one that waits for another host, would stay for ever.
+    """
+    program = shutil.which("setpriv")
+    return () if program is None else (program, "--pdeathsig", "KILL", "--")
 
 
 def _lines(output: IO[bytes] | None, deadline: float) -> Iterator[str]:

@@ -4,6 +4,10 @@ A server reads commands of one client until that one closes its side, and only t
 ggml-rpc.cpp, rpc_serve_client). So a connection on which nothing will be sent is closed at once by a server that is
 free, and lies in the queue of one that is not. A greeting would do as well, but the answer to one that gave up waiting
 kills the server: it is sent to a closed connection (SIGPIPE).
+
+A connection to a server that is not free lies in its queue even once it is closed, and the queue has room for two
+(listen(fd, 1) in transport.cpp). Then the host would look as if it were away. So a server that has a client on this
+host, as is usual, is not connected to.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
+from kloros_infra.adapters.ports_in_use import ProcPorts
 from kloros_infra.ir.catalog import Card, RemoteLink
 from kloros_infra.ir.routing import RoutedCard
 from kloros_infra.ir.rpc_server import RpcState
@@ -25,15 +30,14 @@ class SocketRpcServers:
     def state(self, endpoint: str, timeout_s: float) -> RpcState:
         """Ask once; `endpoint` is an address and a port."""
         address, _, port = endpoint.rpartition(":")
+        if _is_ours(address, int(port)):
+            return RpcState.TAKEN
         try:
-            with socket.create_connection((address, int(port)), timeout=timeout_s) as connection:
-                connection.shutdown(socket.SHUT_WR)
-                connection.recv(1)
-        except TimeoutError:
-            return RpcState.TAKEN if _listens(address, int(port), timeout_s) else RpcState.ABSENT
+            connection = socket.create_connection((address, int(port)), timeout=timeout_s)
         except OSError:
             return RpcState.ABSENT
-        return RpcState.FREE
+        with connection:
+            return _state(connection)
 
 
 def lent_cards(cards: Iterable[Card | RoutedCard], timeout_s: float = PRESENT_S) -> frozenset[str]:
@@ -45,6 +49,8 @@ def lent_cards(cards: Iterable[Card | RoutedCard], timeout_s: float = PRESENT_S)
 
 def _answers(link: RemoteLink, timeout_s: float) -> bool:
     """Try one port after the other: an instance that is placed on local cards alone has no server."""
+    if any(_is_ours(link.address, port) for port in link.ports):
+        return True
     for port in link.ports:
         try:
             socket.create_connection((link.address, port), timeout=timeout_s).close()
@@ -57,9 +63,21 @@ def _answers(link: RemoteLink, timeout_s: float) -> bool:
     return False
 
 
-def _listens(address: str, port: int, timeout_s: float) -> bool:
+def _state(connection: socket.socket) -> RpcState:
+    """Tell by when the server closes a connection on which nothing will be sent."""
     try:
-        socket.create_connection((address, port), timeout=timeout_s).close()
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+    except TimeoutError:
+        return RpcState.TAKEN
+    except OSError:
+        return RpcState.ABSENT
+    return RpcState.FREE
+
+
+def _is_ours(address: str, port: int) -> bool:
+    """Say whether a process of this host is the server's client; a name is nobody's address."""
+    try:
+        return ProcPorts().is_connected(address, port)
     except OSError:
         return False
-    return True

@@ -8,13 +8,11 @@ at (`--no-check`), so that the answer is the same on every machine.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kloros_infra.adapters.bounded_program import Bounds, TooMuchOutputError, run_bounded
 from kloros_infra.adapters.range_server import serving
 from kloros_infra.errors import UnreachableError
 from kloros_infra.ir.catalog import KvType
@@ -24,6 +22,8 @@ from kloros_infra.placement.overrider_problems import tool_failed
 
 # Measured: 0.4 s for a 7B, 0.6 s for a 235B.
 TIMEOUT_S = 60.0
+# Measured: 41 kB for a 235B.
+MOST_BYTES = 4 * 2**20
 LOG_LINES = 8
 
 _CARDS_FILE = "cards.csv"
@@ -42,11 +42,15 @@ _MOST_BITS = 16
 
 
 class TensorOverrider:
-    """Runs one program as often as it is asked; `words` are the program and what always stands behind it."""
+    """Runs one program as often as it is asked; `words` are the program and what always stands behind it.
+
+    One that took too long is not run again: a hundred questions would take as many minutes.
+    """
 
     def __init__(self, words: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
         self._words = tuple(words)
         self._timeout_s = timeout_s
+        self.is_given_up = False
 
     def version(self) -> str:
         """Say what the tool calls its version; raise UnreachableError (KI427) where it does not run."""
@@ -76,47 +80,26 @@ class TensorOverrider:
         return lines[0]
 
     def _ran(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
-        with self._running(arguments, folder, environment) as process:
-            try:
-                output, log = process.communicate(timeout=self._timeout_s)
-            except subprocess.TimeoutExpired as error:
-                raise self._failed(f"has not answered for {self._timeout_s:g} s", []) from error
-        if process.returncode:
-            raise self._failed(f"ended with {process.returncode}", _last_lines(log))
-        return output.decode(errors="replace")
-
-    @contextmanager
-    def _running(
-        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
-    ) -> Iterator[subprocess.Popen[bytes]]:
+        if self.is_given_up:
+            raise self._failed("did not answer before, and is not asked again", [])
+        bounds = Bounds(self._timeout_s, MOST_BYTES)
+        # A proxy would be asked for 127.0.0.1 otherwise.
+        variables = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **environment}
         try:
-            process = subprocess.Popen(
-                [*self._words, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                # A proxy would be asked for 127.0.0.1 otherwise.
-                env={**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **environment},
-                start_new_session=True,
-            )
+            done = run_bounded([*self._words, *arguments], folder=folder, environment=variables, bounds=bounds)
+        except TimeoutError as error:
+            self.is_given_up = True
+            raise self._failed(f"has not answered for {self._timeout_s:g} s", []) from error
+        except TooMuchOutputError as error:
+            raise self._failed(f"printed more than {MOST_BYTES // 2**20} MiB", []) from error
         except OSError as error:
             raise self._failed(f"cannot be run: {error.strerror}", []) from error
-        with process:
-            try:
-                yield process
-            finally:
-                _end(process)
+        if done.status:
+            raise self._failed(f"ended with {done.status}", _last_lines(done.log))
+        return done.output.decode(errors="replace")
 
     def _failed(self, reason: str, log: Sequence[str]) -> UnreachableError:
         return UnreachableError([tool_failed(" ".join(self._words), reason, log)])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that is still there, with those that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def _show_cards(question: OverriderQuestion, folder: Path) -> None:

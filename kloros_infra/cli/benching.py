@@ -9,18 +9,22 @@ from pathlib import Path
 from kloros_infra.adapters.llama_bench import HttpBench
 from kloros_infra.cli.editing import change_models_file, show_changes
 from kloros_infra.cli.placement_text import speed_text
-from kloros_infra.cli.placements import Placed, View
+from kloros_infra.cli.placements import Placed, View, errors_about
 from kloros_infra.cli.table import table
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.editing.edits import Address, Edit, SetValue
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.bench import Measurement
+from kloros_infra.ir.bench import NEW_TOKENS, Measurement
 from kloros_infra.ir.catalog import MeasuredSpeed
 from kloros_infra.placement.bench import (
+    LEAST,
+    MOST,
     bench_depths,
     foreseen,
+    is_credible,
+    is_too_deep,
     measured_devices,
     measured_speed,
     prior_devices,
@@ -44,9 +48,12 @@ def bench(view: View, name: str, depths: Sequence[int] = ()) -> Benched:
     reason = why_unmeasurable(placed.instance, placed.placement)
     if reason is not None:
         raise ProblemsError([_unmeasurable(placed, reason)])
+    wanted = tuple(depths) or bench_depths(placed.instance)
+    if deep := [depth for depth in wanted if is_too_deep(placed.instance, depth)]:
+        raise ProblemsError([_too_deep(placed, max(deep))])
     vocabulary = placed.instance.model.weights.header.vocabulary_size
     server = HttpBench(f"http://127.0.0.1:{placed.instance.port}", vocabulary=vocabulary)
-    measurements = tuple(server.measured(depth) for depth in depths or bench_depths(placed.instance))
+    measurements = tuple(server.measured(depth) for depth in wanted)
     devices = prior_devices(placed.instance, view.machine)
     speed = measured_speed(placed.instance, placed.placement, devices, measurements)
     return Benched(placed, measurements, speed, measured_devices(placed.placement))
@@ -56,6 +63,10 @@ def _called(view: View, name: str) -> Placed:
     known = {str(one.instance.id): one for one in view.placed}
     if name in known:
         return known[name]
+    model, _, profile = name.rpartition("-")
+    about = next((one.id for one in view.parsed.config.models if one.unit_name == model), None)
+    if about is not None and (wrong := errors_about(view, about, profile)):
+        raise ProblemsError(wrong)
     problem = Diagnostic(
         code="KI445",
         summary="Unknown instance",
@@ -71,6 +82,29 @@ def _unmeasurable(placed: Placed, reason: str) -> Diagnostic:
         summary="Measuring it would tell nothing",
         detail=f"{placed.instance.id} says nothing of how fast its devices are: {reason}.",
         hint="Measure a chat model that the solver has placed on the same cards.",
+    )
+
+
+def _too_deep(placed: Placed, depth_tokens: int) -> Diagnostic:
+    context_tokens = placed.instance.serving.context_tokens
+    return Diagnostic(
+        code="KI446",
+        summary="Not measured",
+        detail=f"A prompt of {depth_tokens} tokens and {NEW_TOKENS} generated ones are more than the {context_tokens} "
+        f"tokens of context that a request of {placed.instance.id} has.",
+        hint=f"Give --depth {context_tokens - NEW_TOKENS} or less.",
+    )
+
+
+def _not_credible(found: Benched) -> Diagnostic:
+    return Diagnostic(
+        code="KI449",
+        summary="Measured speed is not credible",
+        detail=f"{found.placed.instance.id} was measured to generate {found.speed.decode:g} times as fast as foreseen "
+        f"and to read {found.speed.prefill:g} times as fast. Factors are from {LEAST:g} to {MOST:g}; where one is at "
+        "a bound, the true one lies beyond. Nothing was written.",
+        hint="See that the instance itself runs at its port, as models.yaml has it (`kloros-infra plan`), and that "
+        "nobody else uses its cards.",
     )
 
 
@@ -97,7 +131,9 @@ def _written_at(view: View, card: str | None) -> str:
 
 
 def write_factors(file: Path, view: View, found: Benched) -> None:
-    """Write the factors into models.yaml, and show the lines that change."""
+    """Write the factors into models.yaml, and show the lines that change; raise ProblemsError for such as cannot be."""
+    if not is_credible(found.speed):
+        raise ProblemsError([_not_credible(found)])
 
     def make_edits(parsed: Parsed) -> Sequence[Edit]:
         return [edit for card in found.devices for edit in _edits(parsed, view.catalog.host, card, found.speed)]

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from kloros_infra.adapters.header_gguf import write_header
 from kloros_infra.adapters.overrider_records import write_records
-from kloros_infra.adapters.tensor_overrider import TensorOverrider
+from kloros_infra.adapters.tensor_overrider import TIMEOUT_S, TensorOverrider
 from kloros_infra.cli.project import Project
 from kloros_infra.cli.wiring import compiler_sources
 from kloros_infra.compiler.parse import Parsed, parse
@@ -27,16 +27,25 @@ from kloros_infra.placement.place import engine_of
 from kloros_infra.placement.problems import address_of
 
 
-def record_answers(project: Project, *, is_refresh: bool = False) -> tuple[int, Problems]:
-    """Ask for what the records lack, or for everything; say how many were asked for, and what went wrong.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How many questions were asked, answered or not, how many files of records changed, and what went wrong."""
+
+    asked: int = 0
+    changed: int = 0
+    problems: Problems = ()
+
+
+def record_answers(project: Project, *, is_refresh: bool = False, timeout_s: float = TIMEOUT_S) -> Recorded:
+    """Ask for what the records lack, or for everything.
 
     Where models.yaml has other errors nothing is asked: whatever compiles it next names them.
     """
     found = _resolved(project)
     if found is None:
-        return 0, ()
+        return Recorded()
     parsed, catalog = found
-    asking = _Asking(catalog, {} if is_refresh else _known(project.overrider_records))
+    asking = _Asking(catalog, {} if is_refresh else _known(project.overrider_records), timeout_s)
     kept: dict[str, str] = {}
     problems: list[Diagnostic] = []
     for instance in _overridden(catalog):
@@ -46,8 +55,8 @@ def record_answers(project: Project, *, is_refresh: bool = False) -> tuple[int, 
             problems += (replace(problem, address=address_of(instance)) for problem in error.problems)
             # An answer to an earlier question says more than none: which one it was.
             kept |= {name: text for name, text in project.overrider_records.items() if name == str(instance.id)}
-    write_records(project.file.parent, kept)
-    return asking.count, located(tuple(problems), parsed, catalog)
+    changed = write_records(project.file.parent, kept)
+    return Recorded(asking.count, len(changed), located(tuple(problems), parsed, catalog))
 
 
 def check_answers(project: Project) -> Problems:
@@ -90,7 +99,9 @@ def _known(records: Mapping[str, str]) -> dict[OverriderQuestion, OverriderRecor
 class _Asking:
     catalog: Catalog
     known: dict[OverriderQuestion, OverriderRecord]
+    timeout_s: float
     count: int = 0
+    _tool: TensorOverrider | None = None
     _version: str | None = None
 
     def record(self, instance: Instance) -> OverriderRecord:
@@ -98,19 +109,18 @@ class _Asking:
         question = question_of(instance)
         if question not in self.known:
             self.known[question] = self._asked(instance, question)
-            self.count += 1
         return self.known[question]
 
     def _asked(self, instance: Instance, question: OverriderQuestion) -> OverriderRecord:
         words = self.catalog.tensor_overrider
         if not words:
             raise UnreachableError([not_configured(instance)])
-        tool = TensorOverrider(words)
-        if self._version is None:
-            self._version = tool.version()
+        tool = self._tool = self._tool or TensorOverrider(words, timeout_s=self.timeout_s)
+        self._version = self._version or tool.version()
         with TemporaryDirectory(prefix="kloros-header-") as folder:
             try:
                 file = write_header(instance.model.weights.header, Path(folder) / "model.gguf")
             except ValueError as error:
                 raise UnreachableError([tool_failed(" ".join(words), f"was not asked: {error}", [])]) from error
+            self.count += not tool.is_given_up
             return OverriderRecord(question, self._version, tool.answer(question, [file]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from kloros_infra.cli.placement_text import gib, layers_text, limit_text, speed_text
+from kloros_infra.cli.placement_text import layers_text, limit_text, memory_text, speed_text
 from kloros_infra.cli.placements import Placed, View
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.placement import Placement
@@ -103,7 +103,7 @@ def _device(account: DeviceAccount, top: int, longest: int) -> Iterator[str]:
         if size <= 0:
             continue
         width = BAR_WIDTH * size / longest
-        label = f"{name}: {gib(size)} GiB"
+        label = f"{name}: {memory_text(size)}"
         yield (
             f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{BAR_HEIGHT}" fill="{COLORS[name]}" '
             f'stroke="#ffffff" stroke-width="0.5"><title>{escape(label)}</title></rect>'
@@ -115,9 +115,9 @@ def _device(account: DeviceAccount, top: int, longest: int) -> Iterator[str]:
 def _below(account: DeviceAccount) -> str:
     free, total = account.free_bytes, account.total_bytes
     if free is None or total is None:
-        return f"{gib(account.used_bytes)} GiB; {layers_text(account)}"
-    rest = f"{gib(-free)} GiB too much" if free < 0 else f"{gib(free)} GiB free"
-    return f"{gib(account.used_bytes)} of {gib(total)} GiB, {rest}; {layers_text(account)}"
+        return f"{memory_text(account.used_bytes)}; {layers_text(account)}"
+    rest = f"{memory_text(-free)} too much" if free < 0 else f"{memory_text(free)} free"
+    return f"{memory_text(account.used_bytes)} of {memory_text(total)}, {rest}; {layers_text(account)}"
 
 
 def _legend(panels: Sequence[Panel], top: int) -> Iterator[str]:

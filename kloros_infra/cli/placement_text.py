@@ -8,6 +8,7 @@ from kloros_infra.cli.placements import Placed
 from kloros_infra.cli.table import table
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.placement import CPU, Placement, Prediction
+from kloros_infra.ir.predicted_speed import three_digits
 from kloros_infra.placement.account import DeviceAccount, departures, runs_text
 from kloros_infra.placement.alternatives import Alternative
 from kloros_infra.placement.engines.interface import FIT
@@ -16,7 +17,7 @@ from kloros_infra.placement.split import by_share
 from kloros_infra.placement.task import preference_of
 from kloros_infra.placement.what_if import Outlook
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 BAR_CELLS = 40
 UNKNOWN = "-"
 SIGNS = {
@@ -30,9 +31,19 @@ SIGNS = {
 }
 
 
-def gib(size_bytes: int) -> str:
-    """Write an amount of memory without its unit, which is GiB."""
-    return f"{size_bytes / GIB:.1f}"
+def memory_text(size_bytes: int) -> str:
+    """Write an amount of memory in the unit in which it is no mere fraction."""
+    return f"{in_unit(size_bytes, size_bytes)} {unit_of(size_bytes)}"
+
+
+def unit_of(largest_bytes: int) -> str:
+    """Choose the unit for amounts of which this is the largest."""
+    return "GiB" if largest_bytes >= GIB else "MiB"
+
+
+def in_unit(size_bytes: int, largest_bytes: int) -> str:
+    """Write an amount of memory in the unit of the largest one."""
+    return f"{size_bytes / GIB:.1f}" if unit_of(largest_bytes) == "GiB" else str(round(size_bytes / MIB))
 
 
 def speed_text(tokens_per_s: float) -> str:
@@ -50,7 +61,7 @@ def show_lines(placed: Placed) -> Iterator[str]:
         yield f"  {account.name.ljust(width)}  [{bar(account)}] {_amounts(account)}"
         yield f"  {' ' * width}  {layers_text(account)}"
     for one in departures(instance.model.weights.header, placement):
-        yield f"  {one.what} of layers {runs_text(one.layers)} are on {one.device}: {gib(one.size_bytes)} GiB"
+        yield f"  {one.what} of layers {runs_text(one.layers)} are on {one.device}: {memory_text(one.size_bytes)}"
     if placement.engine == FIT:
         yield "  llama-server itself decides when it starts: this is its first guess."
     if placement.predicted is not None:
@@ -82,12 +93,12 @@ def legend(accounts: Sequence[DeviceAccount]) -> str:
 
 
 def _amounts(account: DeviceAccount) -> str:
-    parts = ", ".join(f"{name} {gib(size)}" for name, size in account.parts if size and name != "free")
+    parts = ", ".join(f"{name} {memory_text(size)}" for name, size in account.parts if size and name != "free")
     if account.free_bytes is None or account.total_bytes is None:
-        return f"{parts} GiB"
+        return parts
     over = account.free_bytes < 0
-    rest = f"{gib(-account.free_bytes)} too much" if over else f"free {gib(account.free_bytes)}"
-    return f"{parts}{', ' if parts else ''}{rest} of {gib(account.total_bytes)} GiB"
+    rest = f"{memory_text(-account.free_bytes)} too much" if over else f"free {memory_text(account.free_bytes)}"
+    return f"{parts}{', ' if parts else ''}{rest} of {memory_text(account.total_bytes)}"
 
 
 def layers_text(account: DeviceAccount) -> str:
@@ -118,17 +129,22 @@ def limit_text(predicted: Prediction, accounts: Sequence[DeviceAccount]) -> str:
 def compare_lines(placed: Placed, found: Sequence[Alternative]) -> Iterator[str]:
     """Set engines side by side; the one that models.yaml has chosen is marked."""
     instance = placed.instance
-    cards = " | ".join(account.card or account.device for account in placed.accounts)
-    yield f"{instance.id} ({instance.model.display_name}): layers and GiB on {cards}"
+    loads = [load for one in found if one.placement for load in one.placement.loads]
+    used = {load.card for load in loads}
+    # Other engines use cards that the chosen plan leaves alone.
+    cards = [*(card.name for card in instance.profile.cards if card.name in used), CPU]
+    largest = max((load.total_bytes for load in loads), default=0)
+    unit = unit_of(largest)
+    yield f"{instance.id} ({instance.model.display_name}): layers and {unit} on {' | '.join(cards)}"
     preference = preference_of(instance)
     weights = f"MS {preference.prefill:g}+{preference.decode:g}"
-    rows: list[tuple[str, ...]] = [("", "ENGINE", "DECODE", "PREFILL", weights, "SPLITS", "LAYERS", "GiB", "")]
-    rows += [_row(one, placed) for one in found]
+    rows: list[tuple[str, ...]] = [("", "ENGINE", "DECODE", "PREFILL", weights, "SPLITS", "LAYERS", unit, "")]
+    rows += [_row(one, placed, cards, largest) for one in found]
     for line in table(rows):
         yield f"  {line}"
 
 
-def _row(one: Alternative, placed: Placed) -> tuple[str, ...]:
+def _row(one: Alternative, placed: Placed, cards: Sequence[str], largest_bytes: int) -> tuple[str, ...]:
     mark = "*" if _is_chosen(one, placed.placement) else " "
     placement = one.placement
     if placement is None or placement.predicted is None:
@@ -136,16 +152,16 @@ def _row(one: Alternative, placed: Placed) -> tuple[str, ...]:
         return (mark, one.engine, "-", "-", "-", "-", "-", "-", reason)
     predicted = placement.predicted
     loads = {load.card or load.device: load for load in placement.loads}
-    ordered = [loads.get(account.card or account.device) for account in placed.accounts]
+    ordered = [loads.get(card) for card in cards]
     return (
         mark,
         one.engine,
         speed_text(predicted.decode_tokens_per_s),
         speed_text(predicted.prefill_tokens_per_s),
-        f"{weighed_ms(placed.instance, predicted):.1f}",
+        three_digits(weighed_ms(placed.instance, predicted)),
         str(predicted.splits),
         " | ".join(str(load.layers) if load else "-" for load in ordered),
-        " | ".join(gib(load.total_bytes) if load else "-" for load in ordered),
+        " | ".join(in_unit(load.total_bytes, largest_bytes) if load else "-" for load in ordered),
         "" if one.fits else "does not fit",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from kloros_infra.compiler.stations import check_project
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.catalog import Catalog, Instance, Profile
+from kloros_infra.ir.catalog import Catalog, Instance, Model, Profile
+from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.account import DeviceAccount, accounts, neighbours
 from kloros_infra.placement.alternatives import Alternative, alternatives, request_beside
@@ -62,7 +62,7 @@ def read_view(file: Path) -> View:
 
 def placed_of(view: View, model: str | None, profile: str | None) -> tuple[Placed, ...]:
     """Choose by model and profile; raise ProblemsError for names that are none, and where nothing is placed."""
-    wanted = None if model is None else find_model(view.catalog, model).id
+    wanted = None if model is None else model_called(view, model).id
     if profile is not None:
         profile_called(view.catalog, profile)
     found = tuple(
@@ -71,8 +71,22 @@ def placed_of(view: View, model: str | None, profile: str | None) -> tuple[Place
         if wanted in (None, one.instance.model.id) and profile in (None, one.instance.profile.name)
     )
     if not found:
-        raise ProblemsError([*_about(view, wanted), _nothing_placed(model, profile)])
+        raise ProblemsError([*errors_about(view, wanted, profile), _nothing_placed(model, profile)])
     return found
+
+
+def model_called(view: View, asked: str) -> Model:
+    """Find a model by id, name or alias; raise ProblemsError where there is none, or with what is wrong with it."""
+    refused = next((one for one in left_out(view) if asked in (one.id, one.name, *one.aliases)), None)
+    if refused is not None:
+        raise ProblemsError(errors_about(view, refused.id) or errors_about(view))
+    return find_model(view.catalog, asked)
+
+
+def left_out(view: View) -> tuple[ModelSpec, ...]:
+    """List the models of models.yaml that nothing can be said of, as something is wrong with them."""
+    known = {model.id for model in view.catalog.models}
+    return tuple(one for one in view.parsed.config.models if one.id not in known)
 
 
 def profile_called(catalog: Catalog, name: str) -> Profile:
@@ -95,11 +109,19 @@ def by_engines(view: View, placed: Placed) -> tuple[Alternative, ...]:
     return alternatives(request_beside(placed.instance, view.machine, placed.others if is_beside else ()))
 
 
-def _about(view: View, model_id: str | None) -> Iterator[Diagnostic]:
-    """List the errors that keep a model, or all of them, from being placed."""
-    for problem in view.problems:
-        if problem.is_error and (model_id is None or f".{model_id}." in f".{problem.address}."):
-            yield problem
+def errors_about(view: View, model_id: str | None = None, profile: str | None = None) -> Problems:
+    """List the errors that keep a model, or all of them, from being placed; those of other profiles are left out."""
+    return tuple(
+        problem
+        for problem in view.problems
+        if problem.is_error
+        and (model_id is None or _speaks_of(model_id, problem))
+        and (profile is None or not _speaks_of("profiles", problem) or _speaks_of(profile, problem))
+    )
+
+
+def _speaks_of(name: str, problem: Diagnostic) -> bool:
+    return f".{name}." in f".{problem.address}."
 
 
 def _nothing_placed(model: str | None, profile: str | None) -> Diagnostic:

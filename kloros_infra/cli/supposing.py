@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from kloros_infra.cli.model_views import find_model
-from kloros_infra.cli.placements import View, profile_called
+from kloros_infra.cli.placements import View, errors_about, left_out, model_called, profile_called
+from kloros_infra.compiler.locked import long_context
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ProblemsError
@@ -29,11 +29,27 @@ class Asked:
 
 
 def suppose(view: View, asked: Asked) -> tuple[tuple[Outlook, ...], Problems]:
-    """Place the models of a profile before and after; raise ProblemsError for names that nobody knows."""
+    """Place the models of a profile before and after; raise ProblemsError for names that nobody knows.
+
+    The problems are those of what would be, and of models that nothing can be said of.
+    """
     catalog = view.catalog
     profile = catalog.profiles[0] if asked.profile is None else profile_called(catalog, asked.profile)
-    model_id = None if asked.model is None else find_model(catalog, asked.model).id
-    return outlooks(catalog, profile, _supposition(view, profile, asked), view.machine, model_id=model_id)
+    model_id = None if asked.model is None else model_called(view, asked.model).id
+    supposition = _supposition(view, profile, asked)
+    found, problems = outlooks(catalog, profile, supposition, view.machine, model_id=model_id)
+    wrong = () if model_id else tuple(problem for one in left_out(view) for problem in errors_about(view, one.id))
+    if wrong and not found:
+        raise ProblemsError(wrong)
+    return found, (*wrong, *_beyond_training(found, asked.context), *problems)
+
+
+def _beyond_training(found: Iterable[Outlook], context_tokens: int | None) -> Iterator[Diagnostic]:
+    """Warn of a context that a model has not seen, as compile does."""
+    for one in found:
+        trained = one.instance.model.weights.header.context_length
+        if context_tokens is not None and context_tokens > trained:
+            yield long_context(one.instance.model.id, context_tokens, trained)
 
 
 def _supposition(view: View, profile: Profile, asked: Asked) -> Supposition:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.local_files import LocalFiles
 from kloros_infra.adapters.memory_oracle import LlamaServerMemory
 from kloros_infra.adapters.packages import PackageFiles
 from kloros_infra.adapters.programs import find_llama_server
+from kloros_infra.adapters.rpc_servers import SocketRpcServers
 from kloros_infra.cli.placements import Placed, View
 from kloros_infra.cli.wiring import Target, weights_store
 from kloros_infra.compiler.emit_command import argument_words
@@ -17,12 +19,15 @@ from kloros_infra.compiler.emit_env import loading_variables
 from kloros_infra.compiler.placing import located
 from kloros_infra.diagnostics import Diagnostic, Problems, Severity
 from kloros_infra.errors import UnreachableError
+from kloros_infra.executor.rpc_readiness import Patience, await_servers
+from kloros_infra.ir.gate import expected_cards
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.stored_weights import model_files
+from kloros_infra.placement.card_check import other_cards
 from kloros_infra.placement.engines.interface import FIT
-from kloros_infra.placement.memory_breakdown import breakdown_problems
+from kloros_infra.placement.memory_breakdown import breakdown_problems, seen_devices
 from kloros_infra.placement.problems import address_of
 
 MIB = 2**20
@@ -81,19 +86,37 @@ def verified(view: View, found: Iterable[Placed], places: Places, tell: Callable
         if one.placement.engine == FIT:
             tell(f"{one.instance.id}: llama-server itself places it when it starts; there is no plan to verify")
             continue
-        file = places.find(one)
-        if file is None:
-            unasked.append(_no_weights(one))
-            continue
         try:
-            measured = server.measured(file, _variables(one), _words(one))
+            measured = _measured(one, server, places)
         except UnreachableError as error:
             unasked += (replace(problem, address=address_of(one.instance)) for problem in error.problems)
             continue
-        problems = breakdown_problems(one.placement, measured, address_of(one.instance))
+        problems = _compared(one, measured)
         differing += problems
         tell(f"{one.instance.id}: {'NOT ' if problems else ''}as planned: {_figures(one.placement, measured)}")
-    return Verified(located(tuple(differing), view.parsed, view.catalog), _located(unasked, view))
+    return Verified(_located(differing, view), _located(unasked, view))
+
+
+def _measured(placed: Placed, server: LlamaServerMemory, places: Places) -> tuple[MeasuredLoad, ...]:
+    """Ask for one placement; raise UnreachableError where it cannot be asked for."""
+    file = places.find(placed)
+    if file is None:
+        raise UnreachableError([_no_weights(placed)])
+    # llama-server waits without a word for a server that is taken; killed there, it takes that server down with it.
+    away = await_servers(placed.placement.endpoints, SocketRpcServers(), SystemClock(), Patience(limit_s=0))
+    if away:
+        raise UnreachableError(away)
+    return server.measured(file, _variables(placed), _words(placed))
+
+
+def _compared(placed: Placed, measured: tuple[MeasuredLoad, ...]) -> Problems:
+    """Hold a placement against what was said: whether these are its cards first, as it explains the rest."""
+    address = address_of(placed.instance)
+    expected = expected_cards(placed.placement, placed.instance.profile)
+    return (
+        *other_cards(expected, seen_devices(measured), address),
+        *breakdown_problems(placed.placement, measured, address),
+    )
 
 
 def _located(problems: list[Diagnostic], view: View) -> Problems:

@@ -311,6 +311,7 @@ def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> I
     from kloros_infra.adapters.clock import SystemClock
     from kloros_infra.adapters.health import ServerHealth
     from kloros_infra.adapters.ports_in_use import ProcPorts
+    from kloros_infra.adapters.rpc_servers import SocketRpcServers
     from kloros_infra.adapters.target_files import RootedFiles
     from kloros_infra.adapters.traces import Traces
     from kloros_infra.executor.gate import LoadGate
@@ -329,6 +330,7 @@ def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> I
             manager=manager,
             weights=weights_store(where),
             health=ServerHealth(),
+            servers=SocketRpcServers(),
             ports=ProcPorts(),
             journal=journal_of(where),
             display=display,

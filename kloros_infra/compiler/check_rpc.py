@@ -6,18 +6,28 @@ ggml's RPC takes commands from whoever connects, so it must not be reached from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.rpc_hosts import borrowers, lending_hosts, rpc_ports
+from kloros_infra.compiler.unique import listeners
 from kloros_infra.diagnostics import Diagnostic, Severity
+from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_machine import RpcSpec
+from kloros_infra.ir.names import InstanceId
 
 # RFC 1918, RFC 6598 (VPNs such as Tailscale take their addresses from it), and loopback (RFC 1122, section 3.2.1.3).
 PRIVATE_NETWORKS = tuple(
     map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"))
 )
+LOOPBACK = "127.0.0.1"
+"""Where everything of ours listens; of other hosts only where one machine plays them all."""
 LAST_PORT = 65535
+
+Reason = Callable[[str], Diagnostic]
+"""Says what is wrong with a host's address, given what makes it unusable."""
 
 
 def check_rpc(parsed: Parsed) -> Iterator[Diagnostic]:
@@ -25,50 +35,86 @@ def check_rpc(parsed: Parsed) -> Iterator[Diagnostic]:
     config = parsed.config
     lending = lending_hosts(config)
     for name in lending:
-        yield from _address_problems(parsed, name, _unusable_here(name))
+        yield from _address_problems(parsed, name, partial(_unusable_here, name))
         if not any(borrowers(config, name)):
             yield parsed.locate(_nobody_borrows(name), ("hosts", name, "rpc"), at_key=True)
     if lending:
-        for name, host in config.hosts.items():
-            if host.role == "local":
-                yield from _address_problems(parsed, name, _unusable_there(name))
+        for name in _local_hosts(config):
+            yield from _address_problems(parsed, name, partial(_unusable_there, name))
+            yield from _meeting_problems(parsed, name, lending)
     yield from _port_problems(parsed)
 
 
-def _address_problems(parsed: Parsed, name: str, unusable: Diagnostic) -> Iterator[Diagnostic]:
+def _local_hosts(config: Config) -> Iterator[str]:
+    return (name for name, host in config.hosts.items() if host.role == "local")
+
+
+def _address_problems(parsed: Parsed, name: str, unusable: Reason) -> Iterator[Diagnostic]:
     address = parsed.config.hosts[name].address
-    if address is None:
-        yield parsed.locate(unusable, ("hosts", name), at_key=True)
-        return
-    try:
-        found = IPv4Address(address)
-    except ValueError:
-        yield parsed.locate(unusable, ("hosts", name, "address"))
-        return
-    if not any(found in network for network in PRIVATE_NETWORKS):
+    found = _ipv4(address)
+    if address is None or found is None:
+        where, at_key = (("hosts", name), True) if address is None else (("hosts", name, "address"), False)
+        yield parsed.locate(unusable("is no IPv4 address"), where, at_key=at_key)
+    elif not any(found in network for network in PRIVATE_NETWORKS):
         yield parsed.locate(_public(name, address), ("hosts", name, "address"))
+    elif any(found in (network.network_address, network.broadcast_address) for network in PRIVATE_NETWORKS):
+        yield parsed.locate(unusable(f"({address}) is a network's and no host's"), ("hosts", name, "address"))
+
+
+def _meeting_problems(parsed: Parsed, local: str, lending: Iterable[str]) -> Iterator[Diagnostic]:
+    """Find addresses by which each host is sound and would yet meet itself in place of the other."""
+    here = _ipv4(parsed.config.hosts[local].address)
+    for name in lending:
+        there = _ipv4(parsed.config.hosts[name].address)
+        if here is None or there is None or (here.is_loopback and there.is_loopback):
+            continue  # Loopback on both sides is one machine that plays both.
+        if there == here or there.is_loopback:
+            reason = f"({there}) is {local}'s own" if there == here else f"({there}) is each machine's own"
+            yield parsed.locate(_unusable_here(name, reason), ("hosts", name, "address"))
+        elif here.is_loopback:
+            reason = f"({here}) is each machine's own"
+            yield parsed.locate(_unusable_there(local, reason), ("hosts", local, "address"))
+            return
+
+
+def _ipv4(address: str | None) -> IPv4Address | None:
+    try:
+        return None if address is None else IPv4Address(address)
+    except ValueError:
+        return None
 
 
 def _port_problems(parsed: Parsed) -> Iterator[Diagnostic]:
-    """Find ports that do not exist, or that are another host's at the same address."""
+    """Find ports that do not exist, or that something else has at the same address."""
     config = parsed.config
-    owners: dict[tuple[str, int], str] = {}
+    owners = {
+        (LOOPBACK, listener.port): listener.name
+        for local in _local_hosts(config)
+        if config.hosts[local].address == LOOPBACK
+        for listener in listeners(config)
+    }
     for name, rpc in lending_hosts(config).items():
-        ports = [port for _, port in rpc_ports(config, name, rpc)]
         address = config.hosts[name].address or name
-        taken = next((owners[address, port] for port in ports if (address, port) in owners), None)
-        if ports and ports[-1] > LAST_PORT:
-            yield parsed.locate(_too_high(name, ports), ("hosts", name, "rpc", "port"))
-        elif taken is not None:
-            yield parsed.locate(_taken(name, taken, ports), ("hosts", name, "rpc", "port"))
-        owners |= {(address, port): name for port in ports}
+        ports = rpc_ports(config, name, rpc)
+        problems = (_port_problem(name, rpc, one, owners.get((address, one[1]))) for one in ports)
+        first = next(filter(None, problems), None)
+        if first is not None:
+            yield parsed.locate(first, ("hosts", name, "rpc", *(("port_offset",) if rpc.port_offset else ())))
+        owners |= {(address, port): f"{name}'s server for {instance}" for instance, port in ports}
 
 
-def _unusable_here(host: str) -> Diagnostic:
+def _port_problem(host: str, rpc: RpcSpec, one: tuple[InstanceId, int], owner: str | None) -> Diagnostic | None:
+    instance, port = one
+    if port > LAST_PORT:
+        return _too_high(host, instance, port, rpc.port_offset)
+    return None if owner is None else _taken(host, instance, port, owner)
+
+
+def _unusable_here(host: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI270",
         summary="RPC without a usable address",
-        detail=f"{host} lends its cards, and its `address` is no IPv4 address: ggml-rpc-server takes no other.",
+        detail=f"{host} lends its cards, and its `address` {reason}: nobody would reach its RPC servers.",
         hint="Write the IPv4 address that it has in a private network, such as 192.168.1.20 or 100.64.0.7.",
     )
 
@@ -83,32 +129,31 @@ def _public(host: str, address: str) -> Diagnostic:
     )
 
 
-def _unusable_there(host: str) -> Diagnostic:
+def _unusable_there(host: str, reason: str) -> Diagnostic:
     return Diagnostic(
         code="KI272",
         summary="RPC servers do not know their client",
-        detail=f"RPC servers take packets of {host}'s address alone, and it has no IPv4 `address` here.",
+        detail=f"RPC servers take packets of {host}'s address alone, and its `address` {reason}.",
         hint=f"Add to {host} the `address` that it has in the network of the hosts with `rpc`, such as 100.64.0.3.",
     )
 
 
-def _too_high(host: str, ports: list[int]) -> Diagnostic:
+def _too_high(host: str, instance: InstanceId, port: int, offset: int) -> Diagnostic:
     return Diagnostic(
         code="KI273",
         summary="Ports of RPC servers do not fit",
-        detail=f"{host} needs {len(ports)} ports from {ports[0]} on, one for each model under each profile with its"
-        f" cards; the last would be {ports[-1]}, and there are {LAST_PORT}.",
-        hint="Begin with a lower `rpc.port`.",
+        detail=f"The port of {instance}, {port - offset}, and `port_offset` {offset} make {port} for its server on"
+        f" {host}; the last port is {LAST_PORT}.",
+        hint="Add less.",
     )
 
 
-def _taken(host: str, other: str, ports: list[int]) -> Diagnostic:
+def _taken(host: str, instance: InstanceId, port: int, owner: str) -> Diagnostic:
     return Diagnostic(
         code="KI273",
         summary="Ports of RPC servers do not fit",
-        detail=f"{host} and {other} have the same address, and ports of {host} from {ports[0]} to {ports[-1]} are"
-        f" {other}'s.",
-        hint="Give each host its own address, or give one a `rpc.port` beyond the other's ports.",
+        detail=f"{host}'s server for {instance} would have port {port}, which {owner} has at the same address.",
+        hint="Give each host its own address, or give one another `rpc.port_offset`.",
     )
 
 

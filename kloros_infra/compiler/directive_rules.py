@@ -65,6 +65,7 @@ INSTANCE: Mapping[str, Rule] = {
     "Service.LogRateLimitIntervalSec": Rule(
         "What it says while it loads is many lines at once, and apply checks the placement by them.", "systemd.exec(5)"
     ),
+    "Unit.X-Kloros-Awaits": Rule("The RPC servers that apply asks before it starts this.", "", PLACEMENT),
     "Unit.X-Kloros-Predicted": Rule("Tokens per second that the speed model foresees, for plan.", "", PLACEMENT),
     "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
     "Unit.After": Rule(
@@ -166,7 +167,7 @@ RPC: Mapping[str, Rule] = {
     "Service.OOMScoreAdjust": Rule("The desktop outlives a model.", "systemd.exec(5)"),
     "Service.MemoryMax": Rule("Contexts of CUDA, and a tensor on its way.", "systemd.resource-control(5)"),
     "Service.IPAddressAllow": Rule(
-        "Its own address and its client's: RPC asks nobody who he is.", RESOURCES, ("hosts",)
+        "Its client's address, and not its own: RPC asks nobody who he is.", RESOURCES, ("hosts",)
     ),
     "Service.RestrictNetworkInterfaces": Rule("No other network reaches it.", RESOURCES, ("hosts",)),
     "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES),

@@ -19,6 +19,7 @@ from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.load_report import LOG_VERBOSITY
+from kloros_infra.placement.remote import shown_cards
 
 UPSTREAM_HOST = "127.0.0.1"
 """Only the router talks to a llama-server, and it runs on the same machine."""
@@ -41,7 +42,7 @@ def loading_variables(instance: Instance, placement: Placement) -> dict[str, str
     """Give the variables that decide what a model's own weights and contexts take, and where."""
     return {
         **_model(instance.model),
-        **cuda_variables(instance.profile.local_cards),
+        **cuda_variables(shown_cards(placement, instance)),
         **dict(arguments(placement)),
     }
 
@@ -121,10 +122,11 @@ def _draft(draft: Draft, path: str, device: str) -> dict[str, str]:
 def cuda_variables(cards: Sequence[Card]) -> dict[str, str]:
     """Make CUDA0 the first of these cards, whatever else the machine holds (CUDA C++ guide, "Environment Variables").
 
-    UUIDs name cards for good. Without them a card goes by its place in PCI order, which holds until a card is added.
+    UUIDs name cards for good. Without them a card goes by its place in PCI order, which holds until a card is added. An
+    index that cannot be hides all.
     """
     if not cards:
-        return {}
+        return {"CUDA_VISIBLE_DEVICES": "-1"}
     uuids = tuple(card.uuid for card in cards if card.uuid)
     has_all = len(uuids) == len(cards)
     visible = uuids if has_all else tuple(str(card.cuda_index) for card in cards)

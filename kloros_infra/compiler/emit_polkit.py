@@ -14,8 +14,8 @@ from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.ir.artifact import Artifact, TextFile
 
 VERBS = ("start", "stop", "restart", "kill", "reset-failed")
-"""A server that hangs would take its time to stop. `reset-failed` also forgets how often a unit was started: models that
-take turns would else reach its start limit.
+"""A server that hangs would take its time to stop. `reset-failed` also forgets how often a unit was started: models
+that take turns would else reach its start limit.
 """
 
 UNITS = r"^llama@[a-z0-9][a-z0-9._-]*-[a-z0-9][a-z0-9_]*\.service$"

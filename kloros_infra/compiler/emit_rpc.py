@@ -2,7 +2,7 @@
 
 llama.cpp's RPC has no authentication, and whoever reaches a server can make it read and write its memory
 (llama.cpp, tools/rpc/README.md). So a server listens on one private address, takes packets of one interface, and
-of its client's address alone.
+of its client's address alone: not of its own host's, where any user or page of a browser could send them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _unit(server: RpcServer, instance: Instance, prepared: Rendering) -> str:
         exec_start=exec_start((prepared.program(RPC_SERVER), *server_words(server))),
         restart_s=RESTART_S,
         memory_max=f"{_memory_max_bytes(server, instance) // MIB}M",
-        addresses=tuple(dict.fromkeys((host.address, *host.clients))),
+        clients=host.clients,
         interface=host.interface,
         denied_calls=DENIED_CALLS,
     )

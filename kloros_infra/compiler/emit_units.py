@@ -37,6 +37,7 @@ from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import LLM_TARGET, profile_target
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.predicted_speed import predicted_text
+from kloros_infra.ir.rpc_server import awaited_text
 from kloros_infra.ir.stored_weights import model_files
 
 LEAST_STOP_S = 1
@@ -64,6 +65,7 @@ def emit_instance(
         on_change=instance.serving.on_change,
         card_shares=shares_text(card_shares(placement)),
         predicted_speed=_predicted_speed(placement),
+        endpoints=awaited_text(placement.endpoints),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=around.conflicts,
         after=around.after,

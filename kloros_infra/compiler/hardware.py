@@ -78,8 +78,11 @@ def check_gpus(parsed: Parsed) -> Iterator[Diagnostic]:
     config = parsed.config
     owners: dict[tuple[str, str], str] = {}
     for name, gpu in config.gpus.items():
-        for identity in filter(None, (gpu.uuid, gpu.pci)):
-            first = owners.setdefault((gpu.host, identity), name)
+        # A UUID is one card's in the whole world, a PCI address one slot's of a host.
+        for host, identity in (("", gpu.uuid), (gpu.host, gpu.pci)):
+            if identity is None:
+                continue
+            first = owners.setdefault((host, identity), name)
             if first != name:
                 yield parsed.locate(_same_card(name, first, identity), ("gpus", name), at_key=True)
         if gpu.uuid is None:

@@ -21,8 +21,8 @@ def lending_hosts(config: Config) -> dict[str, RpcSpec]:
     return {name: host.rpc for name, host in config.hosts.items() if host.role == "remote" and host.rpc is not None}
 
 
-def borrowers(config: Config, host: str) -> Iterator[InstanceId]:
-    """List the instances whose profile has a card of a host, in the order of the file."""
+def borrowers(config: Config, host: str) -> Iterator[tuple[InstanceId, int]]:
+    """List the instances whose profile has a card of a host, in the order of the file, each with its port."""
     profiles = {
         name
         for name, profile in config.profiles.items()
@@ -33,12 +33,15 @@ def borrowers(config: Config, host: str) -> Iterator[InstanceId]:
             continue
         for name, instance in model.profiles.items():
             if instance is not None and name in profiles:
-                yield InstanceId(model=model.unit_name, profile=name)
+                yield InstanceId(model=model.unit_name, profile=name), instance.port
 
 
 def rpc_ports(config: Config, host: str, rpc: RpcSpec) -> tuple[tuple[InstanceId, int], ...]:
-    """Give each instance a port, whatever of the host it is placed on: so a port does not depend on another model."""
-    return tuple((instance, rpc.port + index) for index, instance in enumerate(borrowers(config, host)))
+    """Give each instance a port that depends on its own alone, which no other instance has (KI203).
+
+    Hosts are applied one after the other: a port that moved with other models would be another's server meanwhile.
+    """
+    return tuple((instance, port + rpc.port_offset) for instance, port in borrowers(config, host))
 
 
 def remote_link(config: Config, host: str) -> RemoteLink | None:

@@ -8,8 +8,8 @@ Three results are kept, each under a digest of all that it depends on beside the
     the whole     of every text that is compiled
 
 Where nothing differs the whole is found; where one model differs, the lock and all other instances are. Only a compile
-without errors keeps anything, and none of a small project does: it leaves no traces for the tenth of a second to be
-saved.
+without errors keeps anything, and none of a small project without experts does: it leaves no traces for the tenth of a
+second to be saved.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock, LockedWeights
 
 FEWEST_INSTANCES = 20
-"""Below this nearly all of a compile is the start of the process."""
+"""Below this nearly all of a compile is the start of the process, unless experts have to be placed."""
 
 Value = TypeVar("Value")
 
@@ -60,6 +60,12 @@ def _flat(texts: Mapping[str, str]) -> Iterator[str]:
         yield text
 
 
+def _is_soon_compiled(catalog: Catalog) -> bool:
+    """Say whether nothing is worth keeping; dividing a single model with experts can take seconds."""
+    has_experts = any(instance.model.weights.header.expert_count for instance in catalog.instances)
+    return len(catalog.instances) < FEWEST_INSTANCES and not has_experts
+
+
 class Shelf:
     """The three results of one project below one root; without a cache nothing is found and nothing kept."""
 
@@ -81,7 +87,7 @@ class Shelf:
 
     def known(self, catalog: Catalog) -> Known:
         """Find what was worked out for instances."""
-        if self._cache is None or len(catalog.instances) < FEWEST_INSTANCES:
+        if self._cache is None or _is_soon_compiled(catalog):
             return Known()
         kept = self._read(self._instances, self._digests.shared, KeptInstances)
         return Known(instance_digests(catalog.instances), kept or KeptInstances(), self._digests.shared)

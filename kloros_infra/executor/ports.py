@@ -13,6 +13,7 @@ from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.observed import Installed, Listener, UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.ir.rpc_server import RpcState
 from kloros_infra.ir.running import RunningProcess
 
 
@@ -80,6 +81,14 @@ class Generations(Protocol):
         ...
 
 
+class RpcServers(Protocol):
+    """Says whether an RPC server of another host can be used."""
+
+    def state(self, endpoint: str, timeout_s: float) -> RpcState:
+        """Ask once; `endpoint` is an address and a port."""
+        ...
+
+
 class StagedCheck(Protocol):
     """Looks at the units of a staged generation as the service manager would."""
 
@@ -120,7 +129,7 @@ class WeightsStore(Protocol):
 
 
 class Health(Protocol):
-    """Asks a server whether it is ready: http:// by its answer, tcp:// by accepting a connection."""
+    """Asks whether a server is ready: http:// by its answer, tcp:// by a connection, listen:// by its socket."""
 
     def is_ready(self, url: str, timeout_s: float) -> bool: ...
 

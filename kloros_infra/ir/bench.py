@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NEW_TOKENS = 32
+"""How many are generated behind a prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

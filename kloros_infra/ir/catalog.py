@@ -95,8 +95,6 @@ class ResponseType(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
-FIRST_RPC_PORT = 50052
-"""The port that ggml-rpc-server takes by itself."""
 GIGABIT_BYTES_PER_S = 117_000_000
 """What TCP gets of a network of one gigabit per second."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from kloros_infra.ir.catalog import FIRST_RPC_PORT, GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
+from kloros_infra.ir.catalog import GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
@@ -84,9 +84,10 @@ class RpcSpec(Spec):
     """How the cards of another host are lent to this one: by ggml's RPC servers, which ask nobody who he is."""
 
     interface: Annotated[Interface, about("The private network interface that has the host's `address`.", "tailscale0")]
-    port: Annotated[
-        Port, about("The first of its TCP ports: each model that may use its cards has one.", FIRST_RPC_PORT)
-    ] = FIRST_RPC_PORT
+    port_offset: Annotated[
+        Count,
+        about("What is added to a model's port here for the port of its RPC server there.", 1000),
+    ] = 0
     bandwidth: Annotated[
         Bandwidth, about("Bandwidth of the network between the two hosts.", "1.17GB/s", standard="117MB/s")
     ] = GIGABIT_BYTES_PER_S
@@ -190,7 +191,7 @@ class GpuSpec(Spec):
         about("Its CUDA compute capability, in quotes.", "8.6", standard=_KNOWN),
     ] = None
     tflops: Annotated[
-        Annotated[float, Field(gt=0, le=100_000)] | None,
+        Annotated[float, Field(ge=0.1, le=100_000)] | None,
         about(
             "Its FP16 matrix throughput in TFLOP/s without sparsity (FP32 before Volta), by its data sheet.",
             51.2,

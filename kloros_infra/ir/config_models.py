@@ -115,7 +115,7 @@ class ServingSpec(Spec):
         ),
     ] = None
     prompt_ratio: Annotated[
-        Annotated[float, Field(gt=0, le=1000)] | None,
+        Annotated[float, Field(ge=0.01, le=1000)] | None,
         about(
             "What placement makes fast: how many tokens of prompt are read for each one that is generated.",
             16,

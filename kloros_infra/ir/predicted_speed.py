@@ -12,10 +12,11 @@ PREDICTED_SPEED_KEY = "X-Kloros-Predicted"
 
 @dataclass(frozen=True, slots=True)
 class PredictedSpeed:
-    """Tokens per second, as they are written; None for a figure that is not there."""
+    """Tokens per second with `depth` tokens of context in use, as they are written; None for what is not there."""
 
     decode: str | None = None
     prefill: str | None = None
+    depth: str | None = None
 
 
 def predicted_text(predicted: Prediction) -> str:
@@ -33,7 +34,7 @@ def read_predicted(text: str) -> PredictedSpeed:
     words: Mapping[str, str] = {
         name: figure for name, _, figure in (word.partition(":") for word in text.split()) if _is_figure(figure)
     }
-    return PredictedSpeed(words.get("decode"), words.get("prefill"))
+    return PredictedSpeed(words.get("decode"), words.get("prefill"), words.get("depth"))
 
 
 def three_digits(value: float) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import Card, RpcHost
 from kloros_infra.ir.names import InstanceId
+
+AWAITED_KEY = "X-Kloros-Awaits"
 
 
 class RpcState(StrEnum):
@@ -43,3 +46,13 @@ class HostPart:
     host: RpcHost
     servers: tuple[RpcServer, ...]
     tree: ArtifactTree
+
+
+def awaited_text(endpoints: Iterable[str]) -> str:
+    """Write which servers an instance needs, as its unit says it; "" for none."""
+    return " ".join(endpoints)
+
+
+def read_awaited(text: str) -> tuple[str, ...]:
+    """Read what `awaited_text` wrote."""
+    return tuple(text.split())

@@ -278,5 +278,6 @@ UrlPath = Annotated[str, Field(max_length=500, pattern=URL_PATH_PATTERN)]
 Url = Annotated[str, Field(max_length=2000, pattern=URL_PATTERN)]
 # llama-server serves at most LLAMA_MAX_SEQ sequences (llama.cpp, src/llama-cparams.h).
 Slots = Annotated[int, Field(ge=1, le=256)]
-ContextTokens = Annotated[int, Field(ge=256, le=10_485_760)]
+LEAST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS = 256, 10_485_760
+ContextTokens = Annotated[int, Field(ge=LEAST_CONTEXT_TOKENS, le=MOST_CONTEXT_TOKENS)]
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import HostMemory, Instance
 from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.names import InstanceId
@@ -96,7 +97,7 @@ def accounts(
             kv_bytes=load.kv_bytes,
             compute_bytes=load.compute_bytes,
             extra_bytes=load.extra_bytes,
-            others_bytes=0 if load.card is None else taken.get(load.card, 0),
+            others_bytes=taken.get(load.card, 0),
             reserve_bytes=reserved.get(load.card or "", 0),
             total_bytes=memory.usable_bytes if load.card is None else whole[load.card],
         )
@@ -104,13 +105,15 @@ def accounts(
     )
 
 
-def bytes_by_card(placements: Iterable[Placement]) -> Mapping[str, int]:
-    """Add up what placements take of each card; what `fit` will take is not known."""
-    found: Counter[str] = Counter()
+def bytes_by_card(placements: Iterable[Placement]) -> Mapping[str | None, int]:
+    """Add up what placements take of each card, contexts included, and of the host (None).
+
+    What `fit` will take is not known.
+    """
+    found: Counter[str | None] = Counter()
     for placement in placements:
         for load in placement.loads if placement.engine != FIT else ():
-            if load.card is not None:
-                found[load.card] += load.total_bytes
+            found[load.card] += load.total_bytes + (CONTEXT_BYTES if load.card else 0)
     return found
 
 

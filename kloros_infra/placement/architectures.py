@@ -60,6 +60,12 @@ SKIPS_PROPOSING_WEIGHTS = frozenset(
 PROPOSES_WITHOUT_KEYS = HYBRID | {"hy_v3", "step35"}
 """Their proposing blocks get keys and values only in a context of their own (create_memory, filter)."""
 
+KEEPS_ALL_TOKENS = frozenset({"cohere2moe", "gemma3n", "gemma4", "hy_v3", "qwen35", "qwen35moe", "step35"})
+"""Their last layer computes all tokens of a micro-batch, others' only those whose result is asked for (inp_out_ids)."""
+
+LAYER_BY_LAYER = frozenset({"kimi-linear", "qwen35", "qwen35moe", "qwen3next"})
+"""Hybrids whose graph has all of a layer before anything of the next (ggml_build_forward_expand in their loop)."""
+
 UNLIKE_ANY = frozenset({"deepseek32", "deepseek4", "glm-dsa", "t5"})
 """Their memory has parts that no rule here knows: an index of keys, compressed windows, an encoder's states."""
 

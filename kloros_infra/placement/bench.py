@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 
-from kloros_infra.ir.bench import Measurement
+from kloros_infra.ir.bench import NEW_TOKENS, Measurement
 from kloros_infra.ir.catalog import Instance, MeasuredSpeed
 from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.placement.account import EXPERTS, departures
@@ -32,6 +32,11 @@ def bench_depths(instance: Instance) -> tuple[int, ...]:
     """Choose how long the prompts are: a short one, and one of up to half the context."""
     deep = min(_DEEPEST_TOKENS, instance.serving.context_tokens // 2)
     return tuple(sorted({min(_SHORTEST_TOKENS, deep), deep}))
+
+
+def is_too_deep(instance: Instance, depth_tokens: int) -> bool:
+    """Say whether a prompt and what is generated behind it are more than a request can have."""
+    return depth_tokens + NEW_TOKENS > instance.serving.context_tokens
 
 
 def why_unmeasurable(instance: Instance, placement: Placement) -> str | None:
@@ -80,7 +85,10 @@ def _assignment(instance: Instance, placement: Placement) -> Assignment:
 def measured_speed(
     instance: Instance, placement: Placement, devices: Sequence[Device], measurements: Iterable[Measurement]
 ) -> MeasuredSpeed:
-    """Find the factors with which what is foreseen of `devices` becomes what was measured, in the middle."""
+    """Find the factors with which what is foreseen of `devices` becomes what was measured, in the middle.
+
+    One that models.yaml would not take is held at its bounds; `is_credible` tells.
+    """
     faster = [
         replace(device, read_bytes_per_s=2 * device.read_bytes_per_s, flops_per_s=2 * device.flops_per_s)
         for device in devices
@@ -92,6 +100,11 @@ def measured_speed(
         decode.append(_factor(plain.decode_s, twice.decode_s, 1 / one.decode_tokens_per_s))
         prefill.append(_factor(plain.prefill_s, twice.prefill_s, 1 / one.prefill_tokens_per_s))
     return MeasuredSpeed(median(decode), median(prefill))
+
+
+def is_credible(speed: MeasuredSpeed) -> bool:
+    """Say whether factors are within bounds: devices that are off by more were not what was measured."""
+    return all(LEAST < factor < MOST for factor in (speed.decode, speed.prefill))
 
 
 def _factor(plain_s: float, twice_s: float, measured_s: float) -> float:

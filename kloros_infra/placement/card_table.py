@@ -85,15 +85,19 @@ def _blackwell(mib: int, bandwidth: float, tflops: float, *, lanes: int = 16) ->
 
 
 CARDS: Mapping[str, CardFigures] = {
-    "gtx1060": _pascal(6, 192, 4.4),
+    "gtx1050ti": _pascal(4, 112, 2.1),
+    "gtx1060-3gb": _pascal(3, 192, 3.9),
+    "gtx1060-6gb": _pascal(6, 192, 4.4),
     "gtx1070": _pascal(8, 256, 6.5),
     "gtx1070ti": _pascal(8, 256, 8.2),
     "gtx1080": _pascal(8, 320, 8.9),
     "gtx1080ti": _pascal(11, 484, 11.3),
     "titan-xp": _pascal(12, 548, 12.1),
+    "p6000": _pascal(24, 432, 12.6),
     "p4": _pascal(8, 192, 5.5),
     "p40": _pascal(24, 346, 11.8),
     "p100-pcie-16gb": _pascal(16, 732, 9.3, capability=(6, 0)),
+    "p100-sxm2-16gb": _pascal(16, 732, 10.6, capability=(6, 0)),
     "titan-v": _volta(12, 653, 110),
     "v100-pcie-16gb": _volta(16, 900, 112),
     "v100-pcie-32gb": _volta(32, 900, 112),

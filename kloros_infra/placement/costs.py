@@ -5,6 +5,7 @@ A layer's experts are told from the rest of it, its core: llama.cpp can keep the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -13,12 +14,16 @@ from math import prod
 from kloros_infra.ir.gguf import GgufHeader, TensorGroup
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.architectures import ENCODERS
+from kloros_infra.placement.devices import Device
 from kloros_infra.placement.memory_state import kv_by_layer, slides
 from kloros_infra.placement.memory_weights import pieces
+from kloros_infra.placement.taken_over import expert_turns, turns_by_layer
 from kloros_infra.placement.workload import Workload
 
 EXPERTS_MARK = "_exps."
 """Part of the name of each tensor that holds all experts of a layer (llama.cpp, src/llama-arch.cpp)."""
+
+_AFTER_EXPERTS = ("_shexp.", ".post_ffw_norm")
 
 _VALUE_BYTES = 4
 # A multiplication and an addition for each weight.
@@ -32,7 +37,8 @@ class LayerCosts:
     """One layer, or the output head after the last.
 
     The first three are memory; `read_bytes` (weights of the core, keys and values) and `expert_read_bytes` are read
-    for each token generated; the flops are those of one token of a prompt.
+    for each token generated; the flops are those of one token of a prompt. Where the layer or its experts are the
+    CPU's, a token goes from device to device so many turns more (`placement.taken_over`).
     """
 
     core_bytes: int
@@ -43,6 +49,12 @@ class LayerCosts:
     core_flops: float
     expert_flops: float
     attention_flops: float
+    core_turns: int = 0
+    expert_turns: int = 0
+    ends_with_core: bool = False
+    """Whether weights of the core have their turn after the experts: those that all tokens share, or a norm."""
+    is_entry: bool = False
+    """Whether what the processor has looked up arrives here; that takes time on a card of another host."""
 
     @property
     def held_bytes(self) -> int:
@@ -83,13 +95,15 @@ def model_costs(header: GgufHeader, work: Workload, *, depth_tokens: int | None 
     weights = _weights(header)
     kv = kv_by_layer(header, work)
     kv_read = kv_by_layer(header, replace(work, context_tokens=depth, parallel=1))
+    core_turns, of_experts = turns_by_layer(header, work), expert_turns(header, work)
+    ends_with_core = _layers_that_end_with_core(header)
     layers = tuple(
-        _layer(
-            header,
-            weights[layer],
-            kv_bytes=kv[layer],
-            kv_read_bytes=kv_read[layer],
+        replace(
+            _layer(header, weights[layer], kv_bytes=kv[layer], kv_read_bytes=kv_read[layer]),
             attention_flops=_attention_flops(header, layer, depth),
+            core_turns=core_turns[layer],
+            expert_turns=of_experts,
+            ends_with_core=layer in ends_with_core,
         )
         for layer in range(header.layer_count)
     )
@@ -97,6 +111,15 @@ def model_costs(header: GgufHeader, work: Workload, *, depth_tokens: int | None 
     # Only the last token of a prompt goes through the head.
     last = LayerCosts(head, 0, 0, float(head), 0.0, 0.0, 0.0, 0.0)
     return ModelCosts(header, work, depth, (*layers, last), _VALUE_BYTES * header.embedding_length)
+
+
+def costs_between(header: GgufHeader, work: Workload, devices: Iterable[Device]) -> ModelCosts:
+    """Take a header apart; where devices are of other hosts, the first layer is told from the others."""
+    costs = model_costs(header, work)
+    if not any(device.is_remote for device in devices):
+        return costs
+    first, *others = costs.layers
+    return replace(costs, layers=(replace(first, is_entry=True), *others))
 
 
 @dataclass(slots=True)
@@ -107,6 +130,12 @@ class _Weights:
     core: int = 0
     expert_bytes: int = 0
     experts: int = 0
+
+
+def _layers_that_end_with_core(header: GgufHeader) -> frozenset[int]:
+    """src/llama-graph.cpp, build_moe_ffn, and what the families add to its result."""
+    last = (group for group in header.tensors if any(mark in group.name for mark in _AFTER_EXPERTS))
+    return frozenset(layer for group in last for layer in group.layers or ())
 
 
 def is_of_experts(group: TensorGroup) -> bool:
@@ -132,9 +161,7 @@ def _weights(header: GgufHeader) -> tuple[_Weights, ...]:
     return found
 
 
-def _layer(
-    header: GgufHeader, weights: _Weights, *, kv_bytes: int, kv_read_bytes: int, attention_flops: float
-) -> LayerCosts:
+def _layer(header: GgufHeader, weights: _Weights, *, kv_bytes: int, kv_read_bytes: int) -> LayerCosts:
     used = header.expert_used_count / header.expert_count if header.expert_count else 1.0
     return LayerCosts(
         core_bytes=weights.core_bytes,
@@ -144,7 +171,7 @@ def _layer(
         expert_read_bytes=weights.expert_bytes * used,
         core_flops=float(_FLOPS_OF_A_WEIGHT * weights.core),
         expert_flops=_FLOPS_OF_A_WEIGHT * weights.experts * used,
-        attention_flops=attention_flops,
+        attention_flops=0.0,
     )
 
 

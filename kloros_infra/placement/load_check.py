@@ -16,6 +16,7 @@ from kloros_infra.ir.load_report import BufferKind, LoadedModel, LoadReport
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.placement import load_problems as problems
 from kloros_infra.placement.engines.interface import FIT
+from kloros_infra.placement.taken_over import takes_over_all
 
 MIB = 2**20
 
@@ -110,9 +111,11 @@ def _settings(placement: Placement, model: LoadedModel, report: LoadReport) -> P
 def _splits(placement: Placement, found: int) -> Iterator[Diagnostic]:
     """Compare the turns that devices take; where no GPU works, a library for matrices counts as a device of its own.
 
-    With all layers on cards they are foreseen to the last one. Of a layer of the CPU, steps without weights may go to a
-    card: that costs time, and is no reason to go back.
+    With all layers on cards they are foreseen to the last one. Of a layer of the CPU, steps may go to a card that
+    nobody knows of: that costs time, and is no reason to go back.
     """
+    if takes_over_all(placement):
+        return
     foreseen, on_gpus = _runs(placement), sum(device != CPU for device in placement.layer_devices)
     if on_gpus and found > foreseen + SPLITS_BEYOND:
         is_foreseen = placement.predicted is not None and CPU not in placement.layer_devices

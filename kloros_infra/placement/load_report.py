@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport
+from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport, SeenDevice
 from kloros_infra.ir.placement import CPU
 
 LOG_VERBOSITY = 4
@@ -43,7 +43,8 @@ _FLASH_FORCED_OFF = re.compile(r"flash_attn .*forcing off")
 _SPLITS = re.compile(r"graph splits = (\d+)(?: \(with bs=\d+\), (\d+) \(with bs=1\))?")
 _SPLITS_OF_TWO = re.compile(r"graph[^:]*: nodes = [^,]+, splits = (\d+)(?: / (\d+))?")
 _DEVICE = re.compile(
-    r"(?:- (?P<listed>\S+) *: (?P<described>.*) \(\d+ MiB, \d+ MiB free\)|using device (?P<used>\S+) \((?P<is>[^)]*)\))"
+    r"(?:- (?P<listed>\S+) *: (?P<described>.*) \((?P<total>\d+) MiB, \d+ MiB free\)"
+    r"|using device (?P<used>\S+) \((?P<is>[^)]*)\))"
 )
 # A device of another host is described by its server; its memory goes by number within the server.
 _REMOTE_NAME = re.compile(r"RPC\d+")
@@ -120,7 +121,7 @@ class _Model:
 class _Reader:
     """What was read so far."""
 
-    devices: dict[str, None] = field(default_factory=dict)
+    devices: dict[str, SeenDevice] = field(default_factory=dict)
     servers: dict[str, dict[str, None]] = field(default_factory=dict)
     models: list[_Model] = field(default_factory=lambda: [_Model()])
     notes: list[str] = field(default_factory=list)
@@ -145,7 +146,7 @@ class _Reader:
         """Give what was read; what was opened and not loaded is no model."""
         weights = (Buffer(self.projector_device, BufferKind.WEIGHTS, self.projector_bytes),)
         return LoadReport(
-            devices=tuple(self.devices),
+            seen=tuple(self.devices.values()),
             models=tuple(model.finished() for model in self.models if model.buffers or model.computing),
             projector=(*weights, *self.projector_computing.values()) if self.projector_bytes else (),
             notes=tuple(dict.fromkeys(self.notes)),
@@ -221,10 +222,14 @@ def _read_splits(reader: _Reader, found: re.Match[str]) -> None:
 
 def _read_device(reader: _Reader, found: re.Match[str]) -> None:
     name = found["listed"] or found["used"]
-    if name != CPU:
-        reader.devices[name] = None
+    description = found["described"] or found["is"]
+    if found["listed"] and name != CPU:
+        reader.devices[name] = SeenDevice(name, description, int(found["total"]) * MIB)
+    elif name != CPU:
+        # Of one that is used the line does not say how much it has, and of one that was listed it is known.
+        reader.devices.setdefault(name, SeenDevice(name, description))
     if _REMOTE_NAME.fullmatch(name):
-        reader.servers.setdefault(found["described"] or found["is"], {})[name] = None
+        reader.servers.setdefault(description, {})[name] = None
 
 
 def _read_projector_device(reader: _Reader, found: re.Match[str]) -> None:

@@ -21,13 +21,15 @@ _UNKNOWN_TIMES_EMBEDDING = 12
 class LayerSteps:
     """Values of one token in a layer's widest steps, 0 where it has no such step.
 
-    `core` is the widest of all but the experts, `attention` the widest of attention alone. `lent_experts` is the widest
-    step of experts whose weights are copied to a card for it, `kept` what a memory keeps beside such a copy, and
-    `on_cpu` what stays with the CPU when a card computes its layer.
+    `core` is the widest of all but the experts, `attention` the widest of attention alone, `mixing` that of attention
+    or memory, whichever the layer has. `lent_experts` is the widest step of experts whose weights are copied to a card
+    for it, `kept` what a memory keeps beside such a copy, and `on_cpu` what stays with the CPU when a card computes its
+    layer.
     """
 
     core: int
     attention: int
+    mixing: int
     experts: int
     lent_experts: int
     kept: int
@@ -63,6 +65,7 @@ def _steps(header: GgufHeader, table: Shapes) -> LayerSteps:
     return LayerSteps(
         core=core or (0 if experts else _UNKNOWN_TIMES_EMBEDDING * header.embedding_length),
         attention=attention,
+        mixing=max(attention, memory),
         experts=experts,
         lent_experts=lent,
         kept=kept,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kloros_infra.diagnostics import Diagnostic, Problems
+from kloros_infra.ir.load_report import SeenDevice
 from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.placement.load_report import device_of
@@ -22,7 +23,7 @@ TOLERANCE_MIB = 64
 
 _TABLE = "memory breakdown [MiB]"
 _ROW = re.compile(
-    r"\|   - (?P<device>\S+)[^|]*\|\s*"
+    r"\|   - (?P<device>\S+)(?: \((?P<description>[^|]*)\))?[^|]*\|\s*"
     r"(?:(?P<total>\d+) = +(?P<free>\d+) \+ \( *)?\d+ = +(?P<weights>\d+) \+ +(?P<state>\d+) \+ +(?P<compute>\d+)"
 )
 
@@ -53,6 +54,7 @@ def _load(row: re.Match[str]) -> MeasuredLoad:
         compute_mib=int(row["compute"]),
         total_mib=int(total) if total else None,
         free_mib=int(free) if free else None,
+        description=row["description"],
     )
 
 
@@ -70,6 +72,15 @@ def _joined(rows: Iterable[MeasuredLoad]) -> Iterator[MeasuredLoad]:
                 compute_mib=host.compute_mib + row.compute_mib,
             )
     yield host
+
+
+def seen_devices(measured: Iterable[MeasuredLoad]) -> tuple[SeenDevice, ...]:
+    """Tell which devices the table speaks of; its host memory is none of them."""
+    return tuple(
+        SeenDevice(one.device, one.description, None if one.total_mib is None else one.total_mib * MIB)
+        for one in measured
+        if one.device != CPU
+    )
 
 
 def deviation_mib(load: DeviceLoad, measured: MeasuredLoad) -> float:

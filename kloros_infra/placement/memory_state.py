@@ -58,6 +58,16 @@ def sliding_layers(header: GgufHeader) -> frozenset[int]:
     return frozenset(layer for layer in trunk if period > 0 and layer % period < period - 1)
 
 
+def looking_layers(header: GgufHeader) -> frozenset[int]:
+    """Say which layers look back, whosever keys they look at."""
+    remembering, looking_back = remembering_layers(header), _layers_with(header, "blk.*.attn_k.weight")
+    return frozenset(
+        layer
+        for layer, heads in enumerate(header.head_count_kv)
+        if heads and (layer not in remembering or layer in looking_back)
+    )
+
+
 def slides(header: GgufHeader, layer: int) -> bool:
     """Say whether one layer looks at a sliding window only."""
     return layer in sliding_layers(header)
@@ -82,7 +92,12 @@ def state_bytes(header: GgufHeader) -> int:
     """Say what one layer remembers for one slot; states are always f32 (create_memory)."""
     if header.recurrence is None:
         return 0
-    return _STATE_VALUE_BYTES * (_convolution(header, header.recurrence) + _state(header, header.recurrence))
+    return convolution_bytes(header) + _STATE_VALUE_BYTES * _state(header, header.recurrence)
+
+
+def convolution_bytes(header: GgufHeader) -> int:
+    """Say what of that is the last tokens, which a convolution still needs."""
+    return _STATE_VALUE_BYTES * _convolution(header, header.recurrence) if header.recurrence else 0
 
 
 def _convolution(header: GgufHeader, one: Recurrence) -> int:

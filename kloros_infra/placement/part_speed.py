@@ -19,6 +19,7 @@ from kloros_infra.placement.devices import Device
 from kloros_infra.placement.overrider_layers import Arrangement, LayerPlan
 from kloros_infra.placement.speed import Speed, Spent, added_up
 from kloros_infra.placement.stage_times import StageTimes
+from kloros_infra.placement.taken_over import early_turns
 
 # Feed-forward steps in the order of the graph; attention and whatever else a layer has come before them. The gate is
 # the first source of its product with up (src/llama-graph.cpp, build_ffn; ggml.c, ggml_build_forward_expand).
@@ -48,15 +49,18 @@ def speed_of_arrangement(
     times = StageTimes(costs, devices[(*arrangement.cards, arrangement.head)[0]])
     decode: defaultdict[str, float] = defaultdict(float)
     prefill: defaultdict[str, float] = defaultdict(float)
+    turns = early_turns(costs.header, costs.work, [plan.device for plan in arrangement.plans], times.taker)
     for layer, of_layer in zip(costs.layers, parts, strict=False):
         for part in of_layer:
             piece, device = _piece(layer, part), devices[part.device]
-            decode[part.device] += _decode_s(piece, part, device)
+            taken_over = times.core_turns(piece, device) + times.expert_turns(piece, device)
+            turns += taken_over
+            decode[part.device] += _decode_s(piece, part, device) + times.taken_over_s(taken_over)
             prefill[part.device] += times.prefill_core_s(piece, device) + times.prefill_experts_s(piece, device)
     decode[head.name] += times.decode_core_s(costs.layers[-1], head)
     prefill[head.name] += times.prefill_core_s(costs.layers[-1], head)
     path = (*(part.device for of_layer in parts for part in of_layer), head.name)
-    return added_up(times, Spent(path, decode, prefill, bool(arrangement.exceptions)), devices, preference)
+    return added_up(times, Spent(path, decode, prefill, bool(arrangement.exceptions), turns), devices, preference)
 
 
 def _parts(header: GgufHeader, layer: int, plan: LayerPlan) -> Iterator[Part]:
@@ -102,6 +106,8 @@ def _piece(layer: LayerCosts, part: Part) -> LayerCosts:
         core_flops=layer.core_flops * part.core,
         expert_flops=layer.expert_flops * part.experts,
         attention_flops=layer.attention_flops if part.looks_back else 0.0,
+        core_turns=layer.core_turns if part.looks_back else 0,
+        expert_turns=layer.expert_turns if part.experts else 0,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import HostMemory, Instance, PlacementMode
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, Placement
@@ -20,6 +21,8 @@ from kloros_infra.placement.devices import NO_CORRECTIONS, Corrections, Device, 
 from kloros_infra.placement.engines import cpu, fit, manual, overrider, solver
 from kloros_infra.placement.engines.interface import FIT, Engine, Outcome, Request
 from kloros_infra.placement.header_check import header_problems
+
+HOST = "the host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +77,24 @@ def place_on(request: Request) -> Outcome:
 
 
 def check_together(placements: Mapping[InstanceId, Placement]) -> Problems:
-    """Check that instances of one profile fit on its cards at the same time; give it those that are preloaded.
+    """Check that instances of one profile fit on its devices at the same time; give it those that are preloaded.
 
-    Placements by `fit` are not counted: they make do with what they find.
+    Each has a CUDA context on its cards; usable memory leaves one out. Placements by `fit` are not counted: they make
+    do with what they find.
     """
     counted = {instance: placement for instance, placement in placements.items() if placement.engine != FIT}
-    on_card: dict[str, list[tuple[InstanceId, int]]] = {}
+    on_device: dict[str, list[tuple[InstanceId, int]]] = {}
     capacities: dict[str, int] = {}
     for instance, placement in sorted(counted.items()):
         for load in placement.loads:
-            if load.card is not None and load.capacity_bytes is not None:
-                on_card.setdefault(load.card, []).append((instance, load.total_bytes))
-                capacities[load.card] = load.capacity_bytes
+            if load.capacity_bytes is not None:
+                context_bytes = CONTEXT_BYTES if load.card else 0
+                needs = on_device.setdefault(load.card or HOST, [])
+                needs.append((instance, load.total_bytes + (context_bytes if needs else 0)))
+                capacities[load.card or HOST] = load.capacity_bytes
     return tuple(
-        problems.do_not_fit_together(needs[0][0].profile, card, capacities[card], needs)
-        for card, needs in sorted(on_card.items())
+        problems.do_not_fit_together(needs[0][0].profile, device, capacities[device], needs)
+        for device, needs in sorted(on_device.items())
         # One that does not fit by itself has been reported as such.
-        if len(needs) > 1 and sum(need for _, need in needs) > capacities[card]
+        if len(needs) > 1 and sum(need for _, need in needs) > capacities[device]
     )

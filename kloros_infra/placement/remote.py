@@ -1,8 +1,12 @@
-"""Cards of other hosts: the names that llama.cpp gives them.
+"""The names that llama.cpp gives to cards.
 
-It numbers the devices of all servers that it is told of, server by server (ggml-rpc.cpp, ggml_backend_rpc_add_server:
-RPC0, RPC1, …), and names their buffers, which `--override-tensor` takes, by number within the server and its endpoint:
-RPC0[100.64.0.7:50052]. A server is told of only where a plan uses one of its cards, so names are settled after placing.
+A server is shown the cards that its plan uses and no others: it opens a CUDA context on each card that it sees, and
+keeps it (common/common.cpp, where it lists the devices at start).
+
+It numbers the devices of all RPC servers that it is told of, server by server (ggml-rpc.cpp,
+ggml_backend_rpc_add_server: RPC0, RPC1, …), and names their buffers, which `--override-tensor` takes, by number within
+the server and its endpoint: RPC0[100.64.0.7:50052]. A server is told of only where a plan uses one of its cards. So
+names are settled after placing.
 """
 
 from __future__ import annotations
@@ -38,16 +42,20 @@ def used_remotely(placement: Placement, instance: Instance) -> tuple[Card, ...]:
     return tuple(card for card in by_host(instance.profile.cards) if card.name in used)
 
 
+def shown_cards(placement: Placement, instance: Instance) -> tuple[Card, ...]:
+    """List the cards of this host that a server is shown: those that it uses, in the profile's order."""
+    used = {load.card for load in placement.loads}
+    return tuple(card for card in instance.profile.local_cards if card.name in used)
+
+
 def numbered(placement: Placement, instance: Instance, hosts: Sequence[RpcHost]) -> Placement:
-    """Give the cards of other hosts the names that they have once unused ones are left out, and their endpoints."""
-    cards = used_remotely(placement, instance)
-    if not cards:
-        return placement
+    """Give cards the names that they have once unused ones are left out, and those of other hosts their endpoints."""
+    remote = used_remotely(placement, instance)
+    final = device_names((*shown_cards(placement, instance), *remote))
+    before = {load.card: load.device for load in placement.loads if load.card is not None}
+    named = _renamed(placement, {device: final[card] for card, device in before.items()})
     known = {host.name: host for host in hosts}
-    final = device_names(cards)
-    before = {load.card: load.device for load in placement.loads}
-    named = _renamed(placement, {before[card.name]: final[card.name] for card in cards})
-    return replace(named, remotes=tuple(_remotes(cards, final, instance, known)))
+    return replace(named, remotes=tuple(_remotes(remote, final, instance, known)))
 
 
 def _remotes(

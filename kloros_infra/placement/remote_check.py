@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.placement import DeviceLoad, Placement
 from kloros_infra.placement.problems import in_mib
-
-MIB = 2**20
-WAITING_BYTES = 300 * MIB
-"""Of a context without buffers, on cards from Pascal to Blackwell; that of the one that works is in `reserve`."""
 
 Placed = Sequence[tuple[Instance, Placement]]
 
@@ -25,7 +22,7 @@ def crowded_cards(placed: Placed) -> Iterator[Diagnostic]:
     remote = {card.name for instance, _ in placed for card in instance.profile.cards if card.remote is not None}
     for card in sorted(remote):
         on_card = [(instance, load) for instance, placement in placed for load in _on(card, placement)]
-        waiting_bytes = max(0, len(on_card) - 1) * WAITING_BYTES
+        waiting_bytes = max(0, len(on_card) - 1) * CONTEXT_BYTES
         for profile in dict.fromkeys(instance.profile.name for instance, _ in on_card):
             here = [(instance, load) for instance, load in on_card if instance.profile.name == profile]
             capacity = here[0][1].capacity_bytes or 0
@@ -50,7 +47,7 @@ def _crowded(profile: str, card: str, *, servers: int, too_much_bytes: int) -> D
         code="KI437",
         summary="Waiting RPC servers leave too little room",
         detail=f"{card} is lent to {servers} models, each by a server of its own, and one that waits holds"
-        f" {in_mib(WAITING_BYTES)} of it: {in_mib(too_much_bytes)} too much under profile {profile}.",
+        f" {in_mib(CONTEXT_BYTES)} of it: {in_mib(too_much_bytes)} too much under profile {profile}.",
         hint=f"Raise gpus.{card}.reserve by as much, so that models are placed with less, or list {card} where fewer"
         " models use it.",
         address=f"profiles.{profile}",

@@ -15,6 +15,7 @@ from itertools import permutations
 from typing import Protocol
 
 from kloros_infra.diagnostics import Problems
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
@@ -138,11 +139,11 @@ def _orders(instances: Sequence[Instance]) -> Iterable[Sequence[Instance]]:
 
 
 def _taken(outcomes: Iterable[Outcome], others: Mapping[str, int] | None = None) -> Mapping[str, int]:
-    """Add up what placements take of each device; what `fit` will take is not known."""
+    """Add up what placements take of each device, contexts included; what `fit` will take is not known."""
     found = Counter(others or {})
     for placement, _ in outcomes:
         for load in placement.loads if placement and placement.engine != FIT else ():
-            found[load.device] += load.total_bytes
+            found[load.device] += load.total_bytes + (CONTEXT_BYTES if load.card else 0)
     return found
 
 

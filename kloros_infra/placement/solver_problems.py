@@ -16,12 +16,15 @@ def layers_stay_with_the_cpu(instance: Instance, placement: Placement) -> Diagno
     cpu, predicted = placement.loads[-1], placement.predicted
     speed = f"; about {predicted.decode_tokens_per_s:.1f} tokens/s are foreseen" if predicted else ""
     rooms = ", ".join(f"{load.card} {in_mib(load.capacity_bytes or 0)}" for load in placement.loads[:-1])
+    # What is asked for embeddings or ranks reads a text in one micro-batch, whose results take memory of their own.
+    is_whole = not instance.model.kind.can_chat
+    batch = f"; a text is read as one micro-batch of {placement.micro_batch} tokens" if is_whole else ""
     return Diagnostic(
         code="KI411",
         summary="Layers stay with the CPU",
         detail=f"{instance.id.unit} keeps {cpu.layers} of {instance.model.weights.header.layer_count} layers "
         f"({in_mib(cpu.weights_bytes + cpu.kv_bytes)}) in host memory: the cards have no room for them"
-        f" ({rooms or 'none of them can hold a layer'}){speed}.",
+        f" ({rooms or 'none of them can hold a layer'}){batch}{speed}.",
         hint="Choose a smaller quantization or fewer context_tokens, set preload: false on a model beside it, or leave "
         "it out of this profile (null).",
         severity=Severity.WARNING,
@@ -37,6 +40,21 @@ def context_lowered(instance: Instance, placement: Placement) -> Diagnostic:
         detail=f"{instance.id.unit} gets {placement.context_tokens} tokens of context instead of "
         f"{instance.serving.context_tokens}, so that the whole model is on its cards.",
         hint="Raise `min_context_tokens` if that is too little; layers then stay with the CPU.",
+        severity=Severity.WARNING,
+        address=address_of(instance),
+    )
+
+
+def cache_types_changed(instance: Instance, placement: Placement) -> Diagnostic:
+    """Say that keys and values are kept in less precise types, so that more of the model is on fast cards."""
+    serving = instance.serving
+    return Diagnostic(
+        code="KI415",
+        summary="Cache types changed",
+        detail=f"{instance.id.unit} keeps keys as {placement.cache_type_k} and values as {placement.cache_type_v} "
+        f"instead of {serving.cache_type_k} and {serving.cache_type_v}: with these, the CPU or more cards would hold "
+        "a part of the model.",
+        hint="Take the types out of `cache_types` if precision matters more than speed.",
         severity=Severity.WARNING,
         address=address_of(instance),
     )

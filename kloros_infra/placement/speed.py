@@ -17,6 +17,7 @@ from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.costs import ModelCosts
 from kloros_infra.placement.devices import Device
 from kloros_infra.placement.stage_times import StageTimes, can_pipeline
+from kloros_infra.placement.taken_over import early_turns
 
 LINKS = "links"
 """What limits a plan that spends most of its time between devices."""
@@ -74,7 +75,8 @@ def speed_of(
     first = devices[assignment.cards[0]] if assignment.cards else devices[CPU]
     times = StageTimes(costs, first)
     decode, prefill = _by_device(times, assignment, devices)
-    spent = Spent(tuple(_path(costs, assignment)), decode, prefill, assignment.has_exceptions)
+    path, turns = tuple(_path(costs, assignment)), _turns(times, assignment, devices)
+    spent = Spent(path, decode, prefill, assignment.has_exceptions, turns)
     return added_up(times, spent, devices, preference or Preference())
 
 
@@ -82,13 +84,15 @@ def speed_of(
 class Spent:
     """The devices that a token goes through, step by step, and the seconds that each works for it.
 
-    With `has_exceptions` some tensors are not with their layer, and cards do not work as a pipeline.
+    With `has_exceptions` some tensors are not with their layer, and cards do not work as a pipeline. Work
+    changes hands `turns` times more than the path tells (`placement.taken_over`).
     """
 
     path: tuple[str, ...]
     decode: Mapping[str, float]
     prefill: Mapping[str, float]
     has_exceptions: bool
+    turns: int
 
 
 def added_up(times: StageTimes, spent: Spent, devices: Mapping[str, Device], preference: Preference) -> Speed:
@@ -103,18 +107,29 @@ def added_up(times: StageTimes, spent: Spent, devices: Mapping[str, Device], pre
     return Speed(
         prefill_s=times.pipelined_s(total_s, max(spent.prefill.values())) if is_pipelined else total_s,
         decode_s=sum(decode.values()),
-        splits=sum(1 for _ in groupby((CPU, *path))),
+        splits=sum(1 for _ in groupby((CPU, *path))) + spent.turns,
         bottleneck=max(sorted(weighed), key=weighed.__getitem__),
         is_pipelined=is_pipelined,
     )
 
 
 def _path(costs: ModelCosts, assignment: Assignment) -> Iterator[str]:
-    """Follow a token through the model: each layer's core, then its experts, at last the head."""
+    """Follow a token through the model: each layer's core, its experts, what is left of the core; at last the head."""
     for layer, name in enumerate(assignment.layer_devices):
         yield name
         if costs.layers[layer].has_experts:
             yield assignment.expert_devices[layer]
+            if costs.layers[layer].ends_with_core:
+                yield name
+
+
+def _turns(times: StageTimes, assignment: Assignment, devices: Mapping[str, Device]) -> int:
+    places = zip(times.costs.layers, assignment.layer_devices, assignment.expert_devices, strict=False)
+    taken_over = sum(
+        times.core_turns(layer, devices[core]) + times.expert_turns(layer, devices[experts])
+        for layer, core, experts in places
+    )
+    return taken_over + early_turns(times.costs.header, times.costs.work, assignment.layer_devices, times.taker)
 
 
 def _by_device(

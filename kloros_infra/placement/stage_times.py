@@ -37,17 +37,46 @@ class StageTimes:
     def decode_core_s(self, layer: LayerCosts, device: Device) -> float:
         # The head, which computes nothing for a prompt, is one step and no layer.
         step_s = device.dense_layer_s if layer.core_flops else self._logits_s(device)
-        return layer.read_bytes / device.read_bytes_per_s + step_s
+        turns_s = self.taken_over_s(self.core_turns(layer, device))
+        return layer.read_bytes / device.read_bytes_per_s + step_s + turns_s + self._entry_s(layer, device, 1)
 
     def decode_experts_s(self, layer: LayerCosts, device: Device) -> float:
         if not layer.has_experts:
             return 0.0
-        return layer.expert_read_bytes / device.read_bytes_per_s + device.expert_layer_s - device.dense_layer_s
+        steps_s = device.expert_layer_s - device.dense_layer_s
+        turns_s = self.taken_over_s(self.expert_turns(layer, device))
+        return layer.expert_read_bytes / device.read_bytes_per_s + steps_s + turns_s
+
+    @cached_property
+    def taker(self) -> str | None:
+        """Name the card that gets steps of the processor's layers, if any."""
+        return None if self.first.is_cpu or self.first.is_remote else self.first.name
+
+    def core_turns(self, layer: LayerCosts, device: Device) -> int:
+        """Count the turns that the first card takes at a token in a layer of the processor."""
+        return layer.core_turns if self._takes_from(device) else 0
+
+    def expert_turns(self, layer: LayerCosts, device: Device) -> int:
+        return layer.expert_turns if self._takes_from(device) else 0
+
+    def _takes_from(self, device: Device) -> bool:
+        return device.is_cpu and self.taker is not None
+
+    def taken_over_s(self, turns: int) -> float:
+        """Say what these turns cost; what is handed on is small."""
+        return turns * self.first.hop_s
 
     def prefill_core_s(self, layer: LayerCosts, device: Device) -> float:
         """Attention is computed where keys and values are, the rest on the first card if they are the processor's."""
         attention_s = layer.attention_flops / device.flops_per_s
-        return attention_s + self._product_s(layer.core_flops, layer.core_bytes, device)
+        entry_s = self._entry_s(layer, device, self.batch_tokens)
+        return attention_s + self._product_s(layer.core_flops, layer.core_bytes, device) + entry_s
+
+    def _entry_s(self, layer: LayerCosts, device: Device, tokens: float) -> float:
+        """Say what it takes until a token's embedding is on another host; within a machine it hardly counts."""
+        if not (layer.is_entry and device.is_remote):
+            return 0.0
+        return device.hop_s / tokens + self.costs.activation_bytes / device.link_bytes_per_s
 
     def prefill_experts_s(self, layer: LayerCosts, device: Device) -> float:
         by = self._multiplier(device)

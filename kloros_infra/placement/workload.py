@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kloros_infra.ir.catalog import Instance, KvType, Model, ModelKind
+from kloros_infra.ir.catalog import Instance, KvType, Model, ModelKind, Serving
 from kloros_infra.placement.architectures import ENCODERS
 
 DEFAULT_MICRO_BATCH = 512
@@ -46,15 +46,23 @@ def in_whole_blocks(tokens: int) -> int:
 def workload(instance: Instance) -> Workload:
     """Say what an instance's server is started with."""
     serving = instance.serving
-    is_whole = _takes_whole_texts(instance.model)
     return Workload(
         context_tokens=serving.context_tokens,
         parallel=serving.parallel,
-        micro_batch=max(DEFAULT_MICRO_BATCH, serving.context_tokens) if is_whole else DEFAULT_MICRO_BATCH,
+        micro_batch=_whole_text(serving) if _takes_whole_texts(instance.model) else DEFAULT_MICRO_BATCH,
         cache_type_k=serving.cache_type_k,
         cache_type_v=serving.cache_type_v,
         gives_embeddings=_gives_embeddings(instance.model),
     )
+
+
+def _whole_text(serving: Serving) -> int:
+    """Say how long a micro-batch is that takes a whole text: so many tokens that each slot has as many.
+
+    llama.cpp reserves memory for a micro-batch of equal parts, and fails where it has to add tokens for that while it
+    takes the mean of them (src/llama-context.cpp, graph_reserve; b10068).
+    """
+    return -(-max(DEFAULT_MICRO_BATCH, serving.context_tokens) // serving.parallel) * serving.parallel
 
 
 def _gives_embeddings(model: Model) -> bool:

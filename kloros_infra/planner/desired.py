@@ -14,7 +14,7 @@ from types import MappingProxyType
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import KEEP_GENERATIONS, Catalog, Instance
-from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.gate import InstanceGate, expected_cards
 from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, InstanceId, profile_target
@@ -118,7 +118,9 @@ def desired_state(
 def desired_part(part: HostPart, tree: ArtifactTree, *, layout: Layout, exposure_limit: float) -> Desired:
     """Say what a host that lends its cards looks like: each of its servers runs, whoever uses it."""
     servers = (
-        DesiredUnit(one.unit, Run.ALWAYS, ready_url=f"tcp://{one.endpoint}", ports=(one.port,)) for one in part.servers
+        # They take packets of their client alone: nobody on their own host can connect.
+        DesiredUnit(one.unit, Run.ALWAYS, ready_url=f"listen://{one.endpoint}", ports=(one.port,))
+        for one in part.servers
     )
     units = (*servers, DesiredUnit(LLM_TARGET, Run.ALWAYS))
     return Desired(tree=tree, layout=layout, profile="", units=units, exposure_limit=exposure_limit)
@@ -158,6 +160,7 @@ def _gate(instance: Instance, placement: Placement, load_bytes: int) -> Instance
         # Weights that are mapped are read as they are first used.
         token_timeout_s=start_timeout_s(load_bytes),
         card_uuids=tuple((load.device, uuid) for load in placement.loads if (uuid := uuids.get(load.card or ""))),
+        cards=expected_cards(placement, instance.profile),
     )
 
 

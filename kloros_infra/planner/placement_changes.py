@@ -35,6 +35,9 @@ def _memory(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str
 
 def _speed(before: str, after: str) -> Iterator[str]:
     old, new = read_predicted(before), read_predicted(after)
+    # Tokens cost more the more stand before them: figures of two depths are no slower and no faster plan.
+    is_deeper = None not in (old.depth, new.depth) and old.depth != new.depth
+    depths = f" (at {old.depth} -> {new.depth} tokens of context)" if is_deeper else ""
     for name, was, is_ in (("decode", old.decode, new.decode), ("prefill", old.prefill, new.prefill)):
         if was is not None and is_ is not None and was != is_:
-            yield f"{name} {was} -> {is_} tok/s"
+            yield f"{name} {was} -> {is_} tok/s{depths}"

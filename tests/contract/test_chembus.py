@@ -440,6 +440,7 @@ def test_a_double_tap_of_kloros_is_answered_once(proxy: BusProxy, kloros_on: Joi
             assert service.face.answered_count == 3
 
     asyncio.run(main())
-    topics = [kloros.receive()[0] for _ in range(3)]
+    topics: list[bytes] = []
+    while kloros.subscriber.poll(100):
+        topics.append(kloros.receive()[0])
     assert topics.count(b"llm.response.req_01") == 1
-    assert not kloros.subscriber.poll(100)

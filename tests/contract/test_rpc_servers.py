@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -26,7 +27,7 @@ START_S = 30.0
 @contextmanager
 def a_stand_in(_: Path) -> Iterator[int]:
     """Serve one client at a time, until it closes its side."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
 
         def serve() -> None:
             while True:
@@ -90,6 +91,33 @@ def test_a_server_is_free_taken_by_a_client_and_free_again(server: Server, tmp_p
             assert asked.state(endpoint, 0.3) is RpcState.TAKEN
         assert asked.state(endpoint, 10) is RpcState.FREE
     assert asked.state(endpoint, 10) is RpcState.ABSENT
+
+
+@each_server
+def test_asking_often_does_not_make_a_taken_server_look_away(server: Server, tmp_path: Path) -> None:
+    with server(tmp_path) as port:
+        card = replace(a_card("there"), remote=RemoteLink("127.0.0.1", (port,), 117_000_000))
+        with socket.create_connection(("127.0.0.1", port)):
+            for _ in range(10):
+                assert SocketRpcServers().state(f"127.0.0.1:{port}", 0.3) is RpcState.TAKEN
+                assert lent_cards([card], 0.3) == {"there"}
+
+
+def test_a_server_that_resets_a_connection_is_not_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset, args=(listener,))
+        thread.start()
+        state = SocketRpcServers().state(f"127.0.0.1:{listener.getsockname()[1]}", 10)
+        thread.join()
+
+    assert state is RpcState.ABSENT
+
+
+def reset(listener: socket.socket) -> None:
+    """Take a connection and break it off (SO_LINGER of 0: RFC 9293, RST)."""
+    client, _ = listener.accept()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 def test_a_host_that_does_not_answer_at_all_is_absent() -> None:

@@ -45,6 +45,8 @@ class FakeUpstreams:
         self.calls: list[FakeCall] = []
         self.dead: set[str] = set()
         self.failure: UpstreamError | None = None
+        self.then: tuple[tuple[str, ...], Completion] | None = None
+        """What follows a failure: the pieces and the answer of whoever is asked next."""
         self.defect: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -72,6 +74,9 @@ class FakeUpstreams:
         for piece in self.pieces:
             hearer.on_delta(piece, "")
         if self.failure is not None:
-            hearer.on_failure(self.failure)
+            failure = self.failure
+            if self.then is not None:
+                self.failure, (self.pieces, self.answer) = None, self.then
+            hearer.on_failure(failure)
         else:
             hearer.on_completion(self.answer)

@@ -17,6 +17,7 @@ from kloros_infra.placement.load_check import compare
 from kloros_infra.placement.memory_breakdown import is_as_foreseen
 from kloros_infra.placement.place import Machine
 from tests.fakes.fakecuda import KLOROS_CARDS, build_fakecuda, pretending
+from tests.fakes.idle_host import build_idle_host, idling
 from tests.fakes.sparse_gguf import SparseModel, write_sparse_gguf
 from tests.loading import loaded
 from tests.memory_matrix import LLAMA_SERVER
@@ -25,7 +26,7 @@ from tests.overrider_cases import HEADERS, every_tensor, instance_of, output_of
 pytestmark = pytest.mark.real_model
 
 DIVIDED = "qwen3-30b-a3b-q4_k_m"
-"""The smallest of those of which the tool put something on a second card; 18 GB that nobody reads take 5 s."""
+"""The smallest of those of which the tool put something on a second card."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,8 @@ def test_everything_lands_where_it_was_placed(cards: dict[str, str], tmp_path: P
     placement = placement_of(DIVIDED)
     file = weights(HEADERS[DIVIDED](), tmp_path / "model.gguf")
 
-    report = loaded(file, {**dict(arguments(placement)), **cards}, tmp_path)
+    idle = idling(build_idle_host(tmp_path))
+    report = loaded(file, {**dict(arguments(placement)), **cards, **idle}, tmp_path)
 
     assert compare(placement, report) == ()
     assert report.main is not None

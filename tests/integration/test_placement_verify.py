@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from kloros_infra.cli.commands import lock_command, placement_command
+from kloros_infra.cli.placements import read_view
 from kloros_infra.errors import ObstacleError
 from tests.fakes.fakecuda import KLOROS_CARDS, build_fakecuda, pretending
+from tests.integration.conftest import free_ports
 from tests.llama_servers import packaged
 
 pytestmark = pytest.mark.real_model
@@ -29,7 +33,14 @@ class Site:
 
     file: Path
 
-    def write(self, *, source: str = SMOLLM2, server: str = LLAMA_SERVER, **settings: object) -> Site:
+    def write(
+        self,
+        *,
+        source: str = SMOLLM2,
+        server: str = LLAMA_SERVER,
+        gpu: Mapping[str, str] = MappingProxyType(GPU),
+        **settings: object,
+    ) -> Site:
         version = {"version_id": "1", "gguf_url": source, "architecture": "qwen2.5-0.5b", "quantization": "Q4_0"}
         model = {
             "id": "small",
@@ -43,7 +54,7 @@ class Site:
         config = {
             "version": 1,
             "hosts": {"box": {"llama_server": server}},
-            "gpus": {"rtx5080": GPU},
+            "gpus": {"rtx5080": dict(gpu)},
             "profiles": {"max": {"gpus": ["rtx5080"]}},
             "models": [model],
             "purposes": {"fast": {"candidates": ["small"], "default": True}},
@@ -85,6 +96,23 @@ def test_a_plan_that_is_as_the_server_says(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("shown")
+@pytest.mark.parametrize("name", [None, "NVIDIA GeForce RTX 5080"])
+def test_another_card_behind_the_device_is_found_out(
+    site: Site, cards: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    site.write(gpu={**GPU, "name": name} if name else {"host": "box", "pci": "0000:04:00.0"})
+    monkeypatch.setenv("FAKECUDA", ";".join(reversed(cards["FAKECUDA"].split(";"))))
+    swapped = site.verify()
+    assert swapped.exit_code == 2
+    assert swapped.stdout.startswith("small-max: NOT as planned: rtx5080 ")
+    assert "KI448" in swapped.stderr
+    assert re.search(
+        r"CUDA sees 15880 MiB, and\s+llama-server sees a device \(GTX 1080 Ti\) with\s+11165 MiB", swapped.stderr
+    )
+    assert "models.yaml:" in swapped.stderr
+
+
+@pytest.mark.usefixtures("shown")
 def test_weights_that_are_not_here_are_said_to_be(site: Site) -> None:
     site.write(source="file:///weights/absent.gguf")
     absent = site.verify()
@@ -102,6 +130,53 @@ def test_another_model_than_the_one_that_was_placed_is_found_out_with_both_figur
     assert result.stdout.startswith("small-max: NOT as planned: rtx5080 ")
     assert "KI432" in result.stderr
     assert re.search(r"foresees \d+ MiB and llama-server needs \d+ MiB \(weights \d+ and \d+, keys", result.stderr)
+
+
+def on_a_lent_card(site: Site, program: Path) -> str:
+    """Place the model on a card of another host, which this machine plays; give the endpoint of its server."""
+    (port,) = free_ports(1)
+    site.write()
+    config = yaml.safe_load(site.file.read_text())
+    config["hosts"] = {
+        "box": {"address": "127.0.0.1", "llama_server": str(program)},
+        "attic": {"role": "remote", "address": "127.0.0.2", "rpc": {"interface": "lo"}},
+    }
+    config["gpus"] = {"far": {"host": "attic", "uuid": "GPU-00000000-0000-0000-0000-000000000001", "name": "RTX 3060"}}
+    config["profiles"] = {"max": {"gpus": ["far"]}}
+    config["models"][0]["profiles"]["max"]["port"] = port
+    site.file.write_text(yaml.safe_dump(config))
+    (placed,) = read_view(site.file).placed
+    (endpoint,) = placed.placement.endpoints
+    return endpoint
+
+
+def test_a_server_of_another_host_that_is_taken_is_left_alone(site: Site, tmp_path: Path) -> None:
+    program, marker = tmp_path / "llama-server", tmp_path / "was started"
+    program.write_text(f"#!/bin/sh\ntouch '{marker}'\n")
+    program.chmod(0o755)
+    address, _, port = on_a_lent_card(site, program).rpartition(":")
+    away = site.verify()
+    assert (away.exit_code, "KI434" in away.stderr) == (1, True)
+    # It accepts, and never gets to the connection.
+    with socket.create_server((address, int(port))):
+        taken = site.verify()
+    assert (taken.exit_code, "KI435" in taken.stderr) == (1, True)
+    assert "models.yaml:" in taken.stderr
+    assert not marker.exists()
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_model_that_is_not_placed_is_not_as_planned(site: Site) -> None:
+    site.write()
+    config = yaml.safe_load(site.file.read_text())
+    config["profiles"]["mid"] = {"gpus": ["rtx5080"]}
+    config["models"][0]["profiles"]["mid"] = {"port": 8602, "placement": "manual", "layers": {"rtx5080": 40}}
+    site.file.write_text(yaml.safe_dump(config))
+    result = site.verify()
+    assert result.exit_code == 1, result.stdout
+    assert result.stdout.startswith("small-max: as planned")
+    assert "KI404" in result.stderr
+    assert site.verify("small", "max").exit_code == 0
 
 
 def test_a_wrong_use_is_no_difference(site: Site, tmp_path: Path) -> None:

@@ -6,15 +6,20 @@ for `CPU` where the unit asks for `CUDA0`. Everything else is as it is written i
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from kloros_infra.adapters.health import ServerHealth
+from kloros_infra.adapters.processes import SupervisorClient
 from kloros_infra.adapters.rpc_servers import SocketRpcServers
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import compile_project
@@ -32,6 +37,7 @@ pytestmark = pytest.mark.real_model
 
 LAYERS = {"near": 12, "far": 11}
 """The other seven of 30 stay with the processor; the head counts as one of the last card's."""
+UNIT = "llama@smollm2-max.service"
 MIB = 2**20
 UUID = "GPU-00000000-0000-0000-0000-00000000000{}"
 
@@ -59,9 +65,18 @@ class Boxes:
         return compile_project(read_project(self.laptop.file))
 
     @property
+    def own_url(self) -> str:
+        (instance,) = (one for one in self.compiled.catalog.instances if one.profile.name == "max")
+        return f"http://127.0.0.1:{instance.port}"
+
+    @property
+    def state(self) -> str:
+        return SupervisorClient(self.laptop.root).states((UNIT,))[UNIT].sub
+
+    @property
     def log(self) -> str:
         folder = self.laptop.root / Layout().logs
-        return (folder / log_file("llama@smollm2-max.service")).read_text()
+        return (folder / log_file(UNIT)).read_text()
 
 
 def a_stand_in(folder: Path) -> Path:
@@ -80,7 +95,11 @@ def a_stand_in(folder: Path) -> Path:
 @pytest.fixture
 def boxes(laptop: Laptop, tmp_path: Path) -> Iterator[Boxes]:
     program = str(a_stand_in(tmp_path))
-    ports = dict(zip(("attic", "cellar"), free_ports(2), strict=True))
+    # The processor plays them, with the memory that it has.
+    vram_of = dict.fromkeys(LAYERS, f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // MIB}MiB")
+    # What is added to an instance's port is not below zero.
+    own, *others = sorted(free_ports(3))
+    ports = dict(zip(("attic", "cellar"), others, strict=True))
 
     def with_boxes(document: dict[str, object]) -> None:
         hosts, models = document["hosts"], document["models"]
@@ -89,15 +108,15 @@ def boxes(laptop: Laptop, tmp_path: Path) -> Iterator[Boxes]:
         (home,) = hosts
         hosts[home]["address"] = "127.0.0.1"
         for name, port in ports.items():
-            rpc = {"interface": "lo", "port": port, "program": program}
+            rpc = {"interface": "lo", "port_offset": port - own, "program": program}
             hosts[name] = {"role": "remote", "address": "127.0.0.1", "rpc": rpc}
         document["gpus"] = {
-            card: {"host": host, "uuid": UUID.format(number), "name": "NVIDIA GeForce RTX 3060"}
+            card: {"host": host, "uuid": UUID.format(number), "name": "NVIDIA GeForce RTX 3060", "vram": vram_of[card]}
             for number, (card, host) in enumerate((("far", "attic"), ("near", "cellar")))
         }
         document["profiles"] = {"max": {"gpus": ["near", "far"]}, "cpu_only": {"gpus": []}}
         (model,) = models
-        model["profiles"]["max"] = {"port": free_ports(1)[0], "placement": "manual", "layers": LAYERS}
+        model["profiles"]["max"] = {"port": own, "placement": "manual", "layers": LAYERS}
 
     laptop.edit(only(SMOLLM2))
     laptop.edit(with_boxes)
@@ -124,6 +143,34 @@ def test_a_model_answers_from_the_cards_of_two_other_hosts(boxes: Boxes) -> None
     )
     assert answer.json()["choices"][0]["message"]["content"]
     assert_everything_is_where_it_was_placed(boxes)
+
+
+def test_an_instance_comes_back_with_a_host_that_was_away(boxes: Boxes) -> None:
+    for host in boxes.ports:
+        boxes.set_up(host)
+    assert boxes.laptop.apply().returncode == 0
+
+    boxes.take_down("attic")
+    with suppress(httpx.HTTPError):
+        # llama-server notices as it wants to compute something, and aborts.
+        httpx.post(f"{boxes.own_url}/completion", json={"prompt": "Hello", "n_predict": 4}, timeout=60)
+
+    assert until(lambda: boxes.state == "start-pre"), boxes.log
+    away = f"waiting: KI434 Nobody listens at 127.0.0.1:{boxes.ports['attic']}"
+    assert until(lambda: away in boxes.log), boxes.log
+    boxes.set_up("attic")
+    assert until(lambda: ServerHealth().is_ready(f"{boxes.own_url}/health", 1)), boxes.log
+    assert boxes.state == "running"
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Say whether a condition comes to hold."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)  # the pause between two polls of a condition with a deadline
+    return True
 
 
 def assert_everything_is_where_it_was_placed(boxes: Boxes) -> None:

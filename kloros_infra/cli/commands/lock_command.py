@@ -44,9 +44,10 @@ def command(file: Path, *, upgraded: tuple[str, ...], refresh: bool, check: bool
         outcome = "fits"
     else:
         lock, problems, written = lock_project(project, upgraded=upgraded, is_refresh=refresh)
-        asked, more = record_answers(read_project(file), is_refresh=refresh)
-        problems = (*problems, *more)
-        outcome = f"{written} files changed" + (f", the overrider asked {asked} times" if asked else "")
+        recorded = record_answers(read_project(file), is_refresh=refresh)
+        problems = (*problems, *recorded.problems)
+        asked = f", the overrider asked {recorded.asked} times" if recorded.asked else ""
+        outcome = f"{written + recorded.changed} files changed{asked}"
     show_problems(problems, project.sources)
     pinned = sum(not entry.is_derived for entry in lock.weights.values())
     derived = len(lock.weights) - pinned

@@ -24,6 +24,30 @@ class _Svg(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Gguf(click.Path):
+    """A file that is there and begins as a GGUF does: llama-server would not say more than that it failed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse anything else before a server is started for it."""
+        path = Path(str(super().convert(value, param, ctx)))
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                self.fail(f"{value!r} is no GGUF file.", param, ctx)
+        return path
+
+
+class _Context(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs alone
+    """A number of tokens that models.yaml would take for a context."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what models.yaml refuses."""
+        from kloros_infra.ir.written import LEAST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS
+
+        return click.IntRange(LEAST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS).convert(value, param, ctx)
+
+
 _PROFILE = click.option("--profile", metavar="NAME", help="Only under this profile.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 _PLOT = click.option(
@@ -44,6 +68,7 @@ def command() -> None:
 @_PLOT
 def show(model: str | None, profile: str | None, file: Path, *, as_json: bool, plot: Path | None) -> None:
     """Show what takes the memory of each device, which layers are there, and how fast that is foreseen to be."""
+    from kloros_infra.adapters.output_file import write_output
     from kloros_infra.cli.placement_json import show_data
     from kloros_infra.cli.placement_svg import panel_of, picture
     from kloros_infra.cli.placement_text import show_lines
@@ -51,7 +76,7 @@ def show(model: str | None, profile: str | None, file: Path, *, as_json: bool, p
 
     found = placed_of(read_view(file), model, profile)
     if plot is not None:
-        plot.write_text(picture([panel_of(one) for one in found]))
+        write_output(plot, picture([panel_of(one) for one in found]))
     if as_json:
         click.echo(json.dumps(show_data(found), indent=2))
         return
@@ -73,6 +98,7 @@ def compare(model: str | None, profile: str | None, file: Path, *, as_json: bool
 
     The one in use is marked with a star. `fit` and `default` are what llama-server does, in whole layers.
     """
+    from kloros_infra.adapters.output_file import write_output
     from kloros_infra.cli.placement_json import compare_data
     from kloros_infra.cli.placement_svg import panels_of, picture
     from kloros_infra.cli.placement_text import compare_lines
@@ -81,7 +107,7 @@ def compare(model: str | None, profile: str | None, file: Path, *, as_json: bool
     view = read_view(file)
     compared = [(one, by_engines(view, one)) for one in placed_of(view, model, profile)]
     if plot is not None:
-        plot.write_text(picture([panel for one, found in compared for panel in panels_of(view, one, found)]))
+        write_output(plot, picture([panel for one, found in compared for panel in panels_of(view, one, found)]))
     if as_json:
         click.echo(json.dumps(compare_data(compared), indent=2))
         return
@@ -100,7 +126,7 @@ def compare(model: str | None, profile: str | None, file: Path, *, as_json: bool
 @manager_option
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_Gguf(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE.gguf",
     help="The weights of MODEL, where neither the store nor their own place has them.",
 )
@@ -109,7 +135,7 @@ def verify(model: str | None, profile: str | None, file: Path, **options: Any) -
 
     Exit code 0: all is as planned, 2: something is not, 1: something could not be asked, as its weights are not here.
     """
-    from kloros_infra.cli.placements import placed_of, read_view
+    from kloros_infra.cli.placements import errors_about, model_called, placed_of, read_view
     from kloros_infra.cli.render import show_problems
     from kloros_infra.cli.verifying import Places, verified
     from kloros_infra.cli.wiring import target
@@ -120,14 +146,15 @@ def verify(model: str | None, profile: str | None, file: Path, **options: Any) -
     view = read_view(file)
     found = placed_of(view, model, profile)
     result = verified(view, found, Places(target(options["root"], options["manager"]), weights), click.echo)
-    show_problems(result.problems, view.project.sources)
-    sys.exit(result.exit_code)
+    unplaced = errors_about(view, model and model_called(view, model).id, profile)
+    show_problems((*result.problems, *unplaced), view.project.sources)
+    sys.exit(result.exit_code or bool(unplaced))
 
 
 @command.command("what-if")
 @click.option("--gpu", "gpus", multiple=True, metavar="NAME[:MEMORY]", help="Suppose this card. Repeatable.")
 @click.option("--without", multiple=True, metavar="NAME", help="Suppose this card is gone. Repeatable.")
-@click.option("--context", type=click.IntRange(min=1), metavar="TOKENS", help="Suppose this context for each request.")
+@click.option("--context", type=_Context(), metavar="TOKENS", help="Suppose this context for each request.")
 @click.option("--model", metavar="MODEL", help="Tell of this model alone.")
 @click.option("--profile", metavar="NAME", help="Change the cards of this profile; the first one by default.")
 @file_option
@@ -144,11 +171,15 @@ def what_if(file: Path, *, as_json: bool, **asked: Any) -> None:
     from kloros_infra.cli.render import show_problems
     from kloros_infra.cli.supposing import Asked, suppose
 
+    both = {word.partition(":")[0] for word in asked["gpus"]} & set(asked["without"])
+    if both:
+        raise click.UsageError(f"--gpu and --without contradict each other: both name {', '.join(sorted(both))}.")
     view = read_view(file)
     found, problems = suppose(view, Asked(**asked))
     if as_json:
         click.echo(json.dumps(outlook_data(found, problems), indent=2))
-        return
-    for line in outlook_lines(found):
-        click.echo(line)
-    show_problems(problems, {})
+    else:
+        for line in outlook_lines(found):
+            click.echo(line)
+        show_problems(problems, view.project.sources)
+    sys.exit(1 if any(problem in view.problems for problem in problems) else 0)

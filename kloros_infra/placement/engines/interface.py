@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.placement import Placement, Prediction
-from kloros_infra.placement.costs import model_costs
+from kloros_infra.placement.costs import costs_between
 from kloros_infra.placement.devices import Device
 from kloros_infra.placement.patterns import expert_exceptions
 from kloros_infra.placement.plan_loads import loads_of
@@ -63,7 +63,7 @@ def decided(
 ) -> Placement:
     """Write an assignment down, with what it takes and how fast it is foreseen to be."""
     work = work or task.work
-    costs = model_costs(task.header, work)
+    costs = costs_between(task.header, work, task.devices)
     speed = speed_of(costs, assignment, {one.name: one for one in task.devices}, task.preference)
     return Placement(
         engine=engine,

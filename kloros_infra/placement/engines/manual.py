@@ -17,12 +17,12 @@ def _place(request: Request) -> Outcome:
     if instance.layers is not None:
         if sum(instance.layers) > request.slots:
             return None, (problems.too_many_layers(instance, request.slots),)
-        return _if_it_fits(
+        return if_it_fits(
             request, with_counts(request, instance.layers, LAYERS if any(instance.layers) else CPU_ENGINE)
         )
     shares = instance.gpu_percentages
     counts = by_capacity(request) if shares is None else by_share(request.slots, shares)
-    return _if_it_fits(request, with_counts(request, counts, SHARE))
+    return if_it_fits(request, with_counts(request, counts, SHARE))
 
 
 def by_capacity(request: Request) -> tuple[int, ...]:
@@ -42,7 +42,8 @@ def with_counts(request: Request, counts: Sequence[int], engine: str) -> Placeme
     return decided(engine, request.task, in_runs(tuple(dict.fromkeys(on_cards)), layer_devices))
 
 
-def _if_it_fits(request: Request, placement: Placement) -> Outcome:
+def if_it_fits(request: Request, placement: Placement) -> Outcome:
+    """Give a placement, or say which device is too full."""
     if placement.fits:
         return placement, ()
     return None, (problems.does_not_fit(request.instance, busiest_load(placement)),)

@@ -15,7 +15,7 @@ from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.overrider_record import OverriderRecord, record_from_json
 from kloros_infra.ir.placement import CPU, Placement, Prediction
 from kloros_infra.placement import overrider_problems as problems
-from kloros_infra.placement.costs import model_costs
+from kloros_infra.placement.costs import costs_between
 from kloros_infra.placement.engines.interface import OVERRIDER, Engine, Outcome, Request
 from kloros_infra.placement.engines.manual import busiest_load
 from kloros_infra.placement.memory import TensorPlaces
@@ -76,7 +76,7 @@ def _renamed(answer: Mapping[str, str], request: Request) -> Mapping[str, str]:
 def _placement(request: Request, arrangement: Arrangement) -> Placement:
     task = request.task
     work = task.work
-    costs = model_costs(task.header, work)
+    costs = costs_between(task.header, work, task.devices)
     speed = speed_of_arrangement(costs, arrangement, {one.name: one for one in task.devices}, task.preference)
     places = TensorPlaces(arrangement.layer_devices, arrangement.exceptions, arrangement.cards)
     return Placement(

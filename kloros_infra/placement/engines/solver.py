@@ -25,8 +25,11 @@ def _place(request: Request) -> Outcome:
 
 
 def _why_not(request: Request) -> Diagnostic:
-    """Name the card that is too full where layers are divided by what the cards hold, or all devices."""
-    busiest = busiest_load(with_counts(request, by_capacity(request), SOLVER))
+    """Name the device that is too full where layers are divided by what the cards hold, or all devices."""
+    divided = with_counts(request, by_capacity(request), SOLVER)
+    busiest = busiest_load(divided)
+    if not busiest.fits and busiest.card is None and all(load.fits for load in divided.loads if load.card):
+        return does_not_fit(request.instance, busiest)
     if busiest.fits or request.devices[-1].takes_layers:
         return problems.fits_nowhere(request.instance, request.devices)
     return does_not_fit(request.instance, busiest)
@@ -38,13 +41,16 @@ def planned(request: Request, plan: Plan) -> Placement:
 
 
 def _remarks(request: Request, placement: Placement) -> Iterator[Diagnostic]:
-    """Say what somebody may not expect: layers on the CPU, a shorter context."""
+    """Say what somebody may not expect: layers on the CPU, a shorter context, other types of keys and values."""
     instance, cpu = request.instance, placement.loads[-1]
     has_head_there = placement.head_device == cpu.device
     if cpu.layers or has_head_there:
         yield problems.layers_stay_with_the_cpu(instance, placement)
     if placement.context_tokens < instance.serving.context_tokens:
         yield problems.context_lowered(instance, placement)
+    wanted = (instance.serving.cache_type_k, instance.serving.cache_type_v)
+    if wanted != (placement.cache_type_k, placement.cache_type_v):
+        yield problems.cache_types_changed(instance, placement)
 
 
-ENGINE = Engine(SOLVER, version=1, place=_place)
+ENGINE = Engine(SOLVER, version=2, place=_place)

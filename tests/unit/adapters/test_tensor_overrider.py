@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from dataclasses import replace
@@ -124,6 +125,38 @@ def test_it_is_ended_with_all_that_it_started_when_it_takes_too_long(tmp_path: P
     assert os.read(reader, 100) == b"started\n"
     assert is_closed(reader)
     os.close(reader)
+
+
+def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    script = f"sleep 600 9>{fifo} & echo '{ANSWER}'"
+    began = time.monotonic()
+
+    assert asked(TensorOverrider(["sh", "-c", script], timeout_s=50), tmp_path) == ANSWER
+
+    assert time.monotonic() - began < 20, "it has answered although something of it holds the pipe"
+    assert is_closed(reader)
+    os.close(reader)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_it_prints_without_end_is_not_kept(tmp_path: Path, stream: str) -> None:
+    tool = a_tool(tmp_path, f"import sys\nwhile True: sys.{stream}.write('x' * 65536)", timeout_s=2.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    problem = refused(tool, tmp_path)
+
+    expected = "printed more than 4 MiB" if stream == "stdout" else "has not answered for 2 s"
+    assert expected in problem.detail
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024, "in KiB, getrusage(2)"
+
+
+def test_the_end_of_its_log_is_told_however_long_it_is(tmp_path: Path) -> None:
+    tool = a_tool(tmp_path, "import sys; sys.exit('x\\n' * 10**6 + 'no room')")
+
+    assert refused(tool, tmp_path).detail.endswith("| no room")
 
 
 def is_closed(reader: int) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kloros_infra.cli.commands.lock_command import command
-from kloros_infra.cli.overriding import check_answers, record_answers
+from kloros_infra.cli.overriding import Recorded, check_answers, record_answers
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import compiler_sources
 from kloros_infra.compiler.stations import check_project
@@ -21,6 +21,16 @@ from kloros_infra.diagnostics import Problems
 from kloros_infra.errors import ObstacleError, ProblemsError
 
 TOOL = [sys.executable, str(Path(__file__).parents[2] / "fakes" / "tensor_overrider.py")]
+# Answers the first question, and fails at every other one.
+ONE_ANSWER = """
+import os, runpy, sys
+if "--version" not in sys.argv:
+    if os.path.exists(sys.argv[1]):
+        sys.exit("no room")
+    open(sys.argv[1], "w").close()
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 NO_TOOL = [sys.executable, "-c", "import sys; sys.exit('no room')"]
 GPUS = {"rtx3060": ("04", "12GiB"), "other": ("05", "8GiB")}
 
@@ -73,7 +83,8 @@ class Site:
     def record(self, *, is_refresh: bool = False) -> tuple[int, Problems]:
         """Ask, where the lock is there already."""
         self.write()
-        return record_answers(read_project(self.file), is_refresh=is_refresh)
+        recorded = record_answers(read_project(self.file), is_refresh=is_refresh)
+        return recorded.asked, recorded.problems
 
     def check(self) -> list[str]:
         """Say what the records lack."""
@@ -180,6 +191,32 @@ def test_a_tool_that_fails_is_reported_for_each_instance(site: Site) -> None:
     assert list(site.records) == ["small-max.json"]
 
 
+def test_each_question_counts_and_each_file_that_changed(site: Site, tmp_path: Path) -> None:
+    program = tmp_path / "tool.py"
+    program.write_text(ONE_ANSWER)
+    site.tool = [sys.executable, str(program), str(tmp_path / "asked"), TOOL[-1]]
+    site.profiles = {"max": ["rtx3060"], "both": ["rtx3060", "other"], "less": ["other"]}
+
+    result = site.lock()
+
+    assert result.exit_code == 1
+    assert "1 files changed, the overrider asked 2 times" in result.output
+
+
+def test_a_tool_that_does_not_answer_is_asked_once(site: Site, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    site.tool = ["sh", "-c", f'echo >>{calls}; [ "$1" = --version ] && echo 1 || exec sleep 600', "tool"]
+    site.profiles |= {"both": ["rtx3060", "other"], "less": ["other"]}
+    site.write()
+
+    recorded = record_answers(read_project(site.file), timeout_s=0.5)
+
+    assert (recorded.asked, [problem.code for problem in recorded.problems]) == (1, ["KI427", "KI427"])
+    assert "has not answered for 0.5 s" in recorded.problems[0].detail
+    assert "is not asked again" in recorded.problems[1].detail
+    assert calls.read_text().count("\n") == 2, "its version, and one question"
+
+
 def test_a_type_that_no_file_can_have_is_reported(site: Site) -> None:
     header, lock = site.file.parent / "models.lock" / "small@1.json", site.file.parent / "models.lock.yaml"
     before = header.read_text()
@@ -232,7 +269,7 @@ def test_a_models_yaml_with_other_errors_asks_nothing(site: Site) -> None:
 
     site.write()
     site.file.write_text(site.file.read_text().replace("context_tokens: 4096", "context_tokens: many"))
-    assert record_answers(read_project(site.file)) == (0, ())
+    assert record_answers(read_project(site.file)) == Recorded()
 
 
 def test_a_folder_in_the_way_is_named(site: Site) -> None:

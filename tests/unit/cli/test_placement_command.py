@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,13 +17,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from kloros_infra.cli.benching import Benched, bench, write_factors
 from kloros_infra.cli.commands import lock_command, placement_command
-from kloros_infra.cli.placement_text import BAR_CELLS, SIGNS, bar, layers_text, legend
+from kloros_infra.cli.placements import read_view
 from kloros_infra.cli.program import COMMANDS, program
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.placement import CPU
-from kloros_infra.placement.account import DeviceAccount
-from tests.factories import GIB
+from kloros_infra.ir.catalog import MeasuredSpeed
 
 GPUS = {
     "big": {"pci": "0000:01:00.0", "name": "NVIDIA GeForce RTX 3090"},
@@ -158,6 +161,47 @@ def test_compare_sets_engines_side_by_side(site: Path, tmp_path: Path) -> None:
     assert costs[0] == min(costs)
 
 
+@pytest.mark.parametrize("words", [("chat", "--profile", "max"), ("deep",)])
+def test_compare_has_a_column_for_each_card_of_any_engine(site: Path, words: tuple[str, ...]) -> None:
+    config = yaml.safe_load(site.read_text())
+    config["models"][0]["profiles"]["max"]["layers"] = {"big": 0, "rtx3060": 33}
+    site.write_text(yaml.safe_dump(config))
+    head, titles, *rows = done(site, "compare", *words).splitlines()
+    assert head.endswith("layers and GiB on big | rtx3060 | CPU")
+    at = titles.index("LAYERS")
+    layers = [re.findall(r"\d+", row[at : titles.index("GiB")]) for row in rows]
+    assert {sum(map(int, row)) for row in layers if row} == {32 if words[0] == "chat" else 64}
+
+
+def test_what_a_small_model_takes_is_told_in_mib(site: Path) -> None:
+    config = yaml.safe_load(site.read_text())
+    config["models"][0]["versions"][0] |= {"architecture": "qwen2.5-0.5b", "quantization": "Q4_0"}
+    config["models"][0]["profiles"] = {"mid": {"port": 8602}}
+    config["models"][0] |= {"placement": "auto", "context_tokens": 512}
+    site.write_text(yaml.safe_dump(config))
+    assert CliRunner().invoke(lock_command.command, ["--file", str(site)]).exit_code == 0
+    shown = done(site, "show", "chat")
+    assert re.search(r"weights [1-9]\d+ MiB, keys and values \d+ MiB, compute \d+ MiB", shown)
+    assert re.search(r"free [\d.]+ GiB of 11\.6 GiB", shown)
+    head, titles, row, *_ = done(site, "compare", "chat").splitlines()
+    assert head.endswith("layers and MiB on rtx3060 | CPU")
+    assert re.fullmatch(r"[1-9]\d\d \| [1-9]\d+", row[titles.index("MiB") :])
+    assert re.search(r" \d\.\d\d ", row), "milliseconds with the digits that an estimate has"
+
+
+def test_a_picture_is_utf_8_whatever_the_terminal_is(site: Path, tmp_path: Path) -> None:
+    broken(site, display_name="Zwölf 模型")
+    picture = tmp_path / "plan.svg"
+    picture.write_text("an earlier one")
+    done(site, "show", "chat", "--plot", picture)
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ["placement", "show", "chat", "--json", "--file", str(site), "--plot", str(picture)]
+    ran = subprocess.run([sys.executable, "-m", "kloros_infra", *words], env=plain, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    ElementTree.fromstring(picture.read_bytes())  # noqa: S314 - our own output
+    assert "Zwölf 模型" in picture.read_text("utf-8")
+
+
 def test_compare_says_what_does_not_fit(site: Path) -> None:
     found = data(site, "compare", "deep")["instances"][0]
     assert found["chosen"] == "solver"
@@ -239,21 +283,104 @@ def test_a_file_that_is_none_is_told_with_its_problems(site: Path) -> None:
     assert "KI102" in codes(run(site, "show"))
 
 
-def account(weights: int = 0, *, total: int | None = None, others: int = 0) -> DeviceAccount:
-    return DeviceAccount(CPU, None, (), False, weights, 0, 0, 0, others_bytes=others, total_bytes=total)
+def broken(site: Path, **settings: object) -> None:
+    """Write something into the first model that nothing can be placed with."""
+    config = yaml.safe_load(site.read_text())
+    config["models"][0].update(settings or {"arguments": {"no-kv-offload": True}})
+    site.write_text(yaml.safe_dump(config))
 
 
-def test_whatever_is_there_has_a_cell_of_the_bar() -> None:
-    assert bar(account(total=None)) == "." * BAR_CELLS
-    drawn = bar(account(10, total=10**9, others=3))
-    assert len(drawn) == BAR_CELLS
-    assert drawn.startswith("#o.")
-    assert bar(account(GIB)) == "#" * BAR_CELLS
-    assert legend((account(10),)) == f"{SIGNS['weights']} weights"
+@pytest.mark.parametrize(
+    "words",
+    [("show", "chat"), ("show", "chat", "--profile", "max"), ("compare", "chat"), ("verify", "chat", "mid"),
+     ("what-if", "--model", "chat")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_model_is_told_and_not_that_there_is_none(site: Path, words: tuple[str, ...]) -> None:
+    broken(site)
+    assert codes(run(site, *words)) == ["KI255"]
 
 
-def test_layers_are_told_in_words() -> None:
-    assert layers_text(account()) == "no layers"
-    assert layers_text(account(1)) == "no layers: the token embedding alone"
-    card = DeviceAccount("CUDA0", "a", (), False, 1, 0, 0, 0)
-    assert layers_text(card) == "no layers"
+def test_what_is_wrong_with_a_model_under_another_profile_is_left_out(site: Path) -> None:
+    config = yaml.safe_load(site.read_text())
+    config["models"][0]["profiles"]["mid"] = {"port": 8602, "layers": {"rtx3060": 40}}
+    config["models"][0]["profiles"]["max"] = None
+    site.write_text(yaml.safe_dump(config))
+    assert codes(run(site, "show", "chat", "--profile", "mid")) == ["KI404", "KI441"]
+    assert codes(run(site, "show", "chat", "--profile", "max")) == ["KI441"]
+
+
+def test_what_if_tells_what_is_wrong_beside_what_can_be_told(site: Path) -> None:
+    broken(site)
+    result = run(site, "what-if", "--gpu", "rtx3090")
+    assert result.exit_code == 1
+    assert re.search(r"^deep ", result.stdout, re.MULTILINE)
+    assert "KI255" in result.stderr
+    assert "models.yaml:" in result.stderr
+    assert [one["code"] for one in json.loads(run(site, "what-if", "--json").stdout)["problems"]] == ["KI255"]
+    config = yaml.safe_load(site.read_text())
+    config["models"] = config["models"][:1]
+    site.write_text(yaml.safe_dump(config))
+    assert codes(run(site, "what-if", "--gpu", "rtx3090"))[0] == "KI255"
+
+
+def test_bench_tells_what_is_wrong_with_the_model(site: Path) -> None:
+    broken(site)
+    with pytest.raises(ProblemsError) as caught:
+        bench(read_view(site), "chat-max")
+    assert [problem.code for problem in caught.value.problems] == ["KI255"]
+    with pytest.raises(ProblemsError) as caught:
+        bench(read_view(site), "chatt-max")
+    assert [problem.code for problem in caught.value.problems] == ["KI445"]
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_anything_is_asked(site: Path) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        bench(read_view(site), "chat-max", (512, 8161, 100_000))
+    (problem,) = caught.value.problems
+    assert problem.code == "KI446"
+    assert "100000 tokens and 32 generated ones are more than the 8192 tokens" in problem.detail
+    assert "--depth 8160" in problem.hint
+
+
+@pytest.mark.parametrize("speed", [MeasuredSpeed(100.0, 1.0), MeasuredSpeed(1.0, 0.01)])
+def test_factors_that_are_not_credible_are_not_written(site: Path, speed: MeasuredSpeed) -> None:
+    view, before = read_view(site), site.read_text()
+    found = Benched(view.placed[0], (), speed, ("big", "rtx3060"))
+    with pytest.raises(ProblemsError) as caught:
+        write_factors(site, view, found)
+    (problem,) = caught.value.problems
+    assert problem.code == "KI449"
+    assert f"generate {speed.decode:g} times as fast as foreseen and to read {speed.prefill:g} " in problem.detail
+    assert site.read_text() == before
+    write_factors(site, view, replace(found, speed=MeasuredSpeed(0.9, 1.1)))
+    assert "decode: 0.9" in site.read_text()
+
+
+@pytest.mark.parametrize("tokens", ["1", "255", "10485761", "999999999999"])
+def test_a_context_that_models_yaml_would_refuse_is_refused(site: Path, tokens: str) -> None:
+    result = run(site, "what-if", "--context", tokens)
+    assert result.exit_code == 2
+    assert "256<=x<=10485760" in result.stderr
+
+
+def test_a_context_beyond_the_training_is_warned_of(site: Path) -> None:
+    result = run(site, "what-if", "--context", "131073", "--model", "chat")
+    assert result.exit_code == 0
+    assert "KI304" in result.stderr
+    assert "chat was trained for 131072 tokens and gets 131073" in result.stderr
+    assert "KI304" not in run(site, "what-if", "--context", "131072", "--model", "chat").stderr
+
+
+def test_a_card_that_is_to_come_and_to_go_is_a_contradiction(site: Path) -> None:
+    result = run(site, "what-if", "--gpu", "rtx3060:24GiB", "--without", "rtx3060")
+    assert result.exit_code == 2
+    assert "both name rtx3060" in result.stderr
+
+
+def test_weights_that_are_none_are_refused_before_anything_is_started(site: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    absent = run(site, "verify", "chat", "--weights", other)
+    assert (absent.exit_code, "does not exist" in absent.stderr) == (1, True)
+    other.write_text("GGML")
+    wrong = run(site, "verify", "chat", "--weights", other)
+    assert (wrong.exit_code, "is no GGUF file" in wrong.stderr) == (1, True)

@@ -259,6 +259,14 @@ def test_nothing_is_kept_of_a_small_project() -> None:
     assert cache.slots == {}
 
 
+def test_a_small_project_with_experts_is_worth_keeping() -> None:
+    cache = MemoryCache()
+    sources = ManyModels(models=2, experts=8).sources()
+
+    assert cached(sources, cache) == anew(sources)
+    assert len(cache.slots) == 3
+
+
 def test_without_a_cache_nothing_is_found_or_kept() -> None:
     sources = ManyModels().sources()
     shelf = Shelf(None, digests_of(sources, TEMPLATES, Layout()), "")

@@ -35,7 +35,16 @@ TABLE = a_routing_table(
     a_routed_model("small"),
     a_routed_model("spare", an_upstream("spare-cpu_only", port=8602)),
     personas=(PIRATE, MECHANIC),
-    purposes=(RoutedPurpose(name="fast", candidates=("small", "spare"), otherwise=None, is_default=True),),
+    purposes=(
+        RoutedPurpose(name="fast", candidates=("small", "spare"), otherwise=None, is_default=True),
+        RoutedPurpose(
+            name="patient",
+            candidates=("small", "spare"),
+            otherwise=None,
+            is_default=False,
+            can_continue_elsewhere=True,
+        ),
+    ),
 )
 
 
@@ -424,3 +433,196 @@ def test_one_line_is_logged_per_request_without_its_text(caplog: pytest.LogCaptu
         "bus id=req_01 purpose=fast model=small profile=cpu_only ttft_ms=12 tokens_per_s=45.2 outcome=ok",
         "bus id=req_02 purpose=- model=- profile=- ttft_ms=- tokens_per_s=- outcome=KI801",
     ]
+
+
+# Answers in pieces.
+
+
+def test_a_stream_comes_in_pieces_and_then_whole() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("Hello ", "there.")
+        scene.send(stream=True)
+        first, second, last = [message for _, message in await scene.bus.sent(3)]
+        router = scene.face.incarnation
+        assert first["facts"] == {"request_id": "req_01", "seq": 0, "delta": "Hello ", "done": False, "router": router}
+        assert (second["facts"]["seq"], second["facts"]["delta"]) == (1, "there.")
+        assert (last["facts"]["response"], last["facts"]["done"], last["facts"]["seq"]) == ("Hello there.", True, 2)
+        assert len({message["incident_id"] for message in (first, second, last)}) == 3, "KLoROS drops doubles by it"
+        assert {message["signal"] for message in (first, second, last)} == {"llm.response.req_01"}
+
+    run(scenario)
+
+
+def test_what_a_model_thinks_is_no_piece_of_its_answer() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("<thi", "nk>2+2", "</think>", "\nFour", ".")
+        scene.upstreams.answer = replace(scene.upstreams.answer, text="<think>2+2</think>\nFour.")
+        scene.send(stream=True)
+        facts = [message["facts"] for _, message in await scene.bus.sent(3)]
+        assert [one["delta"] for one in facts[:2]] == ["Four", "."]
+        assert facts[2]["response"] == "Four."
+
+    run(scenario)
+
+
+def test_a_stream_that_breaks_off_says_so_and_keeps_what_was_said() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("Hello ",)
+        problem = upstream_refused(a_target(), 502, "gone")
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.BROKEN, started=True)
+        scene.send(stream=True)
+        last = (await scene.bus.sent(2))[1][1]["facts"]
+        assert (last["success"], last["done"], last["error"]["code"]) == (False, True, problem.code)
+        assert last["metadata"]["partial"] == "Hello "
+        assert len(scene.upstreams.asked) == 1, "nobody else is asked for the rest where the purpose does not allow it"
+
+    run(scenario)
+
+
+def test_a_stream_goes_on_elsewhere_where_the_purpose_allows_it() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("Hello ",)
+        problem = upstream_refused(a_target(), 502, "gone")
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.BROKEN, started=True)
+        scene.upstreams.then = (("there.",), replace(scene.upstreams.answer, text="there."))
+        scene.send(stream=True, purpose="patient", max_tokens=9)
+        facts = [message["facts"] for _, message in await scene.bus.sent(3)]
+        assert [one["delta"] for one in facts[:2]] == ["Hello ", "there."]
+        assert (facts[2]["success"], facts[2]["response"]) == (True, "Hello there.")
+        (_, first), (_, second) = scene.upstreams.asked
+        assert second["messages"] == [*first["messages"], {"role": "assistant", "content": "Hello "}]
+        assert second["max_tokens"] == 8
+
+    run(scenario)
+
+
+def test_an_answer_that_must_have_a_form_is_not_taken_up_in_the_middle() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("{",)
+        problem = upstream_refused(a_target(), 502, "gone")
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.BROKEN, started=True)
+        scene.send(stream=True, purpose="patient", persona="mechanic")
+        last = (await scene.bus.sent(2))[1][1]["facts"]
+        assert (last["success"], last["metadata"]["partial"]) == (False, "{")
+        assert scene.desk.waiting == 0
+
+    run(scenario)
+
+
+# Cancelling, and going away.
+
+
+def test_a_cancelled_request_stops_the_upstream_and_is_told_so() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.send()
+        scene.bus.arrive("llm.cancel", b'{"facts":{"request_id":"req_01"}}')
+        assert scene.upstreams.calls[0].is_cancelled
+        facts = await scene.reply()
+        assert (facts["error"]["code"], facts["error"]["is_temporary"]) == ("KI711", False)
+        assert scene.desk.waiting == 0
+        scene.bus.arrive("llm.cancel", b'{"facts":{"request_id":"req_01"}}')
+        scene.bus.arrive("llm.cancel", b"no json")
+        assert len(scene.bus.published) == 1
+
+    run(scenario)
+
+
+def a_direct(request_id: str = "req_01", *, signal: str = "llm.request", ts: float = 1.0, **facts: Any) -> bytes:
+    asked = {"request_id": request_id, "prompt": "Hi.", **facts}
+    return json.dumps({"signal": signal, "facts": asked, "ts": ts}).encode()
+
+
+def test_who_asks_directly_is_answered_directly_and_nobody_else_hears() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.direct.arrive(b"alice", a_direct())
+        scene.direct.arrive(b"bob", b'{"request_id":"flat","prompt":"Hi."}')
+        scene.direct.arrive(b"bob", a_direct(signal="llm.requests"))
+        assert [(client, message["facts"]["request_id"]) for client, message in scene.direct.sent] == [
+            (b"alice", "req_01"),
+            (b"bob", "flat"),
+        ]
+        assert scene.bus.published == []
+        assert scene.face.dropped_count == 1
+
+    run(scenario)
+
+
+def test_who_comes_in_at_both_doors_is_answered_at_both_and_the_model_is_asked_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.direct.arrive(b"alice", a_direct(ts=1.0))
+        scene.direct.arrive(b"alice", a_direct(ts=2.0))
+        scene.send()
+        scene.upstreams.gate.set()
+        await scene.reply()
+        assert len(scene.direct.sent) == len(scene.bus.published) == len(scene.upstreams.asked) == 1
+        scene.direct.arrive(b"alice", a_direct(ts=3.0))
+        assert len(scene.direct.sent) == 2
+        assert len(scene.upstreams.asked) == 1
+
+    run(scenario)
+
+
+def test_who_is_gone_is_noticed_and_the_model_stops() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.direct.arrive(b"alice", a_direct("alone"))
+        scene.direct.arrive(b"alice", a_direct("shared"))
+        scene.direct.arrive(b"bob", a_direct("shared", ts=2.0))
+        following = asyncio.create_task(scene.face.follow())
+        while not scene.direct.sent:
+            await asyncio.sleep(0.005)
+        client, word = scene.direct.sent[0]
+        assert (client, word["signal"]) == (b"alice", "llm.waiting")
+        assert word["facts"] == {"request_id": "alone", "waiting": True, "queue_position": None}
+        scene.direct.gone.add(b"alice")
+        while not scene.upstreams.calls[0].is_cancelled:
+            await asyncio.sleep(0.005)
+        following.cancel()
+        assert not scene.upstreams.calls[1].is_cancelled, "bob still waits"
+        scene.direct.gone.clear()
+        scene.upstreams.gate.set()
+        scene.direct.arrive(b"alice", a_direct("alone", ts=3.0))
+        assert len(scene.upstreams.asked) == 3, "it may ask again"
+
+    run(scenario, BusLimits(waiting_s=0.01))
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_ping_is_answered_where_an_answer_would_come(is_direct: bool) -> None:
+    async def scenario(scene: Scene) -> None:
+        ping = a_direct("c-ping-1", signal="llm.ping")
+        if is_direct:
+            scene.direct.arrive(b"alice", ping)
+            ((_, message),) = scene.direct.sent
+        else:
+            scene.bus.arrive("llm.ping", ping)
+            ((_, message),) = scene.bus.published
+        assert message["signal"] == "llm.response.c-ping-1"
+        assert message["facts"] == {"request_id": "c-ping-1", "pong": True, "router": scene.face.incarnation}
+
+    run(scenario)
+
+
+# Back-pressure, and who asks.
+
+
+def test_a_refusal_says_when_to_come_again_and_how_long_the_line_was() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        for number in range(3):
+            scene.send(f"req_{number}")
+        error = (await scene.reply())["error"]
+        assert (error["code"], error["retry_after_s"], error["queue_position"]) == ("KI816", 1.0, 2)
+
+    run(scenario, BusLimits(pending=2))
+
+
+def test_metadata_of_any_kind_is_let_through() -> None:
+    async def scenario(scene: Scene) -> None:
+        for number, metadata in enumerate(([1], "text", 5, None, {"source_service": 5}, {"source_service": "x"})):
+            scene.send(f"req_{number}", metadata=metadata)
+            assert (await scene.reply(number + 1))["success"]
+
+    run(scenario)

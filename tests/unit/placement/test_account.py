@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import HostMemory
 from kloros_infra.ir.gguf import group_tensors
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement, TensorException
@@ -41,10 +42,10 @@ def test_what_others_take_of_a_card_is_not_free() -> None:
 
     card, cpu = accounts(INSTANCE, MIXED, memory=HOST, others=(started_too, by_itself))
 
-    assert (card.others_bytes, card.free_bytes) == (7 * GIB, -4 * GIB)
+    assert (card.others_bytes, card.free_bytes) == (7 * GIB + CONTEXT_BYTES, -4 * GIB - CONTEXT_BYTES)
     assert dict(card.parts)["free"] == 0
-    assert cpu.others_bytes == 0
-    assert bytes_by_card((started_too, by_itself)) == {"rtx3060": 7 * GIB}
+    assert cpu.others_bytes == 2 * GIB
+    assert bytes_by_card((started_too, by_itself)) == {"rtx3060": 7 * GIB + CONTEXT_BYTES, None: 2 * GIB}
 
 
 def test_memory_of_which_nobody_tells_has_no_rest() -> None:

@@ -16,6 +16,8 @@ from kloros_infra.placement.bench import (
     MOST,
     bench_depths,
     foreseen,
+    is_credible,
+    is_too_deep,
     measured_devices,
     measured_speed,
     prior_devices,
@@ -75,6 +77,22 @@ def test_measurements_beyond_all_measure_are_held_in_bounds() -> None:
     devices = prior_devices(instance, MACHINE)
     found = measured_speed(instance, placed(instance), devices, [Measurement(512, 1e12, 1e-9)])
     assert found == MeasuredSpeed(LEAST, MOST)
+    assert not is_credible(found)
+
+
+@pytest.mark.parametrize(
+    ("decode", "prefill", "is_good"),
+    [(1.0, 1.0, True), (LEAST, 1.0, False), (1.0, LEAST, False), (MOST, 1.0, False), (1.0, MOST, False)],
+)
+def test_a_factor_at_a_bound_is_not_credible(decode: float, prefill: float, *, is_good: bool) -> None:
+    assert is_credible(MeasuredSpeed(decode, prefill)) is is_good
+
+
+def test_a_prompt_leaves_room_for_what_is_generated() -> None:
+    instance = an_8b(context=2048)
+    assert not is_too_deep(instance, 2048 - 32)
+    assert is_too_deep(instance, 2048 - 31)
+    assert not any(is_too_deep(an_8b(context=256), depth) for depth in bench_depths(an_8b(context=256)))
 
 
 def test_what_is_foreseen_at_half_the_context_is_what_the_placement_foresees() -> None:

@@ -17,7 +17,7 @@ def test_the_table_goes_by_short_names_and_has_every_generation() -> None:
 
 def test_figures_are_plausible() -> None:
     for name, figures in CARDS.items():
-        assert 4096 <= figures.memory_mib <= 200_000, name
+        assert 3072 <= figures.memory_mib <= 200_000, name
         assert 100 <= figures.bandwidth_gb_per_s <= 8000, name
         assert 0.01 <= figures.tflops / figures.bandwidth_gb_per_s <= 0.7, name
         assert figures.link_bytes_per_s >= 15_000_000_000, name

@@ -13,8 +13,8 @@ from kloros_infra.compiler.header_json import header_from_json
 from kloros_infra.diagnostics import Problems, Severity
 from kloros_infra.ir.catalog import Card, Instance, PlacementMode
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport
-from kloros_infra.ir.placement import CPU, Placement
+from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport, SeenDevice
+from kloros_infra.ir.placement import CPU, Placement, TensorException
 from kloros_infra.placement.load_check import CUDA_CONTEXT_BYTES, ESTIMATED, KNOWN, Tolerance, compare, compare_cards
 from kloros_infra.placement.load_report import MIB, parse_load_report
 from kloros_infra.placement.place import place
@@ -131,7 +131,7 @@ def test_the_fallback_quotes_what_the_driver_said_and_what_was_seen() -> None:
     assert problem.detail.endswith(
         "it saw no GPU.\n    | warning: no usable GPU found, --gpu-layers option will be ignored"
     )
-    seen = replace(parse_load_report(log), devices=("CUDA0",), notes=())
+    seen = replace(parse_load_report(log), seen=(SeenDevice("CUDA0"),), notes=())
     assert compare(smollm2(a_card()), seen)[0].detail.endswith("it saw CUDA0.")
 
 
@@ -221,6 +221,16 @@ def test_more_splits_are_a_warning_where_layers_are_the_cpu_s() -> None:
     assert (problem.code, problem.severity) == ("KI575", Severity.WARNING)
     # A processor's library for matrices counts as a device of its own.
     assert compare(smollm2(), with_splits(smollm2(), 400)) == ()
+
+
+def test_splits_are_not_compared_where_slots_give_the_first_card_all_of_the_cpu_s_products() -> None:
+    many = replace(smollm2(a_card(), layers=(20,)), parallel=32)
+    assert compare(many, with_splits(many, 400)) == ()
+    experts = replace(smollm2(a_card()), parallel=32, exceptions=(TensorException("_exps[.]", CPU),))
+    assert compare(experts, with_splits(experts, 400)) == ()
+
+    elsewhere = replace(experts, exceptions=(TensorException("_exps[.]", "CUDA1"),))
+    assert codes(compare(elsewhere, with_splits(elsewhere, 400))) == ["KI575"]
 
 
 @given(st.integers(-(10**9), 10**9))

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from kloros_infra.ir.load_report import SeenDevice
 from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.placement import DeviceLoad, Placement
-from kloros_infra.placement.memory_breakdown import breakdown_problems, is_as_foreseen, parse_breakdown
+from kloros_infra.placement.memory_breakdown import breakdown_problems, is_as_foreseen, parse_breakdown, seen_devices
 
 MIB = 2**20
 # b10068 with pretend cards.
@@ -22,8 +23,8 @@ TABLE = """\
 0.00.120.932 I common_params_fit_impl: projected memory use with initial parameters [MiB]:
 """.splitlines()  # noqa: E501 - lines of a log
 MEASURED = (
-    MeasuredLoad("CUDA0", 1875, 240, 192, 15880, 15500),
-    MeasuredLoad("CUDA1", 2052, 208, 220, 11906, 11650),
+    MeasuredLoad("CUDA0", 1875, 240, 192, 15880, 15500, "RTX 5080"),
+    MeasuredLoad("CUDA1", 2052, 208, 220, 11906, 11650, "RTX 3060"),
     MeasuredLoad("CPU", 392, 0, 46),
 )
 
@@ -67,6 +68,15 @@ def test_devices_of_other_hosts_have_their_short_name() -> None:
 
     assert found is not None
     assert [one.device for one in found] == ["RPC0", "CPU"]
+    assert seen_devices(found) == (SeenDevice("RPC0", "127.0.0.1:50052", 15880 * MIB),)
+
+
+def test_the_devices_of_the_table_are_described() -> None:
+    assert seen_devices(MEASURED) == (
+        SeenDevice("CUDA0", "RTX 5080", 15880 * MIB),
+        SeenDevice("CUDA1", "RTX 3060", 11906 * MIB),
+    )
+    assert seen_devices([MeasuredLoad("CUDA0", 1, 1, 1)]) == (SeenDevice("CUDA0"),)
 
 
 def test_what_is_as_foreseen_is_fine() -> None:

@@ -314,7 +314,7 @@ def test_a_plan_that_fills_host_memory_names_it() -> None:
     placement, (problem,) = follow(Request(instance, full), answered(header, [CPU] * 4, head=CPU))
 
     assert placement is None
-    assert "on CPU and has 1 MiB there" in problem.detail
+    assert "on the host and has 1 MiB there" in problem.detail
 
 
 def recorded(instance: Instance, output: str) -> Machine:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.placement_models import MODELS
 from kloros_infra.diagnostics import Diagnostic, Severity
-from kloros_infra.ir.catalog import Card, HostMemory, Instance, Model, PlacementMode
+from kloros_infra.ir.catalog import Card, HostMemory, Instance, KvType, Model, PlacementMode
 from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.devices import Correction
@@ -284,6 +284,17 @@ def test_layers_stay_with_the_cpu_where_the_host_has_memory_for_them() -> None:
     assert problem.address == "models.qwen2.5-32b.profiles.max"
 
 
+def test_types_of_keys_and_values_that_were_not_asked_for_first_are_told() -> None:
+    asked = a_7b(PlacementMode.AUTO, a_card(vram_bytes=6 * GIB))
+    serving = replace(asked.serving, context_tokens=32768, cache_type_choices=(KvType.Q8_0,))
+
+    placement, problems = place(replace(asked, serving=serving), Machine(HostMemory(usable_bytes=32 * GIB)))
+
+    assert placement is not None
+    assert placement.cache_type_k is KvType.Q8_0
+    assert "KI415" in {problem.code for problem in problems}
+
+
 def test_a_card_without_room_leaves_all_layers_with_the_cpu() -> None:
     full = a_card(vram_bytes=GIB, reserve_bytes=GIB)
 
@@ -303,7 +314,7 @@ def test_what_neither_cards_nor_host_can_hold_fits_nowhere() -> None:
 
 
 def test_a_context_that_was_lowered_is_told() -> None:
-    instance = a_7b(PlacementMode.AUTO, a_card(vram_bytes=7 * GIB))
+    instance = a_7b(PlacementMode.AUTO, a_card(vram_bytes=6 * GIB))
     serving = replace(instance.serving, context_tokens=131072, min_context_tokens=4096)
 
     placement, (problem,) = place(replace(instance, serving=serving))

@@ -19,8 +19,9 @@ from kloros_infra.placement.memory import Workload
 from kloros_infra.placement.place import place
 from kloros_infra.placement.remote import device_names, numbered, used_remotely
 from kloros_infra.placement.remote_check import crowded_cards
-from kloros_infra.placement.solve_dense import Space, solve_runs
+from kloros_infra.placement.solve_dense import solve_runs
 from kloros_infra.placement.solve_experts import candidates
+from kloros_infra.placement.solve_space import Space
 from kloros_infra.placement.speed import in_runs, speed_of
 from tests.exhaustive_placement import an_expert_header
 from tests.factories import (
@@ -103,10 +104,10 @@ def test_a_server_with_two_cards_numbers_them_itself() -> None:
     assert after.endpoints == ("10.0.0.7:50052", "10.0.0.8:50060")
 
 
-def test_a_plan_without_other_hosts_is_left_as_it_is() -> None:
+def test_a_plan_without_other_hosts_says_nothing_of_them() -> None:
     placement, instance, hosts = a_placement((0, 0, 5, 0))
 
-    assert numbered(placement, instance, hosts) is placement
+    assert numbered(placement, instance, hosts) == placement
     assert "LLAMA_ARG_RPC" not in dict(arguments(placement))
 
 
@@ -212,6 +213,11 @@ def test_layers_on_the_wrong_one_of_two_servers_are_noticed() -> None:
     assert [problem.code for problem in compare(grown, as_placed)] == ["KI572"]
 
 
+def linked(card: Card) -> RemoteLink:
+    assert card.remote is not None
+    return card.remote
+
+
 def a_space(header: GgufHeader, *cards: Card, memory: HostMemory | None = None) -> Space:
     costs = model_costs(header, Workload(context_tokens=4096, parallel=1, micro_batch=512))
     return Space(costs, devices_of(cards, cpu_device(memory)), Preference())
@@ -226,6 +232,18 @@ def test_the_answers_of_a_head_elsewhere_cross_the_network() -> None:
 
     network_s = 4 * a_7b_header().vocabulary_size / 117_000_000
     assert away.decode_s == pytest.approx(at_home.decode_s + network_s)
+
+
+def test_a_prompt_has_to_cross_the_network() -> None:
+    """At a megabyte a second no more tokens can be read than their embeddings get through."""
+    slow = replace(CELLAR, remote=replace(linked(CELLAR), bandwidth_bytes_per_s=10**6))
+    instance = an_instance(a_model(weights=some_weights(header=a_7b_header())), a_profile("far", slow))
+
+    placement, _ = place(instance)
+
+    assert placement is not None
+    assert placement.predicted is not None
+    assert placement.predicted.prefill_tokens_per_s < 10**6 / (4 * a_7b_header().embedding_length)
 
 
 def test_a_card_elsewhere_does_nothing_for_the_processor() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import HostMemory, Instance, PlacementMode
 from kloros_infra.ir.placement import CPU, Placement
-from kloros_infra.placement.place import Machine, place
+from kloros_infra.placement.place import Machine, check_together, place
 from kloros_infra.placement.published import derive_header
 from kloros_infra.placement.residents import place_profile
 from tests.factories import GIB, a_card, a_model, a_profile, a_serving, an_instance, some_weights
@@ -28,6 +29,49 @@ def an_8b(
 
 def bytes_on(card: str, *placements: Placement) -> int:
     return sum(load.total_bytes for placement in placements for load in placement.loads if load.card == card)
+
+
+def test_each_server_has_a_context_on_its_card() -> None:
+    """As many small models as fit by their own bytes are too many: each server holds a context beside them."""
+    card = a_card("rtx3060")
+    model = an_8b("any").model
+    weights = a_model("m", weights=model.weights, context_tokens=2048)
+    serving = a_serving(context_tokens=2048)
+    one = an_instance(weights, a_profile("mid", card), serving=serving)
+    placement = place(one)[0]
+    assert placement is not None
+    each = placement.loads[0].total_bytes
+    tight = replace(card, vram_bytes=card.reserve_bytes + 2 * each)
+    two = [an_instance(a_model(n, weights=model.weights), a_profile("mid", tight), serving=serving) for n in "ab"]
+    roomy = replace(tight, vram_bytes=tight.vram_bytes + CONTEXT_BYTES)
+    both = [an_instance(a_model(n, weights=model.weights), a_profile("mid", roomy), serving=serving) for n in "ab"]
+
+    alone, _ = place_profile(two)
+    together, _ = place_profile(both)
+
+    assert [problem.code for problem in check_together(alone)] == ["KI402"]
+    assert check_together(together) == ()
+
+
+def test_what_models_take_of_the_host_is_added_up() -> None:
+    serving = a_serving(context_tokens=2048)
+    model = an_8b("any").model
+    both = [an_instance(a_model(n, weights=model.weights), a_profile("cpu_only"), serving=serving) for n in "ab"]
+    placed = {one.id: place(one, Machine(HostMemory(usable_bytes=8 * GIB)))[0] for one in both}
+
+    (problem,) = check_together({id: placement for id, placement in placed.items() if placement})
+
+    assert "the host has 8192 MiB" in problem.detail
+
+
+def test_a_model_that_is_too_large_for_the_host_is_refused() -> None:
+    model = an_8b("any").model
+    instance = an_instance(model, a_profile("cpu_only"), serving=a_serving(context_tokens=2048))
+
+    placement, (problem,) = place(instance, Machine(HostMemory(usable_bytes=2 * GIB)))
+
+    assert placement is None
+    assert (problem.code, "on the host and has 2048 MiB" in problem.detail) == ("KI401", True)
 
 
 def test_a_single_instance_is_placed_as_if_alone() -> None:

@@ -8,13 +8,14 @@ import pytest
 
 from benchmarks.placement_models import MODELS
 from kloros_infra.ir.catalog import KvType, Preference
+from kloros_infra.ir.gguf import group_tensors
 from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.costs import model_costs
 from kloros_infra.placement.devices import cpu_device, devices_of
 from kloros_infra.placement.speed import LINKS, Assignment, Speed, in_runs, speed_of
 from kloros_infra.placement.workload import Workload
 from tests.exhaustive_placement import an_expert_header
-from tests.factories import a_gguf_header, kloros_cards
+from tests.factories import a_gguf_header, a_tensor, kloros_cards
 
 DEVICES = {device.name: device for device in devices_of(kloros_cards(), cpu_device())}
 
@@ -99,6 +100,16 @@ def test_splits_are_counted_along_the_way_of_a_token(
     cards = tuple(name for name in dict.fromkeys(layer_devices) if name != CPU)
 
     assert speed_of(costs, Assignment(cards, layer_devices, expert_devices), DEVICES).splits == splits
+
+
+@pytest.mark.parametrize("name", ["ffn_up_shexp.weight", "post_ffw_norm.weight"])
+def test_work_comes_back_from_experts_to_what_follows_them_in_their_layer(name: str) -> None:
+    header = an_expert_header(3)
+    last = group_tensors([a_tensor(f"blk.{layer}.{name}", 64, 64) for layer in range(3)])
+    costs = model_costs(replace(header, tensors=(*header.tensors, *last)), Workload(512, parallel=1, micro_batch=64))
+    assignment = Assignment(("CUDA0", "CUDA1"), ("CUDA0", "CUDA0", "CUDA1", "CUDA1"), ("CUDA0", "CUDA1", "CUDA1"))
+
+    assert speed_of(costs, assignment, DEVICES).splits == 5
 
 
 def test_a_pipeline_needs_several_cards_with_events_and_nothing_elsewhere() -> None:

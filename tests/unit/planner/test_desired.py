@@ -8,6 +8,7 @@ import pytest
 
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
 from kloros_infra.ir.catalog import BridgeAddresses, Instance, RpcHost
+from kloros_infra.ir.gate import ExpectedCard
 from kloros_infra.ir.generation import Run
 from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.lock import LockedFile
@@ -193,6 +194,7 @@ def test_a_placed_instance_has_a_gate_that_knows_its_cards() -> None:
     assert gate is not None
     assert (gate.base_url, gate.placement, gate.kind) == ("http://127.0.0.1:8601", placement, instance.model.kind)
     assert gate.card_uuids == (("CUDA0", "GPU-1"),)
+    assert gate.cards == (ExpectedCard("CUDA0", card.name, card.vram_bytes),)
     assert desired_state(a_catalog(instance), tree, layout=LAYOUT, profile="max").units[0].gate is None
 
 
@@ -209,7 +211,7 @@ def test_a_host_that_lends_its_cards_runs_each_server() -> None:
         "kloros-llm.target": Run.ALWAYS,
     }
     assert [(unit.ready_url, unit.ports) for unit in desired.units[:2]] == [
-        ("tcp://10.0.0.7:50052", (50052,)),
-        ("tcp://10.0.0.7:50053", (50053,)),
+        ("listen://10.0.0.7:50052", (50052,)),
+        ("listen://10.0.0.7:50053", (50053,)),
     ]
     assert (desired.profile, desired.weights, desired.exposure_limit) == ("", (), 2.0)

@@ -34,6 +34,12 @@ def predicted(before: str | None, after: str | None) -> KeyChange:
         # Less than is shown.
         ((vram("a:2048/4096", "a:2060/4096"),), ""),
         ((predicted("decode:70 prefill:1500", "decode:70 prefill:900"),), "prefill 1500 -> 900 tok/s"),
+        # Of another depth.
+        (
+            (predicted("decode:70 prefill:900 depth:4096", "decode:50 prefill:900 depth:65536"),),
+            "decode 70 -> 50 tok/s (at 4096 -> 65536 tokens of context)",
+        ),
+        ((predicted("decode:70 prefill:900", "decode:50 prefill:900 depth:65536"),), "decode 70 -> 50 tok/s"),
         # By another hand or version.
         ((predicted("fast", "decode:70 prefill:900"),), ""),
         ((predicted("decode:70", "decode:fast prefill:900"),), ""),
