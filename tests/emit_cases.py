@@ -10,6 +10,7 @@ from pathlib import Path
 from kloros_infra.adapters.generated_folder import update_folder
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.compiler.emit import emit
+from kloros_infra.compiler.emit_rpc import emit_parts, with_parts
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.compiler.placing import place_all
@@ -34,7 +35,9 @@ def compile_case(case: Path) -> ArtifactTree:
     placements, _ = checked(place_all(catalog))
     prefix = case / "prefix"
     layout = Layout(prefix=prefix.read_text("utf-8").strip() if prefix.exists() else "")
-    return emit(catalog, placements, read_templates(), layout)
+    templates = read_templates()
+    parts = emit_parts(catalog, placements, templates, layout)
+    return with_parts(emit(catalog, placements, templates, layout), parts)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class ManyModels:
     headroom_gib: int = 1
     read_only_path: str = "/opt/driver"
     vocabulary: int = 152064
+    experts: int = 0
     sha256: str = "ab" * 32
     has_draft: bool = False
     is_persona_named: bool = False
@@ -55,7 +56,7 @@ class ManyModels:
         """Pin weights; the first model's are those that differ."""
         if not key.startswith("m00@"):
             return some_weights(key, source=source, header=replace(a_7b_header(), context_length=40000 + int(key[1:3])))
-        header = replace(a_7b_header(), vocabulary_size=self.vocabulary)
+        header = replace(a_7b_header(), vocabulary_size=self.vocabulary, expert_count=self.experts)
         weights = some_weights(key, source=source, header=header)
         file = replace(weights.files[0], sha256=self.sha256)
         return replace(weights, files=(file,), sha256=self.sha256)

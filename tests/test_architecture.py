@@ -102,6 +102,13 @@ def test_every_diagnostic_code_is_documented_and_every_documented_code_exists() 
     assert headings == sorted(headings)
 
 
+def test_no_page_keeps_a_note_to_its_authors() -> None:
+    generated = ("<!-- Written by",)
+    pages = {page.name: page.read_text() for page in (CHECKOUT / "docs").rglob("*.md")}
+    assert {name for name, text in pages.items() if "<!--" in text and not text.startswith(generated)} == set()
+    assert re.findall(r"\n\n\(.*", pages["diagnostics.md"]) == []
+
+
 def test_nothing_names_the_machine_it_was_written_on() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     here = {str(CHECKOUT) + "/", str(Path.home()) + "/"}

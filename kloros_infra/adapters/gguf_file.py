@@ -7,28 +7,26 @@ A model is one file, or the parts of a split one, each with a header and a tenso
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from kloros_infra.adapters import weights_problems
-from kloros_infra.adapters.gguf_reader import Array, MalformedError, RawHeader, UnsupportedError, read_raw
+from kloros_infra.adapters.gguf_facts import Facts, latent_attention, per_layer, recurrence
+from kloros_infra.adapters.gguf_reader import MalformedError, RawHeader, UnsupportedError, read_raw
+from kloros_infra.adapters.gguf_windows import windows_of
 from kloros_infra.compiler.chat_template import chat_template_family
-from kloros_infra.compiler.header_json import WORD_PATTERN, header_from_json, header_to_json
+from kloros_infra.compiler.header_json import header_from_json, header_to_json
 from kloros_infra.errors import ObstacleError
 from kloros_infra.ir.gguf import POOLING_TYPES, PROJECTOR_ARCHITECTURE, GgufHeader, Tensor, group_tensors
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.weights_source import RangedFile
 
 _MOST_LAYERS = 10_000
-
-# Layers in a period of sliding windows where the file does not say (llama.cpp, src/models/*.cpp, set_swa_pattern).
-_WINDOW_PERIODS = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gpt-oss": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def read_header_of(files: Sequence[RangedFile], *, name: str) -> GgufHeader:
             tensors += _tensors(raws[-1], file.size_bytes)
     _check_split(raws, files, name)
     with _explained(name):
-        header = _to_header(_Facts(raws[0], name), tuple(tensors))
+        header = _to_header(Facts(raws[0], name), tuple(tensors))
     try:
         # What cannot be read back from the lock must not get into it.
         return header_from_json(header_to_json(header))
@@ -130,58 +128,7 @@ def _split_problem(name: str, reason: str) -> ObstacleError:
     return ObstacleError([weights_problems.split_gguf(name, reason)])
 
 
-class _Facts:
-    """A header's keys, by name: those of the architecture without its prefix."""
-
-    def __init__(self, raw: RawHeader, name: str) -> None:
-        self._values = raw.values
-        self._name = name
-        self.architecture = self.text("general.architecture") or ""
-        if not self.architecture:
-            raise self._lacks("general.architecture")
-
-    def text(self, key: str) -> str | None:
-        """Give a text, None where there is none."""
-        value = self._value(key)
-        return value if isinstance(value, str) else None
-
-    def word(self, key: str) -> str | None:
-        """Give a text that is a name, None where there is none."""
-        text = self.text(key)
-        return text if text and re.fullmatch(WORD_PATTERN, text) else None
-
-    def number(self, key: str, default: int | None = None) -> int:
-        """Give a number, or the largest of one per layer; raise ObstacleError where it must be there."""
-        found = self.numbers(key)
-        if found:
-            return max(found)
-        if default is None:
-            raise self._lacks(key)
-        return default
-
-    def numbers(self, key: str) -> tuple[int, ...]:
-        """Give a number, or one per layer; none where the key is absent."""
-        value = self._value(key)
-        values = value.numbers if isinstance(value, Array) else () if value is None else (value,)
-        numbers = tuple(int(one) for one in values if isinstance(one, int) and one >= 0)
-        if len(numbers) != len(values):
-            raise MalformedError(f"{key} is not a number")
-        return numbers
-
-    def count(self, key: str) -> int:
-        """Give an array's length, 0 where it is absent."""
-        value = self._value(key)
-        return value.length if isinstance(value, Array) else 0
-
-    def _value(self, key: str) -> str | int | float | Array | None:
-        value = self._values.get(key)
-        return self._values.get(f"{getattr(self, 'architecture', '')}.{key}") if value is None else value
-
-    def _lacks(self, key: str) -> ObstacleError:
-        return ObstacleError([weights_problems.header_incomplete(self._name, f"it does not say {key}")])
-
-
-def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
+def _to_header(facts: Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
     if facts.architecture == PROJECTOR_ARCHITECTURE:
         return _projector(facts, tensors)
     layers = facts.number("block_count")
@@ -191,14 +138,15 @@ def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
     heads = facts.number("attention.head_count")
     # llama-hparams.cpp: a head is as wide as the embedding allows unless the file says otherwise.
     head_length = embedding // heads if heads else 0
+    heads_per_layer = facts.numbers("attention.head_count_kv") or facts.numbers("attention.head_count")
     template = facts.text("tokenizer.chat_template")
-    return GgufHeader(
+    header = GgufHeader(
         architecture=facts.architecture,
         layer_count=layers,
         embedding_length=embedding,
         feed_forward_length=facts.number("feed_forward_length", 0),
         head_count=heads,
-        head_count_kv=_per_layer(facts.numbers("attention.head_count_kv") or (heads,), layers),
+        head_count_kv=per_layer(heads_per_layer, layers),
         key_length=facts.number("attention.key_length", head_length),
         value_length=facts.number("attention.value_length", head_length),
         context_length=facts.number("context_length"),
@@ -206,17 +154,41 @@ def _to_header(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
         tensors=group_tensors(tensors),
         expert_count=facts.number("expert_count", 0),
         expert_used_count=facts.number("expert_used_count", 0),
-        sliding_window=facts.number("attention.sliding_window", 0),
-        sliding_window_pattern=_window_period(facts, layers),
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
         chat_template_name=chat_template_family(template) if template else None,
         tokenizer_model=facts.word("tokenizer.ggml.model"),
         tokenizer_pre=facts.word("tokenizer.ggml.pre"),
         pooling_type=_pooling_type(facts),
     )
+    return _with_family(header, facts)
 
 
-def _projector(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
+def _with_family(header: GgufHeader, facts: Facts) -> GgufHeader:
+    """Add what only some families say: windows, layers that propose or borrow, latent attention, recurrence."""
+    layers = header.layer_count
+    windows = windows_of(facts, layers)
+    return replace(
+        header,
+        sliding_window=windows.length,
+        sliding_window_pattern=windows.period,
+        sliding_layers=windows.layers,
+        sliding_key_length=facts.number("attention.key_length_swa", 0),
+        sliding_value_length=facts.number("attention.value_length_swa", 0),
+        proposing_layers=facts.number("nextn_predict_layers", 0),
+        borrowing_layers=_borrowing_layers(facts, layers),
+        latent=latent_attention(facts),
+        recurrence=recurrence(facts),
+    )
+
+
+def _borrowing_layers(facts: Facts, layers: int) -> int:
+    if facts.architecture == "gemma3n":
+        # src/models/gemma3n.cpp, n_layer_kv_from_start: no key says it.
+        return max(0, layers - 20)
+    return facts.number("attention.shared_kv_layers", 0)
+
+
+def _projector(facts: Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
     """Keep what a projector's header has to say: its tensors, and what it can take (tools/mtmd/clip-impl.h)."""
     return GgufHeader(
         architecture=facts.architecture,
@@ -235,31 +207,12 @@ def _projector(facts: _Facts, tensors: tuple[Tensor, ...]) -> GgufHeader:
     )
 
 
-def _pooling_type(facts: _Facts) -> str | None:
+def _pooling_type(facts: Facts) -> str | None:
     found = facts.numbers("pooling_type")
     return POOLING_TYPES[found[0]] if found and found[0] < len(POOLING_TYPES) else None
 
 
-def _per_layer(numbers: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    return numbers * layers if len(numbers) == 1 else numbers
-
-
-def _vocabulary_size(facts: _Facts, tensors: tuple[Tensor, ...]) -> int:
+def _vocabulary_size(facts: Facts, tensors: tuple[Tensor, ...]) -> int:
     embedding = next((tensor.shape for tensor in tensors if tensor.name == "token_embd.weight"), ())
     # The embedding may be padded beyond the words, and the logits are as wide as it.
     return max(embedding[1] if len(embedding) == 2 else 0, facts.count("tokenizer.ggml.tokens"))
-
-
-def _window_period(facts: _Facts, layers: int) -> int:
-    """Say how many layers make a period of which all but the last see a window only; 0 where none does."""
-    pattern = facts.numbers("attention.sliding_window_pattern")
-    if not pattern:
-        return _WINDOW_PERIODS.get(facts.architecture, 0)
-    if len(pattern) == 1:
-        return pattern[0]
-    slides = tuple(bool(one) for one in _per_layer(pattern, layers))
-    # Only the first layer that sees everything can end the first period.
-    period = slides.index(False) + 1 if False in slides else 0
-    is_period = period > 1 and slides == tuple(i % period < period - 1 for i in range(layers))
-    # A pattern without a period counts as no window: then too much memory is foreseen, never too little.
-    return period if is_period else 0

@@ -78,34 +78,38 @@ class HttpLlamaServers:
         """Ask once; `timeout_s` is for all of it, from connecting to the last byte."""
         question = _QUESTIONS[kind]
         try:
-            status, body = _exchange(base_url, question, time.monotonic() + timeout_s)
+            status, body = exchange(base_url, question.path, question.body, time.monotonic() + timeout_s)
         except TimeoutError:
             return TokenAnswer(is_good=False, detail=f"it did not answer within {timeout_s:g} s")
         except (OSError, http.client.HTTPException) as error:
-            return TokenAnswer(is_good=False, detail=f"the connection was lost ({_shown(error)})")
+            return TokenAnswer(is_good=False, detail=f"the connection was lost ({shown(error)})")
         if status != http.HTTPStatus.OK:
-            return TokenAnswer(is_good=False, detail=f"it answered {status}, {_shown(body.decode(errors='replace'))}")
+            return TokenAnswer(is_good=False, detail=f"it answered {status}, {shown(body.decode(errors='replace'))}")
         return _judge(question, body)
 
 
-def _exchange(base_url: str, question: _Question, deadline: float) -> tuple[int, bytes]:
+def exchange(base_url: str, path: str, question: Mapping[str, Any], deadline: float) -> tuple[int, bytes]:
+    """Post JSON and give the answer's status and what of its body is no larger than it may be.
+
+    `deadline` is by the monotonic clock and for all of it, however slowly the bytes come; raise TimeoutError then.
+    """
     parts = urlsplit(base_url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_left(deadline))
     try:
         connection.connect()
         connection.sock.settimeout(_left(deadline))
         headers = {"Content-Type": "application/json", "Connection": "close"}
-        connection.request("POST", question.path, json.dumps(question.body), headers)
+        connection.request("POST", path, json.dumps(question), headers)
         # The answer owns the socket once the connection is to be closed after it.
         stream = connection.sock
-        response = connection.getresponse()
-        body = b""
-        while len(body) < MAX_ANSWER_BYTES:
-            stream.settimeout(_left(deadline))
-            if not (piece := response.read1(PIECE_BYTES)):
-                break
-            body += piece
-        return response.status, body
+        with connection.getresponse() as response:
+            body = b""
+            while len(body) < MAX_ANSWER_BYTES:
+                stream.settimeout(_left(deadline))
+                if not (piece := response.read1(PIECE_BYTES)):
+                    break
+                body += piece
+            return response.status, body
     finally:
         connection.close()
 
@@ -127,7 +131,7 @@ def _judge(question: _Question, body: bytes) -> TokenAnswer:
     return TokenAnswer(is_good=True)
 
 
-def _shown(text: object) -> str:
+def shown(text: object) -> str:
     """Quote what came back, in one short line."""
     line = " ".join(str(text).split()) or "without a word"
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"

@@ -1,15 +1,17 @@
-"""Who listens on a TCP port, from /proc: see proc(5), /proc/net/tcp, and /proc/pid/fd."""
+"""Who listens on a TCP port, and what this host is connected to: see proc(5), /proc/net/tcp, and /proc/pid/fd."""
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from kloros_infra.ir.observed import Listener
 
-LISTEN = "0A"
-"""TCP_LISTEN in include/net/tcp_states.h."""
+LISTEN, ESTABLISHED = "0A", "01"
+"""TCP_LISTEN and TCP_ESTABLISHED in include/net/tcp_states.h."""
 
 # Addresses, as the kernel prints them (each 32-bit word in host order), on which a listener takes a loopback port:
 # 0.0.0.0, 127.0.0.1, ::, ::1 and ::ffff:127.0.0.1.
@@ -38,13 +40,26 @@ class ProcPorts:
         pids = sorted({pid for pid, inode in self._open_sockets() if inode in inodes})
         return tuple(self._listener(pid) for pid in pids) or (Listener(0),)
 
+    def is_listening(self, address: str, port: int) -> bool:
+        """Say whether somebody listens on a port of exactly this IPv4 address."""
+        return any(state == LISTEN and local == _shown(address, port) for local, _, state, _ in self._sockets())
+
+    def is_connected(self, address: str, port: int) -> bool:
+        """Say whether somebody of this host is the client of a server at an IPv4 address."""
+        return any(state == ESTABLISHED and other == _shown(address, port) for _, other, state, _ in self._sockets())
+
     def _inodes(self, port: int) -> Iterator[str]:
+        for local, _, state, inode in self._sockets():
+            address, _, number = local.partition(":")
+            if state == LISTEN and int(number, 16) == port and address in TAKING_ADDRESSES:
+                yield inode
+
+    def _sockets(self) -> Iterator[tuple[str, str, str, str]]:
+        """List the local address, the other one, state and inode of each socket."""
         for table in ("tcp", "tcp6"):
             for line in _lines(self._proc / "net" / table)[1:]:
                 fields = line.split()
-                address, _, number = fields[1].partition(":")
-                if fields[3] == LISTEN and int(number, 16) == port and address in TAKING_ADDRESSES:
-                    yield fields[9]
+                yield fields[1], fields[2], fields[3], fields[9]
 
     def _open_sockets(self) -> Iterator[tuple[int, str]]:
         """List (pid, socket inode) of the processes that we may look into."""
@@ -67,6 +82,11 @@ class ProcPorts:
         stat = "".join(_lines(self._proc / str(pid) / "stat"))
         fields = stat.rpartition(")")[2].split()
         return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _shown(address: str, port: int) -> str:
+    """Write an IPv4 address and a port as the kernel prints them."""
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
 
 
 def _targets(folder: Path) -> Iterator[str]:

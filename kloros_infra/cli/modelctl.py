@@ -9,7 +9,13 @@ import click
 
 from kloros_infra import __version__
 from kloros_infra.cli.commands import logs_command, status_command
-from kloros_infra.cli.modelctl_commands import gc_command, promote_command, pull_command, rollback_command
+from kloros_infra.cli.modelctl_commands import (
+    bench_command,
+    gc_command,
+    promote_command,
+    pull_command,
+    rollback_command,
+)
 from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
 from kloros_infra.cli.program import run
 
@@ -56,7 +62,7 @@ def show(model: str, file: Path, root: Path, manager: str) -> None:
 
 modelctl.add_command(status_command.command, "status")
 modelctl.add_command(logs_command.command, "logs")
-for module in (pull_command, promote_command, rollback_command, gc_command):
+for module in (pull_command, promote_command, rollback_command, gc_command, bench_command):
     modelctl.add_command(module.command)
 
 

@@ -73,6 +73,15 @@ def profile_option(command: Command) -> Command:
     )(command)
 
 
+def host_option(command: Command) -> Command:
+    """Add --host: for which of the hosts in the file."""
+    return click.option(
+        "--host",
+        metavar="NAME",
+        help="This machine is that host of models.yaml, which lends its cards: its RPC servers alone belong here.",
+    )(command)
+
+
 def wait_option(command: Command) -> Command:
     """Add --wait: for how long another apply is waited for."""
     return click.option(

@@ -18,6 +18,10 @@ CONTRADICTIONS = (
     ("--destroy", "--replace", "what is removed is not restarted"),
     ("--destroy", "--if", "everything goes whatever GPUs there are"),
     ("--destroy", "--matrix", "nothing runs afterwards"),
+    ("--destroy", "--host", "everything goes whatever models.yaml says"),
+    ("--host", "--profile", "a host that lends its cards has no profile"),
+    ("--host", "--if", "a host that lends its cards has no profile"),
+    ("--host", "--matrix", "a host that lends its cards has no profile"),
     ("--destroy", "--profile", "all profiles go"),
     ("--destroy", "--reset-pins", "nothing is started"),
     ("--profile", "--if", "the GPUs choose the profile"),
@@ -50,6 +54,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[PlanRequest, PlanForms]:
         is_destroy=options["is_destroy"],
         is_with_weights=options["with_weights"],
         resets_pins=options["reset_pins"],
+        host=options["host"],
     )
     forms = PlanForms(
         form="json" if options["is_json"] else "markdown" if options["is_markdown"] else "text",
@@ -72,6 +77,7 @@ def _refuse_contradictions(options: Mapping[str, Any]) -> None:
         "--matrix": options["is_matrix"],
         "--profile": options["profile"],
         "--out": options["out"],
+        "--host": options["host"],
         "--json": options["is_json"],
         "--markdown": options["is_markdown"],
         "--diff": options["is_diff"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kloros_infra.adapters.apply_lock import is_locked
-from kloros_infra.adapters.pci import present_cards
+from kloros_infra.cli.presence import cards_there
 from kloros_infra.cli.project import Project, read_project
 from kloros_infra.cli.wiring import (
     Target,
@@ -119,6 +119,10 @@ def _compile(request: PlanRequest, where: Target, *, is_cached: bool) -> tuple[P
 def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
     if project is None or compiled is None:
         return nothing_desired(where.layout, with_weights=request.is_with_weights)
+    if request.host is not None:
+        from kloros_infra.cli.host_part import desired_for_part  # noqa: PLC0415 - start-up time
+
+        return desired_for_part(compiled, where, request.host, provenance=provenance_of(project))
     supposed = dict(request.supposed)
     profile = request.profile or (supposed_profile(compiled.catalog, supposed) if supposed else None)
     if request.only:
@@ -143,7 +147,7 @@ def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
     unknown = [unknown_name(name, cards, kind="GPU in a profile") for name in supposed if name not in cards]
     if unknown:
         raise ProblemsError(unknown)
-    present = set(present_cards(cards.values()))
+    present = set(cards_there(cards.values()))
     for name, is_present in supposed.items():
         present = present | {name} if is_present else present - {name}
     return select_profile(catalog.profiles, frozenset(present))[0]

@@ -28,6 +28,7 @@ COMMANDS = {
     "import": "Take models over from Ollama, llama-swap or llama-server's presets.",
     "export": "Write what runs here for llama-swap, llama-server's presets or LiteLLM.",
     "compile": "Write the generated units, env files and routing table.",
+    "placement": "Show, compare and verify where models are placed; suppose other cards.",
     "plan": "Show what apply would change.",
     "apply": "Make the machine match models.yaml.",
     "adopt": "Take over a file that stands in the way.",
@@ -47,11 +48,12 @@ COMMANDS = {
     "router": "Run the router: ChemBus and the HTTP bridge.",
     "profile": "Choose the GPU profile by the cards that are present.",
     "supervisor": "Run the embedded service manager for one root.",
+    "await_rpc": "Wait for the RPC servers of other hosts.",
     "watch_confirmation": "Undo an apply that is not confirmed in time.",
     "demo": "Run the whole loop on two small models, then shut down.",
     "completion": "Print a completion script for bash, zsh or fish.",
 }
-HIDDEN = {"supervisor", "watch_confirmation"}
+HIDDEN = {"await_rpc", "supervisor", "watch_confirmation"}
 RESIDENT = {"bus", "router", "supervisor", "watch_confirmation"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kloros_infra.cli.included_files import read_included, read_text, unreadable
-from kloros_infra.compiler.emit_lock import HEADERS_FOLDER, LOCK_FILE
+from kloros_infra.compiler.emit_lock import HEADERS_FOLDER, LOCK_FILE, OVERRIDER_FOLDER
 from kloros_infra.errors import ProblemsError
 
 
@@ -15,7 +15,8 @@ from kloros_infra.errors import ProblemsError
 class Project:
     """models.yaml with the files that it includes, its lock, and the header files beside it.
 
-    `lock_text` is None before the first lock; `parts` are texts by file name, in the order of `include`.
+    `lock_text` is None before the first lock; `parts` are texts by file name, in the order of `include`, and
+    `overrider_records` by the name of an instance.
     """
 
     file: Path
@@ -24,6 +25,7 @@ class Project:
     lock_text: str | None
     headers: Mapping[str, str]
     parts: Mapping[str, str] = field(default_factory=dict)
+    overrider_records: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -39,12 +41,13 @@ def read_project(file: Path) -> Project:
     parts = read_included(file, text, passed_over={file, lock_file})
     lock_text = read_source(lock_file) if lock_file.exists() else None
     headers = dict(_headers(file.parent / HEADERS_FOLDER, lock_text or ""))
-    return Project(file, text, lock_file, lock_text, headers, parts)
+    records = {path.stem: read_source(path) for path in _json_files(file.parent / OVERRIDER_FOLDER) if path.is_file()}
+    return Project(file, text, lock_file, lock_text, headers, parts, records)
 
 
 def _headers(folder: Path, lock_text: str) -> Iterator[tuple[str, str]]:
     """Read header files; what no entry can name is there by name alone, and need not be readable."""
-    for path in _header_files(folder):
+    for path in _json_files(folder):
         name = f"{HEADERS_FOLDER}/{path.name}"
         try:
             yield name, read_source(path) if path.is_file() or name in lock_text else ""
@@ -54,7 +57,7 @@ def _headers(folder: Path, lock_text: str) -> Iterator[tuple[str, str]]:
             yield name, ""
 
 
-def _header_files(folder: Path) -> list[Path]:
+def _json_files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".json")
     except FileNotFoundError:

@@ -33,9 +33,10 @@ def reasons(project: Project, compiled: Compiled, asked: str) -> tuple[str, tupl
     """Give a unit's name and why each of its directives, or the one that was asked for, is there."""
     name, _, key = asked.partition(":")
     layout = Layout()
-    unit = unit_asked_for(name, compiled.tree, layout)
+    tree = {path: artifact for part in compiled.parts for path, artifact in part.tree.items()} | dict(compiled.tree)
+    unit = unit_asked_for(name, tree, layout)
     parsed, _ = checked(parse(project.text, file=str(project.file), parts=project.parts))
-    values = _values(unit, compiled.tree, layout)
+    values = _values(unit, tree, layout)
     keys = [one for one in values if not key or key in (one, one.rpartition(".")[2])]
     if not keys:
         raise ProblemsError(

@@ -100,6 +100,7 @@ def compiler_sources(project: Project) -> Sources:
         lock_file=str(project.lock_file),
         headers=project.headers,
         parts=project.parts,
+        overrider_records=project.overrider_records,
     )
 
 
@@ -126,11 +127,11 @@ def launchers_of(catalog: Catalog, where: Target) -> tuple[ArtifactTree, Problem
 
 def choose_profile(catalog: Catalog) -> tuple[str, str]:
     """Choose the best profile whose cards are all present; say why."""
-    from kloros_infra.adapters.pci import present_cards
+    from kloros_infra.cli.presence import cards_there
     from kloros_infra.router.profile import select_profile
 
     cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
-    return select_profile(catalog.profiles, present_cards(cards.values(), Path("/sys"), Path("/proc")))
+    return select_profile(catalog.profiles, cards_there(cards.values()))
 
 
 def noted_profile(where: Target) -> str | None:
@@ -309,6 +310,7 @@ def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> I
     from kloros_infra.adapters.clock import SystemClock
     from kloros_infra.adapters.health import ServerHealth
     from kloros_infra.adapters.ports_in_use import ProcPorts
+    from kloros_infra.adapters.rpc_servers import SocketRpcServers
     from kloros_infra.adapters.target_files import RootedFiles
     from kloros_infra.adapters.traces import Traces
     from kloros_infra.executor.gate import LoadGate
@@ -327,6 +329,7 @@ def locked_machine(where: Target, display: Display, *, wait_s: float = 0.0) -> I
             manager=manager,
             weights=weights_store(where),
             health=ServerHealth(),
+            servers=SocketRpcServers(),
             ports=ProcPorts(),
             journal=journal_of(where),
             display=display,

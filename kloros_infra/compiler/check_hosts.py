@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kloros_infra.compiler.parse import Parsed
+from kloros_infra.compiler.rpc_hosts import lending_hosts
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_machine import HostSpec
@@ -17,19 +18,23 @@ def remote_models(config: Config) -> frozenset[str]:
 
 def check_remotes(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find remote hosts that cannot be asked, and a local one that is written like a remote one."""
+    lending = lending_hosts(parsed.config)
     for name, host in parsed.config.hosts.items():
         if host.role == "local":
-            for key in _written_for_remote(host):
+            for key in _written_for_remote(host, lends=bool(lending)):
                 yield parsed.locate(_not_remote(name, key), ("hosts", name, key), at_key=True)
-        elif host.upstream is None:
+        elif host.upstream is None and name not in lending:
             yield parsed.locate(_serves_nothing(name), ("hosts", name), at_key=True)
-        elif host.address is None:
+        elif host.upstream is not None and host.address is None:
             yield parsed.locate(_no_address(name), ("hosts", name, "upstream"))
 
 
-def _written_for_remote(host: HostSpec) -> Iterator[str]:
-    if host.address is not None:
+def _written_for_remote(host: HostSpec, *, lends: bool) -> Iterator[str]:
+    """List what a local host does without; its address is what RPC servers know it by."""
+    if host.address is not None and not lends:
         yield "address"
+    if host.rpc is not None:
+        yield "rpc"
     if host.upstream is not None:
         yield "upstream"
 

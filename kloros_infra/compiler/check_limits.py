@@ -53,3 +53,7 @@ def _pairs(config: Config) -> Iterator[_Pair]:
             draft = model.draft
             least, most = ("min_tokens", draft.min_tokens), ("max_tokens", draft.max_tokens)
             yield _Pair(("models", index, "draft"), least, most, "no number of tokens is both")
+        if model.min_context_tokens is not None:
+            reason = "the context is never lowered so far"
+            limits = ("min_context_tokens", model.min_context_tokens), ("context_tokens", model.context_tokens)
+            yield _Pair(("models", index), *limits, reason)

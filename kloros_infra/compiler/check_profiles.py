@@ -95,7 +95,9 @@ def _unread(instance: InstanceSpec, mode: PlacementMode) -> Iterator[tuple[Diagn
     written = [key for key in ("layers", "gpu_percentages") if getattr(instance, key) is not None]
     if mode is not PlacementMode.MANUAL:
         reason, hint = f"`placement: {mode}` chooses by itself", "or write `placement: manual`."
-        yield from ((_not_read(key, reason, hint), (key,)) for key in written)
+        # The overrider fills cards as far as their shares allow.
+        is_read = {"gpu_percentages"} if mode is PlacementMode.OVERRIDER else set()
+        yield from ((_not_read(key, reason, hint), (key,)) for key in written if key not in is_read)
     elif len(written) > 1:
         reason, hint = "`layers` says more exactly what goes where", "or take `layers` out."
         yield _not_read("gpu_percentages", reason, hint), ("gpu_percentages",)

@@ -15,6 +15,7 @@ from kloros_infra.compiler.check_personas import check_json, check_personas, che
 from kloros_infra.compiler.check_profiles import check_manual, check_order, check_shares
 from kloros_infra.compiler.check_relax import check_reasons
 from kloros_infra.compiler.check_repeats import check_repeats
+from kloros_infra.compiler.check_rpc import check_rpc
 from kloros_infra.compiler.check_rules import check_rules, check_shadows
 from kloros_infra.compiler.hardware import check_gpus, check_hosts, check_profiles
 from kloros_infra.compiler.locked import check_lock
@@ -28,6 +29,7 @@ from kloros_infra.ir.lock import Lock
 CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_hosts,
     check_remotes,
+    check_rpc,
     check_gpus,
     check_profiles,
     check_order,

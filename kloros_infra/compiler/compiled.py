@@ -10,13 +10,15 @@ from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.rpc_server import HostPart
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a models.yaml means; `warnings` did not stop it."""
+    """What a models.yaml means: `tree` is for the local host, `parts` are for others; `warnings` did not stop it."""
 
     catalog: Catalog
     placements: Mapping[InstanceId, Placement]
     tree: ArtifactTree
     warnings: Problems
+    parts: tuple[HostPart, ...] = ()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kloros_infra.compiler.sandbox_rules import SANDBOX
+from kloros_infra.compiler.sandbox_rules import RESOURCES, SANDBOX
 from kloros_infra.ir.names import LLM_TARGET, PROFILE_UNIT, is_instance
 
 
@@ -21,6 +21,7 @@ class Kind(StrEnum):
 
     INSTANCE = "instance"
     SERVER = "server"
+    RPC = "RPC server"
     CHOICE = "choice of the profile"
     PROFILE = "profile"
     TARGET = "target"
@@ -48,6 +49,7 @@ SHARED: Mapping[str, Rule] = {
     "Service.RestartSec": Rule("A pause before the next attempt.", "systemd.service(5)"),
     **{f"Service.{name}": Rule(why, source) for name, (why, source) in SANDBOX.items()},
 }
+CUDA_GUIDE = "CUDA C++ Programming Guide, Environment Variables"
 PLACEMENT = ("instance:placement", "instance:layers", "instance:gpu_percentages", "profile:gpus")
 WEIGHTS = ("model:current_version", "version:gguf_url", "version:sha256")
 INSTANCE: Mapping[str, Rule] = {
@@ -63,6 +65,8 @@ INSTANCE: Mapping[str, Rule] = {
     "Service.LogRateLimitIntervalSec": Rule(
         "What it says while it loads is many lines at once, and apply checks the placement by them.", "systemd.exec(5)"
     ),
+    "Unit.X-Kloros-Awaits": Rule("The RPC servers that apply asks before it starts this.", "", PLACEMENT),
+    "Unit.X-Kloros-Predicted": Rule("Tokens per second that the speed model foresees, for plan.", "", PLACEMENT),
     "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
     "Unit.After": Rule(
         "What held its cards or its port under an earlier profile stops before this starts.",
@@ -76,6 +80,11 @@ INSTANCE: Mapping[str, Rule] = {
         WEIGHTS,
     ),
     "Service.Type": Rule("A program that cannot be run fails the start.", "systemd.service(5), Type=exec"),
+    "Service.ExecStartPre": Rule(
+        "Without the RPC servers of other hosts llama-server aborts, or waits for ever.",
+        "llama.cpp, ggml-rpc.cpp, RPC_STATUS_ASSERT",
+        PLACEMENT,
+    ),
     "Service.Slice": Rule("All models together can be limited and seen.", "systemd.slice(5)"),
     "Service.EnvironmentFile": Rule("Named by its content: the unit changes when a value does.", "systemd.exec(5)"),
     "Service.ExecStart": Rule(
@@ -127,8 +136,32 @@ SERVER: Mapping[str, Rule] = {
         "Far more than it needs: a leak ends it, not the machine.", "systemd.resource-control(5)"
     ),
 }
+RPC: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.X-Kloros-Model": Rule("Says whose unit it is; systemd ignores X- keys.", "systemd.unit(5)"),
+    "Unit.Wants": Rule("Its address is there once the network is.", "systemd.special(7), network-online.target"),
+    "Unit.After": Rule("Its address is there once the network is.", "systemd.special(7), network-online.target"),
+    "Unit.StartLimitIntervalSec": Rule("It may wait for its address and its cards.", "systemd.unit(5)"),
+    "Service.Type": Rule("A program that cannot be run fails the start.", "systemd.service(5), Type=exec"),
+    "Service.Slice": Rule("All models together can be limited and seen.", "systemd.slice(5)"),
+    "Service.Environment": Rule("CUDA0 is the first card that the instance uses here.", CUDA_GUIDE, ("gpus",)),
+    "Service.ExecStart": Rule("The launcher, its address and its devices.", "llama.cpp, tools/rpc", ("hosts",)),
+    "Service.Restart": Rule("It ends with status 0 where it cannot bind.", "llama.cpp, ggml-rpc.cpp"),
+    "Service.TimeoutStopSec": Rule("There is nothing to be completed.", "systemd.service(5)"),
+    "Service.OOMPolicy": Rule("Half a server is of no use.", "systemd.service(5)"),
+    "Service.OOMScoreAdjust": Rule("The desktop outlives a model.", "systemd.exec(5)"),
+    "Service.MemoryMax": Rule("Contexts of CUDA, and a tensor on its way.", "systemd.resource-control(5)"),
+    "Service.IPAddressAllow": Rule(
+        "Its client's address, and not its own: RPC asks nobody who he is.", RESOURCES, ("hosts",)
+    ),
+    "Service.RestrictNetworkInterfaces": Rule("No other network reaches it.", RESOURCES, ("hosts",)),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES),
+    "Service.DeviceAllow": Rule("NVIDIA's devices by group, as their minor numbers are not stable.", RESOURCES),
+}
 CHOICE: Mapping[str, Rule] = {
     **SHARED,
+    "Unit.Wants": Rule("It asks other hosts for their cards.", "systemd.special(7), network-online.target", ("hosts",)),
+    "Unit.After": Rule("It asks other hosts for their cards.", "systemd.special(7), network-online.target", ("hosts",)),
     "Service.Type": Rule("It chooses once and is done.", "systemd.service(5), Type=oneshot"),
     "Service.RemainAfterExit": Rule("Done counts as running.", "systemd.service(5)"),
     "Service.ExecStart": Rule("Chooses by the cards that are present.", "systemd.service(5)", ()),
@@ -151,6 +184,7 @@ TARGET: Mapping[str, Rule] = {
 RULES: Mapping[Kind, Mapping[str, Rule]] = {
     Kind.INSTANCE: INSTANCE,
     Kind.SERVER: SERVER,
+    Kind.RPC: RPC,
     Kind.CHOICE: CHOICE,
     Kind.PROFILE: PROFILE,
     Kind.TARGET: TARGET,
@@ -161,6 +195,8 @@ def kind_of(unit: str) -> Kind:
     """Say what kind of unit a generated one is."""
     if is_instance(unit):
         return Kind.INSTANCE
+    if unit.startswith("kloros-rpc@"):
+        return Kind.RPC
     if unit.endswith(".target"):
         return Kind.TARGET if unit == LLM_TARGET else Kind.PROFILE
     return Kind.CHOICE if unit == PROFILE_UNIT else Kind.SERVER

@@ -9,7 +9,7 @@ from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.emit_host import emit_host
 from kloros_infra.compiler.emit_routing import emit_routing
 from kloros_infra.compiler.emit_units import emit_instance, emit_services
-from kloros_infra.compiler.kept_instances import InstanceTexts, KeptInstance
+from kloros_infra.compiler.kept_instances import InstanceTexts
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.surroundings import Surroundings, surroundings
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
@@ -24,7 +24,8 @@ def emit(
 ) -> ArtifactTree:
     """Write every generated file, sorted by path; each instance of the catalog must have its placement."""
     prepared = rendering(templates, layout)
-    return emit_tree(catalog, emit_instances(catalog, placements, surroundings(catalog), prepared), prepared)
+    texts = emit_instances(catalog, placements, surroundings(catalog), prepared)
+    return emit_tree(catalog, placements, texts, prepared)
 
 
 def emit_instances(
@@ -32,11 +33,11 @@ def emit_instances(
     placements: Mapping[InstanceId, Placement],
     around: Mapping[InstanceId, Surroundings],
     prepared: Rendering,
-    known: Mapping[InstanceId, KeptInstance] = MappingProxyType({}),
+    known: Mapping[InstanceId, InstanceTexts] = MappingProxyType({}),
 ) -> Mapping[InstanceId, InstanceTexts]:
     """Write the files of every instance that is not `known`."""
     return {
-        one.id: known[one.id].texts if one.id in known else _instance(one, placements[one.id], around[one.id], prepared)
+        one.id: known.get(one.id) or _instance(one, placements[one.id], around[one.id], prepared)
         for one in catalog.instances
     }
 
@@ -47,7 +48,12 @@ def _instance(instance: Instance, placement: Placement, around: Surroundings, pr
     return InstanceTexts(env, emit_instance(instance, placement, around=around, env_file=env_file, rendering=prepared))
 
 
-def emit_tree(catalog: Catalog, instances: Mapping[InstanceId, InstanceTexts], prepared: Rendering) -> ArtifactTree:
+def emit_tree(
+    catalog: Catalog,
+    placements: Mapping[InstanceId, Placement],
+    instances: Mapping[InstanceId, InstanceTexts],
+    prepared: Rendering,
+) -> ArtifactTree:
     """Write all other files, and put all together."""
     layout = prepared.layout
     artifacts = (
@@ -55,6 +61,6 @@ def emit_tree(catalog: Catalog, instances: Mapping[InstanceId, InstanceTexts], p
         *((layout.unit_path(name.unit), TextFile(texts.unit)) for name, texts in instances.items()),
         *((layout.unit_path(unit), TextFile(text)) for unit, text in emit_services(catalog, prepared)),
         *emit_host(prepared),
-        (layout.routing, TextFile(emit_routing(catalog, layout))),
+        (layout.routing, TextFile(emit_routing(catalog, layout, placements))),
     )
     return dict(sorted(artifacts))

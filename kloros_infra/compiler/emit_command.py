@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kloros_infra.ir.catalog import ArgumentValue, Instance
 from kloros_infra.ir.placement import CPU, Placement
+from kloros_infra.placement.arguments import works_alone
 
 
 def server_words(instance: Instance, placement: Placement) -> tuple[str, ...]:
@@ -16,7 +17,8 @@ def server_words(instance: Instance, placement: Placement) -> tuple[str, ...]:
     device = "none" if placement.head_device == CPU else placement.head_device
     draft = ("--spec-draft-device", device) if instance.model.draft is not None else ()
     further = (word for name, value in instance.serving.arguments for word in argument_words(name, value))
-    return ("--alias", instance.model.name, *draft, *further)
+    alone = ("--no-op-offload",) if works_alone(placement) else ()
+    return ("--alias", instance.model.name, *draft, *alone, *further)
 
 
 def argument_words(name: str, value: ArgumentValue) -> Iterator[str]:

@@ -7,17 +7,19 @@ or expanded on the way. A flag that only switches on takes `1`; one with a `--no
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import assert_never
 
 from kloros_infra.compiler.rendering import Rendering
 from kloros_infra.compiler.systemd_syntax import env_lines
-from kloros_infra.ir.catalog import Draft, Instance, Model, ModelKind, Profile
+from kloros_infra.ir.catalog import Card, Draft, Instance, Model, ModelKind
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import CPU, Placement
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.load_report import LOG_VERBOSITY
+from kloros_infra.placement.remote import shown_cards
 
 UPSTREAM_HOST = "127.0.0.1"
 """Only the router talks to a llama-server, and it runs on the same machine."""
@@ -30,12 +32,19 @@ def emit_env(instance: Instance, placement: Placement, *, rendering: Rendering) 
     """Write an instance's env file."""
     variables = {
         **_server(instance, rendering.layout),
-        **_model(instance.model),
         **_companions(instance, placement, rendering.layout),
-        **_cuda(instance.profile),
-        **dict(arguments(placement)),
+        **loading_variables(instance, placement),
     }
     return rendering.text("instance.env.j2", lines=tuple(env_lines(variables)))
+
+
+def loading_variables(instance: Instance, placement: Placement) -> dict[str, str]:
+    """Give the variables that decide what a model's own weights and contexts take, and where."""
+    return {
+        **_model(instance.model),
+        **cuda_variables(shown_cards(placement, instance)),
+        **dict(arguments(placement)),
+    }
 
 
 def env_path(instance: InstanceId, text: str, layout: Layout) -> str:
@@ -110,14 +119,15 @@ def _draft(draft: Draft, path: str, device: str) -> dict[str, str]:
     }
 
 
-def _cuda(profile: Profile) -> dict[str, str]:
-    """Make CUDA0 the profile's first card, whatever else the machine holds (CUDA C++ guide, "Environment Variables").
+def cuda_variables(cards: Sequence[Card]) -> dict[str, str]:
+    """Make CUDA0 the first of these cards, whatever else the machine holds (CUDA C++ guide, "Environment Variables").
 
-    UUIDs name cards for good. Without them a card goes by its place in PCI order, which holds until a card is added.
+    UUIDs name cards for good. Without them a card goes by its place in PCI order, which holds until a card is added. An
+    index that cannot be hides all.
     """
-    if not profile.cards:
-        return {}
-    uuids = tuple(card.uuid for card in profile.cards if card.uuid)
-    has_all = len(uuids) == len(profile.cards)
-    visible = uuids if has_all else tuple(str(card.cuda_index) for card in profile.cards)
+    if not cards:
+        return {"CUDA_VISIBLE_DEVICES": "-1"}
+    uuids = tuple(card.uuid for card in cards if card.uuid)
+    has_all = len(uuids) == len(cards)
+    visible = uuids if has_all else tuple(str(card.cuda_index) for card in cards)
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(visible)}

@@ -12,6 +12,8 @@ from kloros_infra.ir.lock import Lock, LockedFileSpec, LockedWeights, LockedWeig
 
 LOCK_FILE = "models.lock.yaml"
 HEADERS_FOLDER = "models.lock"
+OVERRIDER_FOLDER = f"{HEADERS_FOLDER}/overrider"
+"""Where answers of the external gguf-tensor-overrider are kept, one file for each instance."""
 FIRST_LINE = "# Written by kloros-infra lock – do not edit."
 
 

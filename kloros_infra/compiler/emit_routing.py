@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
-from kloros_infra.ir.catalog import Catalog, Instance, Model, Persona, Profile, Purpose
+from kloros_infra.ir.catalog import Card, Catalog, Instance, Model, Persona, Profile, Purpose
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.routing import (
     SCHEMA_VERSION,
     RoutedBridge,
@@ -21,18 +24,23 @@ from kloros_infra.ir.routing import (
     Upstream,
 )
 
+Placements = Mapping[InstanceId, Placement]
 
-def emit_routing(catalog: Catalog, layout: Layout) -> str:
+_NOWHERE: Placements = MappingProxyType({})
+
+
+def emit_routing(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE) -> str:
     """Write the routing table as JSON: keys sorted, lists in the order of models.yaml."""
-    table = routing_table(catalog, layout).model_dump(mode="json")
+    # What is not set is left out: most cards are not of another host.
+    table = routing_table(catalog, layout, placements).model_dump(mode="json", exclude_unset=True)
     return json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
+def routing_table(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE) -> RoutingTable:
     """Say what the router must know."""
     upstreams: dict[str, list[Upstream]] = {}
     for instance in catalog.instances:
-        upstreams.setdefault(instance.model.id, []).append(_upstream(instance))
+        upstreams.setdefault(instance.model.id, []).append(_upstream(instance, placements.get(instance.id)))
     return RoutingTable(
         version=SCHEMA_VERSION,
         profiles=tuple(_profile(profile) for profile in catalog.profiles),
@@ -46,8 +54,13 @@ def routing_table(catalog: Catalog, layout: Layout) -> RoutingTable:
 
 
 def _profile(profile: Profile) -> RoutedProfile:
-    cards = tuple(RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci) for card in profile.cards)
-    return RoutedProfile(name=profile.name, cards=cards)
+    return RoutedProfile(name=profile.name, cards=tuple(map(_card, profile.cards)))
+
+
+def _card(card: Card) -> RoutedCard:
+    if card.remote is None:
+        return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci)
+    return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci, remote=card.remote)
 
 
 def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:
@@ -69,7 +82,7 @@ def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:
     )
 
 
-def _upstream(instance: Instance) -> Upstream:
+def _upstream(instance: Instance, placement: Placement | None) -> Upstream:
     return Upstream(
         instance=str(instance.id),
         profile=instance.profile.name,
@@ -77,7 +90,8 @@ def _upstream(instance: Instance) -> Upstream:
         host=UPSTREAM_HOST,
         port=instance.port,
         preload=instance.serving.preload,
-        context_tokens=instance.serving.context_tokens,
+        # A placement may have had to lower it.
+        context_tokens=placement.context_tokens if placement else instance.serving.context_tokens,
         parallel=instance.serving.parallel,
     )
 

@@ -30,12 +30,15 @@ from kloros_infra.compiler.unit_lines import (
     resource_arguments,
     without,
 )
-from kloros_infra.ir.card_share import CardShare, shares_text
+from kloros_infra.ir.card_share import CONTEXT_BYTES, CardShare, shares_text
 from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile, Sandbox
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.predicted_speed import predicted_text
+from kloros_infra.ir.rpc_server import awaited_text
 from kloros_infra.ir.stored_weights import model_files
+from kloros_infra.placement.engines.interface import FIT
 
 LLAMA_SERVER = "llama-server"
 KLOROS_INFRA = "kloros-infra"
@@ -68,6 +71,8 @@ def emit_instance(
         placement=unit_value(placement.engine),
         on_change=instance.serving.on_change,
         card_shares=shares_text(_card_shares(placement)),
+        predicted_speed=_predicted_speed(placement),
+        endpoints=awaited_text(placement.endpoints),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
         conflicts=around.conflicts,
         after=around.after,
@@ -76,7 +81,9 @@ def emit_instance(
         env_path=layout.absolute(env_file),
         exec_start=exec_start((rendering.program(LLAMA_SERVER), *server_words(instance, placement))),
         memory_max=f"{memory_max // MIB}M",
-        has_cards=bool(instance.profile.cards),
+        exec_start_pre=_awaits_servers(placement, rendering),
+        remote_addresses=tuple(dict.fromkeys(one.rpartition(":")[0] for one in placement.endpoints)),
+        has_cards=bool(instance.profile.local_cards),
         **_restarts(files.size_bytes, around.systemd_version),
         **_sandbox(instance, sandbox),
     )
@@ -115,11 +122,28 @@ def _sandbox(instance: Instance, sandbox: Sandbox) -> dict[str, object]:
     }
 
 
+def _awaits_servers(placement: Placement, rendering: Rendering) -> str | None:
+    """Write the command that waits for the RPC servers which an instance needs."""
+    words = (rendering.program(KLOROS_INFRA), "await_rpc", *placement.endpoints)
+    return exec_start(words) if placement.endpoints else None
+
+
 def _card_shares(placement: Placement) -> Iterator[CardShare]:
-    """Say what plan adds up for each card; megabytes that are begun count whole."""
+    """Say what plan adds up for each card; megabytes that are begun count whole.
+
+    Each server has a context there. Usable memory leaves one out, so that is on both sides.
+    """
     for load in placement.loads:
         if load.card is not None and load.capacity_bytes is not None:
-            yield CardShare(load.card, math.ceil(load.total_bytes / MIB), load.capacity_bytes // MIB)
+            used_bytes, holds_bytes = load.total_bytes + CONTEXT_BYTES, load.capacity_bytes + CONTEXT_BYTES
+            yield CardShare(load.card, math.ceil(used_bytes / MIB), holds_bytes // MIB)
+
+
+def _predicted_speed(placement: Placement) -> str:
+    """Say what plan compares; what llama-server will decide when it starts is not known."""
+    if placement.predicted is None or placement.engine == FIT:
+        return ""
+    return predicted_text(placement.predicted)
 
 
 def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str, str]]:
@@ -127,7 +151,7 @@ def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str,
     if catalog.bus.is_managed:
         yield BUS_UNIT, for_version(_bus(catalog.bus, rendering), catalog.systemd_version)
     yield ROUTER_UNIT, for_version(_router(catalog, rendering), catalog.systemd_version)
-    yield PROFILE_UNIT, for_version(_profile_choice(rendering), catalog.systemd_version)
+    yield PROFILE_UNIT, for_version(_profile_choice(catalog, rendering), catalog.systemd_version)
     for profile in catalog.profiles:
         yield profile_target(profile.name), _profile(profile, catalog, rendering)
     yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=" ".join(_servers(catalog)))
@@ -150,10 +174,16 @@ def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
     )
 
 
-def _profile_choice(rendering: Rendering) -> str:
+def _profile_choice(catalog: Catalog, rendering: Rendering) -> str:
     routing = rendering.layout.absolute(rendering.layout.routing)
     command = (rendering.program(KLOROS_INFRA), "profile", "start", "--routing", routing)
-    return rendering.text("kloros-profile.service.j2", exec_start=exec_start(command), denied_calls=DENIED_CALLS)
+    addresses = tuple(dict.fromkeys(host.address for host in catalog.rpc_hosts))
+    return rendering.text(
+        "kloros-profile.service.j2",
+        exec_start=exec_start(command),
+        denied_calls=DENIED_CALLS,
+        addresses=addresses,
+    )
 
 
 def _bus(bus: BusAddresses, rendering: Rendering) -> str:

@@ -9,15 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, TensorGroup, merge_groups
+from kloros_infra.ir.gguf import (
+    PROJECTOR_ARCHITECTURE,
+    GgufHeader,
+    LatentAttention,
+    Recurrence,
+    TensorGroup,
+    merge_groups,
+)
 from kloros_infra.ir.lock import Sha256
+from kloros_infra.placement.architectures import lacking_facts
 
 # Letters that need no care in a pattern, an env file or a log line; layers follow `blk.`.
 _LAYERS = r"[0-9]{1,4}(?:-[0-9]{1,4})?"
@@ -27,14 +35,45 @@ _OUTSIDE_LAYERS = re.compile(r"(?!blk\.)[A-Za-z0-9_.-]+")
 _MOST_TENSORS = 1_000_000
 _SHOWN = 3
 
+_IN_ONE_FAMILY = (
+    "sliding_layers",
+    "sliding_key_length",
+    "sliding_value_length",
+    "proposing_layers",
+    "borrowing_layers",
+)
+# Facts of some families only: written where there is something to say, so that other headers stay as they were.
+_RARE = frozenset({*_IN_ONE_FAMILY, "latent", "recurrence"})
+
 WORD_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 Row = tuple[str, Word, Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4)], NonNegativeInt]
 
 
-class _HeaderSpec(BaseModel):
+class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+
+class _LatentSpec(_Spec):
+    rank: PositiveInt
+    rope_length: NonNegativeInt = 0
+    key_length: PositiveInt
+    value_length: PositiveInt
+
+
+class _RecurrenceSpec(_Spec):
+    conv_kernel: NonNegativeInt = 0
+    inner_size: NonNegativeInt = 0
+    state_size: NonNegativeInt = 0
+    group_count: NonNegativeInt = 0
+    time_step_rank: NonNegativeInt = 0
+    kda_head_length: NonNegativeInt = 0
+    short_conv_cache: NonNegativeInt = 0
+    wkv_head_size: NonNegativeInt = 0
+    token_shift_count: NonNegativeInt = 0
+
+
+class _HeaderSpec(_Spec):
     architecture: Word
     layer_count: NonNegativeInt
     embedding_length: NonNegativeInt
@@ -57,15 +96,31 @@ class _HeaderSpec(BaseModel):
     pooling_type: Literal["none", "mean", "cls", "last", "rank"] | None = None
     has_vision: bool = False
     has_audio: bool = False
+    # Most models lack these, and so do their headers.
+    sliding_layers: tuple[NonNegativeInt, ...] = ()
+    sliding_key_length: NonNegativeInt = 0
+    sliding_value_length: NonNegativeInt = 0
+    proposing_layers: NonNegativeInt = 0
+    borrowing_layers: NonNegativeInt = 0
+    latent: _LatentSpec | None = None
+    recurrence: _RecurrenceSpec | None = None
     tensors: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
 def header_to_json(header: GgufHeader) -> str:
     """Write a header down: the facts first, then the tensor table."""
     facts = {field.name: getattr(header, field.name) for field in fields(header) if field.name != "tensors"}
+    facts = {name: _plain(value) for name, value in facts.items() if value or name not in _RARE}
     lines = [f"{json.dumps(name)}: {json.dumps(value)}," for name, value in facts.items()]
     rows = [json.dumps([_name(group), group.type, group.shape, group.size_bytes]) for group in header.tensors]
     return "\n".join(["{", *lines, '"tensors": [', ",\n".join(rows), "]", "}", ""])
+
+
+def _plain(value: object) -> object:
+    """Write a group of facts as those of them that are not zero."""
+    if isinstance(value, LatentAttention | Recurrence):
+        return {name: number for name, number in asdict(value).items() if number}
+    return value
 
 
 def _name(group: TensorGroup) -> str:
@@ -102,9 +157,18 @@ def read_header(text: str) -> ReadHeader:
         raise ValueError("layer_count and embedding_length of a model are at least 1")
     if len(spec.head_count_kv) != spec.layer_count:
         raise ValueError(f"head_count_kv has {len(spec.head_count_kv)} entries for {spec.layer_count} layers")
-    header = GgufHeader(**{**vars(spec), "tensors": merge_groups(_groups(spec))})
-    has_every_fact = spec.model_fields_set == _HeaderSpec.model_fields.keys()
+    if beyond := [layer for layer in spec.sliding_layers if layer >= spec.layer_count]:
+        raise ValueError(f"sliding_layers has {beyond[0]}, beyond the last of {spec.layer_count} layers")
+    header = _header(spec)
+    has_every_fact = spec.model_fields_set >= _HeaderSpec.model_fields.keys() - _RARE and not lacking_facts(header)
     return ReadHeader(header, is_current=has_every_fact and len(header.tensors) == len(spec.tensors))
+
+
+def _header(spec: _HeaderSpec) -> GgufHeader:
+    latent = LatentAttention(**vars(spec.latent)) if spec.latent else None
+    recurrence = Recurrence(**vars(spec.recurrence)) if spec.recurrence else None
+    groups = merge_groups(_groups(spec))
+    return GgufHeader(**{**vars(spec), "tensors": groups, "latent": latent, "recurrence": recurrence})
 
 
 def _groups(spec: _HeaderSpec) -> Iterable[TensorGroup]:

@@ -1,17 +1,24 @@
-"""What compiles keep of instances for later ones, by a digest of everything that it depends on."""
+"""What compiles keep of instances for later ones, by digests of everything that it depends on.
+
+Instances of a profile share its cards, so where one changes all may be placed elsewhere. What is kept is therefore what
+each question to an engine was answered, and the texts of an instance as it was placed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kloros_infra.compiler.compile_cache import digest_of
 from kloros_infra.compiler.surroundings import Surroundings
-from kloros_infra.diagnostics import Diagnostic, Problems
-from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
-from kloros_infra.placement.problems import address_of
+
+if TYPE_CHECKING:
+    # A compile that finds everything needs no engine.
+    from kloros_infra.placement.engines.interface import Outcome, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,64 +30,62 @@ class InstanceTexts:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptInstance:
-    """What was worked out for one instance; `warnings` are those of its placement."""
-
-    placement: Placement
-    warnings: Problems
-    texts: InstanceTexts
-
-
-@dataclass(frozen=True, slots=True)
 class KeptInstances:
-    """Instances by their digests."""
+    """Answers of engines and texts of instances, by their digests."""
 
-    by_digest: dict[str, KeptInstance]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    texts: dict[str, InstanceTexts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Each instance's digest, where there is a cache, and those instances that are as they were."""
+    """Each instance's digest, where there is a cache, and what was kept; `shared` is what all texts depend on."""
 
     digests: Mapping[InstanceId, str] = field(default_factory=dict)
-    instances: Mapping[InstanceId, KeptInstance] = field(default_factory=dict)
+    kept: KeptInstances = field(default_factory=KeptInstances)
+    shared: str = ""
+
+    def text_digests(
+        self, around: Mapping[InstanceId, Surroundings], placements: Mapping[InstanceId, Placement]
+    ) -> Mapping[InstanceId, str]:
+        """Digest what each instance's texts depend on: what a dataclass shows is all that it holds."""
+        return {
+            one: digest_of(self.shared, digest, repr(around[one]), repr(placements[one]))
+            for one, digest in self.digests.items()
+        }
+
+
+def instance_digests(instances: Iterable[Instance]) -> Mapping[InstanceId, str]:
+    """Digest each instance."""
+    return {instance.id: digest_of(repr(instance)) for instance in instances}
+
+
+class KnownAnswers:
+    """Answers of an earlier compile, and what this one was answered; without digests nothing is known."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self.outcomes: dict[str, Outcome] = {}
+
+    def find(self, request: Request) -> Outcome | None:
+        """Give the answer to a question that was asked before."""
+        digest = self._digest(request)
+        found = self._known.kept.outcomes.get(digest) if digest else None
+        if found is not None:
+            self.outcomes[digest] = found
+        return found
+
+    def note(self, request: Request, outcome: Outcome) -> None:
+        """Remember an answer."""
+        if digest := self._digest(request):
+            self.outcomes[digest] = outcome
 
     @property
     def has_changed(self) -> bool:
-        """Say whether any instance is not as it was."""
-        return len(self.instances) < len(self.digests)
+        """Say whether anything was answered that was not known."""
+        return not self.outcomes.keys() <= self._known.kept.outcomes.keys()
 
-
-def known_instances(digests: Mapping[InstanceId, str], kept: KeptInstances) -> Known:
-    """Pick the instances that are as they were."""
-    found = {one: kept.by_digest[digest] for one, digest in digests.items() if digest in kept.by_digest}
-    return Known(digests, found)
-
-
-def instance_digests(
-    around: Mapping[InstanceId, Surroundings], instances: tuple[Instance, ...], shared: str
-) -> Iterator[tuple[InstanceId, str]]:
-    """Digest each instance with its surroundings and what all share: what a dataclass shows is all that it holds."""
-    for instance in instances:
-        yield instance.id, digest_of(shared, repr(instance), repr(around[instance.id]))
-
-
-def kept_instances(
-    catalog: Catalog,
-    placements: Mapping[InstanceId, Placement],
-    problems: Problems,
-    texts: Mapping[InstanceId, InstanceTexts],
-    known: Known,
-) -> KeptInstances:
-    """Put together what is to be kept; `problems` are those of placing, at the addresses that placing gives them."""
-    warnings: dict[str, list[Diagnostic]] = {}
-    for problem in problems:
-        warnings.setdefault(problem.address, []).append(problem)
-    return KeptInstances(
-        {
-            known.digests[one.id]: KeptInstance(
-                placements[one.id], tuple(warnings.get(address_of(one), ())), texts[one.id]
-            )
-            for one in catalog.instances
-        }
-    )
+    def _digest(self, request: Request) -> str:
+        own = self._known.digests.get(request.instance.id, "")
+        record = request.overrider_records.get(str(request.instance.id), "")
+        return digest_of(own, repr(request.devices), record) if own else ""

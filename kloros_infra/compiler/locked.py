@@ -129,14 +129,15 @@ def _check_context(one: Lockable, parsed: Parsed, entry: LockedWeights) -> Itera
             asked.append((spec.context_tokens, (*model, "profiles", profile, "context_tokens")))
     for tokens, address in asked:
         if tokens > trained:
-            yield parsed.locate(_long_context(one.model, tokens, trained), address)
+            yield parsed.locate(long_context(one.model.id, tokens, trained), address)
 
 
-def _long_context(model: ModelSpec, tokens: int, trained: int) -> Diagnostic:
+def long_context(model_id: str, tokens: int, trained: int) -> Diagnostic:
+    """Say that a model gets more context than it has seen."""
     return Diagnostic(
         code="KI304",
         summary="Context beyond training",
-        detail=f"{model.id} was trained for {trained} tokens and gets {tokens}.",
+        detail=f"{model_id} was trained for {trained} tokens and gets {tokens}.",
         hint=f"Lower context_tokens to {trained}; answers degrade beyond it.",
         severity=Severity.WARNING,
     )

@@ -19,19 +19,24 @@ from typing import TypeVar
 
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.emit import emit_instances, emit_tree
-from kloros_infra.compiler.kept_instances import kept_instances
+from kloros_infra.compiler.emit_rpc import emit_parts
+from kloros_infra.compiler.kept_instances import InstanceTexts, KeptInstances, Known, KnownAnswers
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.parse_lock import parse_lock
 from kloros_infra.compiler.placing import located, place_all
-from kloros_infra.compiler.rendering import rendering
+from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.compiler.shelf import Shelf, digests_of
 from kloros_infra.compiler.sources import Sources
 from kloros_infra.compiler.surroundings import surroundings
 from kloros_infra.diagnostics import Diagnostic, Problems, has_errors, in_order
 from kloros_infra.errors import ProblemsError
+from kloros_infra.ir.artifact import ArtifactTree
+from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock
+from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.written import NONCHARACTERS
 
 Value = TypeVar("Value")
@@ -52,16 +57,27 @@ def compile_with(shelf: Shelf, sources: Sources, templates: Mapping[str, str], l
     parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
     lock, found = checked((shelf.lock, ()) if shelf.lock else read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
-    around, prepared = surroundings(catalog), rendering(templates, layout)
-    known = shelf.known(catalog, around)
-    placed, problems = place_all(catalog, known.instances)
+    known = shelf.known(catalog)
+    answers = KnownAnswers(known)
+    placed, problems = place_all(catalog, overrider_records=sources.overrider_records, answers=answers)
     placements, found = checked((placed, located(problems, parsed, catalog)), found)
-    texts = emit_instances(catalog, placements, around, prepared, known.instances)
-    compiled = Compiled(catalog, placements, emit_tree(catalog, texts, prepared), in_order(found))
+    texts, tree = _emit(catalog, placements, known, rendering(templates, layout))
+    compiled = Compiled(catalog, placements, tree, in_order(found), emit_parts(catalog, placements, templates, layout))
     if known.digests:
-        changed = kept_instances(catalog, placements, problems, texts, known) if known.has_changed else None
-        shelf.keep(compiled, lock, changed)
+        has_changed = answers.has_changed or not texts.keys() <= known.kept.texts.keys()
+        shelf.keep(compiled, lock, KeptInstances(answers.outcomes, texts) if has_changed else None)
     return compiled
+
+
+def _emit(
+    catalog: Catalog, placements: Mapping[InstanceId, Placement], known: Known, prepared: Rendering
+) -> tuple[dict[str, InstanceTexts], ArtifactTree]:
+    """Write all files, and give what there is to keep of instances."""
+    around = surroundings(catalog)
+    digests = known.text_digests(around, placements)
+    kept = {one: known.kept.texts[digest] for one, digest in digests.items() if digest in known.kept.texts}
+    texts = emit_instances(catalog, placements, around, prepared, kept)
+    return {digests[one]: texts[one] for one in digests}, emit_tree(catalog, placements, texts, prepared)
 
 
 def checked(result: tuple[Value | None, Problems], before: Problems = ()) -> tuple[Value, Problems]:

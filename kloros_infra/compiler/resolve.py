@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
-from kloros_infra.compiler.hardware import compute_capability, local_hosts, reserve_bytes
+from kloros_infra.compiler.hardware import figures_of_gpu, local_hosts, reserve_bytes
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.purposes import default_purpose
+from kloros_infra.compiler.rpc_hosts import remote_link, rpc_hosts
 from kloros_infra.compiler.serving import serving_of
 from kloros_infra.diagnostics import Problems, has_errors, in_order
 from kloros_infra.ir.catalog import (
@@ -22,7 +23,9 @@ from kloros_infra.ir.catalog import (
     Catalog,
     CostTier,
     Draft,
+    HostMemory,
     Instance,
+    MeasuredSpeed,
     Model,
     Persona,
     Profile,
@@ -31,6 +34,7 @@ from kloros_infra.ir.catalog import (
     Sandbox,
 )
 from kloros_infra.ir.config import Config
+from kloros_infra.ir.config_machine import HostSpec, MeasuredSpec
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
 from kloros_infra.ir.config_sandbox import RelaxSpec
@@ -73,6 +77,9 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         bridge=BridgeAddresses(host=config.bridge.host, ports=config.bridge.ports),
         sandbox=_sandbox(config),
         log_level=config.observability.log_level,
+        memory=_memory(config.hosts[host]),
+        tensor_overrider=config.hosts[host].tensor_overrider,
+        rpc_hosts=tuple(rpc_hosts(config, host)),
         systemd_version=config.hosts[host].systemd,
         keep_generations=config.storage.keep_generations,
     )
@@ -84,16 +91,32 @@ def _cards(config: Config) -> dict[str, Card]:
         name: Card(
             name=name,
             host=gpu.host,
-            vram_bytes=gpu.vram,
+            vram_bytes=figures.vram_bytes,
             reserve_bytes=reserve_bytes(gpu, config),
-            bandwidth_bytes_per_s=gpu.bandwidth,
-            compute_capability=compute_capability(gpu),
+            bandwidth_bytes_per_s=figures.bandwidth_bytes_per_s,
+            compute_capability=figures.compute_capability,
             uuid=gpu.uuid,
             pci=gpu.pci,
             cuda_index=indices[name],
+            model=gpu.name,
+            tflops=gpu.tflops,
+            link_bytes_per_s=gpu.link,
+            layer_overhead_s=gpu.layer_overhead,
+            remote=remote_link(config, gpu.host),
+            measured=_measured(gpu.measured),
         )
         for name, gpu in config.gpus.items()
+        # A card without figures is an error by now (compiler.hardware, KI275).
+        if (figures := figures_of_gpu(name, gpu)) is not None
     }
+
+
+def _memory(host: HostSpec) -> HostMemory:
+    return HostMemory(host.memory_bandwidth, host.memory, _measured(host.measured))
+
+
+def _measured(spec: MeasuredSpec) -> MeasuredSpeed:
+    return MeasuredSpeed(spec.decode, spec.prefill)
 
 
 def _cuda_indices(config: Config) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from kloros_infra.ir.catalog import ArgumentValue, KvType, PlacementMode, Serving
+from kloros_infra.ir.catalog import ArgumentValue, KvType, PlacementMode, Preference, Serving
 from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
 from kloros_infra.ir.on_change import OnChange
 
@@ -14,6 +14,7 @@ PARALLEL = 1
 CACHE_TYPE = KvType.F16
 PLACEMENT = PlacementMode.AUTO
 PRELOAD = True
+PROMPT_RATIO = 4.0
 ON_CHANGE = OnChange.RESTART
 """What is standard: the declarations in `ir.config_models` say the same in words."""
 
@@ -31,6 +32,13 @@ def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec)
         placement=_nearest(PLACEMENT, instance.placement, model.placement, defaults.placement),
         preload=_nearest(PRELOAD, instance.preload, model.preload, defaults.preload),
         arguments=tuple(sorted(_joined(instance, model, defaults).items())),
+        preference=Preference(
+            prefill=_nearest(PROMPT_RATIO, instance.prompt_ratio, model.prompt_ratio, defaults.prompt_ratio)
+        ),
+        cache_type_choices=_nearest((), instance.cache_types, model.cache_types, defaults.cache_types),
+        min_context_tokens=_nearest(
+            None, instance.min_context_tokens, model.min_context_tokens, defaults.min_context_tokens
+        ),
         on_change=_nearest(ON_CHANGE, instance.on_change, model.on_change, defaults.on_change),
     )
 

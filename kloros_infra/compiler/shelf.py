@@ -3,12 +3,13 @@
 Three results are kept, each under a digest of all that it depends on beside the code:
 
     the lock      of its text and its header files
-    an instance   of its values and surroundings, and the templates: its placement and its texts
+    an instance   of its values: how engines place it on devices with so much memory; of that, its surroundings and
+                  the templates: its texts
     the whole     of every text that is compiled
 
 Where nothing differs the whole is found; where one model differs, the lock and all other instances are. Only a compile
-without errors keeps anything, and none of a small project does: it leaves no traces for the tenth of a second to be
-saved.
+without errors keeps anything, and none of a small project without experts does: it leaves no traces for the tenth of a
+second to be saved.
 """
 
 from __future__ import annotations
@@ -20,17 +21,15 @@ from typing import TypeVar
 
 from kloros_infra.compiler.compile_cache import CompileCache, digest_of
 from kloros_infra.compiler.compiled import Compiled
-from kloros_infra.compiler.kept_instances import KeptInstances, Known, instance_digests, known_instances
+from kloros_infra.compiler.kept_instances import KeptInstances, Known, instance_digests
 from kloros_infra.compiler.kept_values import from_bytes, to_bytes
 from kloros_infra.compiler.sources import Sources
-from kloros_infra.compiler.surroundings import Surroundings
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Lock, LockedWeights
-from kloros_infra.ir.names import InstanceId
 
 FEWEST_INSTANCES = 20
-"""Below this nearly all of a compile is the start of the process."""
+"""Below this nearly all of a compile is the start of the process, unless experts have to be placed."""
 
 Value = TypeVar("Value")
 
@@ -50,7 +49,8 @@ def digests_of(sources: Sources, templates: Mapping[str, str], layout: Layout) -
     lock = digest_of(sources.lock_text or "", *_flat(sources.headers))
     shared = digest_of(repr(layout), *_flat(templates))
     texts = (sources.file, sources.text, sources.lock_file, *_flat(sources.parts))
-    return Digests(lock, shared, digest_of(lock, shared, *texts))
+    # The number of parts says where the records begin.
+    return Digests(lock, shared, digest_of(lock, shared, *texts, str(len(texts)), *_flat(sources.overrider_records)))
 
 
 def _flat(texts: Mapping[str, str]) -> Iterator[str]:
@@ -58,6 +58,12 @@ def _flat(texts: Mapping[str, str]) -> Iterator[str]:
     for name, text in texts.items():
         yield name
         yield text
+
+
+def _is_soon_compiled(catalog: Catalog) -> bool:
+    """Say whether nothing is worth keeping; dividing a single model with experts can take seconds."""
+    has_experts = any(instance.model.weights.header.expert_count for instance in catalog.instances)
+    return len(catalog.instances) < FEWEST_INSTANCES and not has_experts
 
 
 class Shelf:
@@ -79,13 +85,12 @@ class Shelf:
             return None
         return self._read(self._whole, self._digests.whole, Compiled, self.lock.weights)
 
-    def known(self, catalog: Catalog, around: Mapping[InstanceId, Surroundings]) -> Known:
-        """Find the instances that are as they were."""
-        if self._cache is None or len(catalog.instances) < FEWEST_INSTANCES:
+    def known(self, catalog: Catalog) -> Known:
+        """Find what was worked out for instances."""
+        if self._cache is None or _is_soon_compiled(catalog):
             return Known()
-        digests = dict(instance_digests(around, catalog.instances, self._digests.shared))
         kept = self._read(self._instances, self._digests.shared, KeptInstances)
-        return known_instances(digests, kept or KeptInstances({}))
+        return Known(instance_digests(catalog.instances), kept or KeptInstances(), self._digests.shared)
 
     def keep(self, compiled: Compiled, lock: Lock, instances: KeptInstances | None) -> None:
         """Keep what a compile gave: the lock that its weights are of, and all instances where any differs."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Sources:
     """A project's files, and the names that messages call them by; `headers` by the names the lock uses.
 
-    `parts` are the texts that models.yaml includes, in order.
+    `parts` are the texts that models.yaml includes, in order; `overrider_records` are by the name of an instance.
     """
 
     text: str
@@ -19,3 +19,4 @@ class Sources:
     lock_file: str
     headers: Mapping[str, str]
     parts: Mapping[str, str] = field(default_factory=dict)
+    overrider_records: Mapping[str, str] = field(default_factory=dict)

@@ -74,7 +74,7 @@ def check_project(sources: Sources, begin: Callable[[Station], None] = pass_by) 
         return Checked(found, parsed)
     catalog = build_catalog(config, lock.lock)
     begin(Station.PLACE)
-    placements, more = place_all(catalog)
+    placements, more = place_all(catalog, overrider_records=sources.overrider_records)
     return Checked(in_order((*found, *located(more, parsed, catalog))), parsed, catalog, placements)
 
 

@@ -86,7 +86,7 @@ def _calls(config: Config) -> Iterator[_Call]:
             yield _Call(alias, owner, ("personas", index, "aliases", place))
 
 
-class _Listener(NamedTuple):
+class Listener(NamedTuple):
     """Something that will listen on a port."""
 
     port: int
@@ -96,8 +96,8 @@ class _Listener(NamedTuple):
 
 def check_ports(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find ports that two services want or that a service of ours cannot count on."""
-    taken: dict[int, _Listener] = {}
-    for listener in _listeners(parsed.config):
+    taken: dict[int, Listener] = {}
+    for listener in listeners(parsed.config):
         first = taken.setdefault(listener.port, listener)
         if first is not listener:
             yield parsed.locate(_used_twice(listener, first), listener.address)
@@ -107,25 +107,26 @@ def check_ports(parsed: Parsed) -> Iterator[Diagnostic]:
             yield parsed.locate(_ephemeral(listener), listener.address)
 
 
-def _listeners(config: Config) -> Iterator[_Listener]:
-    yield _Listener(port_of(config.bus.xsub), "ChemBus (xsub)", ("bus", "xsub"))
-    yield _Listener(port_of(config.bus.xpub), "ChemBus (xpub)", ("bus", "xpub"))
+def listeners(config: Config) -> Iterator[Listener]:
+    """List everything of ours on this host that listens on a port."""
+    yield Listener(port_of(config.bus.xsub), "ChemBus (xsub)", ("bus", "xsub"))
+    yield Listener(port_of(config.bus.xpub), "ChemBus (xpub)", ("bus", "xpub"))
     for index, port in enumerate(config.bridge.ports):
-        yield _Listener(port, "the HTTP bridge", ("bridge", "ports", index))
+        yield Listener(port, "the HTTP bridge", ("bridge", "ports", index))
     if config.observability.metrics_port is not None:
-        yield _Listener(config.observability.metrics_port, "the metrics", ("observability", "metrics_port"))
+        yield Listener(config.observability.metrics_port, "the metrics", ("observability", "metrics_port"))
     for index, model in enumerate(config.models):
         yield from _listeners_of_model(model, index)
 
 
-def _listeners_of_model(model: ModelSpec, index: int) -> Iterator[_Listener]:
+def _listeners_of_model(model: ModelSpec, index: int) -> Iterator[Listener]:
     for profile, instance in model.profiles.items():
         if instance is not None:
             unit = InstanceId(model.unit_name, profile).unit
-            yield _Listener(instance.port, unit, ("models", index, "profiles", profile, "port"))
+            yield Listener(instance.port, unit, ("models", index, "profiles", profile, "port"))
 
 
-def _used_twice(listener: _Listener, first: _Listener) -> Diagnostic:
+def _used_twice(listener: Listener, first: Listener) -> Diagnostic:
     # Instances of different profiles may not share one either: while the profile changes, both run.
     is_same = first.name == listener.name
     return Diagnostic(
@@ -138,7 +139,7 @@ def _used_twice(listener: _Listener, first: _Listener) -> Diagnostic:
     )
 
 
-def _privileged(listener: _Listener) -> Diagnostic:
+def _privileged(listener: Listener) -> Diagnostic:
     return Diagnostic(
         code="KI212",
         summary="Privileged port",
@@ -147,7 +148,7 @@ def _privileged(listener: _Listener) -> Diagnostic:
     )
 
 
-def _ephemeral(listener: _Listener) -> Diagnostic:
+def _ephemeral(listener: Listener) -> Diagnostic:
     return Diagnostic(
         code="KI213",
         summary="Port in the ephemeral range",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kloros_infra.compiler.directive_rules import CUDA_GUIDE as CUDA
 from kloros_infra.compiler.directive_rules import PLACEMENT, WEIGHTS, Rule
 
 README = "llama.cpp, tools/server/README.md"
-CUDA = "CUDA C++ Programming Guide, Environment Variables"
 DRAFT = ("model:draft",)
 
 VARIABLES: Mapping[str, Rule] = {
@@ -31,7 +31,9 @@ VARIABLES: Mapping[str, Rule] = {
     "LLAMA_ARG_HOST": Rule("Only the router talks to it, on the same machine.", README),
     "LLAMA_ARG_JINJA": Rule("With the newer engine a template's name would be taken for a template.", README),
     "LLAMA_ARG_KV_UNIFIED": Rule("Each slot has the whole of its context.", README),
+    "LLAMA_ARG_LOAD_MODE": Rule("From mapped files copies to cards are slow.", README, PLACEMENT),
     "LLAMA_ARG_LOG_VERBOSITY": Rule("It says at each start where it loaded what: apply reads that.", README),
+    "LLAMA_ARG_MMAP": Rule("The same for builds without --load-mode.", README, PLACEMENT),
     "LLAMA_ARG_MMPROJ": Rule("The file that turns images into tokens.", README, ("version:mmproj_url",)),
     "LLAMA_ARG_MMPROJ_OFFLOAD": Rule("The projector is where the output head is.", README, PLACEMENT),
     "LLAMA_ARG_MODEL": Rule("The version in use, as it lies in the store.", README, WEIGHTS),
@@ -42,6 +44,7 @@ VARIABLES: Mapping[str, Rule] = {
     "LLAMA_ARG_OVERRIDE_TENSOR": Rule("Tensors that leave their layer's device.", README, PLACEMENT),
     "LLAMA_ARG_PORT": Rule("Where the router finds it.", README, ("instance:port",)),
     "LLAMA_ARG_RERANKING": Rule("The model ranks.", README, ("model:kind",)),
+    "LLAMA_ARG_RPC": Rule("Servers that lend cards of other hosts; their order names the devices.", README, PLACEMENT),
     "LLAMA_ARG_SPEC_DRAFT_MODEL": Rule("The small model that proposes tokens.", README, DRAFT),
     "LLAMA_ARG_SPEC_DRAFT_N_MAX": Rule("Tokens it proposes at most.", README, DRAFT),
     "LLAMA_ARG_SPEC_DRAFT_N_MIN": Rule("Fewer proposals are not worth a check.", README, DRAFT),

@@ -17,6 +17,7 @@ from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.gate import InstanceGate, TokenAnswer
 from kloros_infra.ir.load_report import LoadReport
 from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.placement.card_check import other_cards
 from kloros_infra.placement.load_check import compare, compare_cards
 from kloros_infra.placement.load_report import parse_load_report
 
@@ -64,7 +65,7 @@ class LoadGate:
         main_pid = self._main_pid(unit)
         report = self._report(unit, main_pid)
         by_device = self._held(gate, main_pid)
-        yield compare(gate.placement, report)
+        yield (*other_cards(gate.cards, report.seen), *compare(gate.placement, report))
         yield compare_cards(gate.placement, by_device)
         if report.main is None and not by_device and not gate.placement.is_cpu_only:
             yield (_unchecked(unit),)

@@ -12,6 +12,7 @@ from kloros_infra.executor.ports import (
     Health,
     Journal,
     ListeningPorts,
+    RpcServers,
     ServiceManager,
     StagedCheck,
     TargetFiles,
@@ -30,6 +31,7 @@ class Machine:
     manager: ServiceManager
     weights: WeightsStore
     health: Health
+    servers: RpcServers
     ports: ListeningPorts
     journal: Journal
     display: Display

@@ -10,6 +10,7 @@ from kloros_infra.errors import StepFailedError
 from kloros_infra.executor.generations import files_of, read_generation
 from kloros_infra.executor.machine import Machine
 from kloros_infra.executor.readiness import await_ready, check_running, state_of
+from kloros_infra.executor.rpc_readiness import ask_for_servers
 from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.observed import UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
@@ -78,6 +79,7 @@ def perform(step: Step, machine: Machine, pids: Pids) -> None:  # noqa: C901, PL
 
 def _start(step: StartUnit | RestartUnit, machine: Machine) -> int:
     """Start a unit, or start it anew, and give its process."""
+    ask_for_servers(step.unit, machine)
     if isinstance(step, RestartUnit):
         machine.manager.restart(step.unit)
     else:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree
 from kloros_infra.ir.generation import History, Interrupted
+from kloros_infra.ir.measured_memory import MeasuredLoad
 from kloros_infra.ir.observed import Installed, Listener, UnitState
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.ir.rpc_server import RpcState
 from kloros_infra.ir.running import RunningProcess
 
 
@@ -78,6 +81,14 @@ class Generations(Protocol):
         ...
 
 
+class RpcServers(Protocol):
+    """Says whether an RPC server of another host can be used."""
+
+    def state(self, endpoint: str, timeout_s: float) -> RpcState:
+        """Ask once; `endpoint` is an address and a port."""
+        ...
+
+
 class StagedCheck(Protocol):
     """Looks at the units of a staged generation as the service manager would."""
 
@@ -91,6 +102,14 @@ class Gate(Protocol):
 
     def problems(self, step: AwaitReady) -> Problems:
         """Say what is wrong, or only notable, with a unit that is ready; errors come with its last log lines."""
+        ...
+
+
+class MemoryOracle(Protocol):
+    """Says what llama-server itself needs for a placement, without loading it."""
+
+    def measured(self, weights: Path, settings: Mapping[str, str]) -> tuple[MeasuredLoad, ...]:
+        """Give each device's load with these LLAMA_ARG_* variables; raise UnreachableError where it cannot be said."""
         ...
 
 
@@ -110,7 +129,7 @@ class WeightsStore(Protocol):
 
 
 class Health(Protocol):
-    """Asks a server whether it is ready: http:// by its answer, tcp:// by accepting a connection."""
+    """Asks whether a server is ready: http:// by its answer, tcp:// by a connection, listen:// by its socket."""
 
     def is_ready(self, url: str, timeout_s: float) -> bool: ...
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 CARD_SHARES_KEY = "X-Kloros-Vram"
 MIB = 2**20
+CONTEXT_BYTES = 300 * MIB
+"""What a server holds of each card that it sees, beside what it allocates: its CUDA context, on cards from Pascal to
+Blackwell without the buffers of llama.cpp. That of one server is in a card's `reserve`."""
 
 
 @dataclass(frozen=True, slots=True)

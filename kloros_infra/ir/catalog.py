@@ -89,6 +89,43 @@ class ResponseType(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
+GIGABIT_BYTES_PER_S = 117_000_000
+"""What TCP gets of a network of one gigabit per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLink:
+    """How a card of another host is reached: `address` has an RPC server on any of the ports, or nobody listens."""
+
+    address: str
+    ports: tuple[int, ...]
+    bandwidth_bytes_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RpcHost:
+    """A host that lends its cards by RPC servers, which only the local host's address may reach."""
+
+    name: str
+    address: str
+    interface: str
+    program: str
+    clients: tuple[str, ...]
+    ports: tuple[tuple[InstanceId, int], ...]
+    """The port of each instance whose profile has a card of this host."""
+
+    def port_of(self, instance: InstanceId) -> int:
+        return dict(self.ports)[instance]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSpeed:
+    """How fast a device was measured to be, as multiples of what is foreseen of its kind (`modelctl bench`)."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A declared GPU; `reserve_bytes` is left to the desktop and the CUDA context."""
@@ -103,6 +140,15 @@ class Card:
     pci: str | None
     cuda_index: int
     """Place among the host's declared cards in PCI order, what CUDA shows under PCI_BUS_ID."""
+    model: str | None = None
+    """What the driver calls it; where it is not said, its name here may tell."""
+    tflops: float | None = None
+    link_bytes_per_s: int | None = None
+    layer_overhead_s: float | None = None
+    """Figures in place of those that are known or guessed of its model."""
+    remote: RemoteLink | None = None
+    """For a card of another host."""
+    measured: MeasuredSpeed = MeasuredSpeed()
 
     @property
     def usable_bytes(self) -> int:
@@ -115,6 +161,10 @@ class Profile:
 
     name: str
     cards: tuple[Card, ...]
+
+    @property
+    def local_cards(self) -> tuple[Card, ...]:
+        return tuple(card for card in self.cards if card.remote is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +204,27 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """How many tokens of prompt are read for how many generated: the weights of the two speeds."""
+
+    prefill: float = 4.0
+    decode: float = 1.0
+
+    def seconds(self, prefill_s: float, decode_s: float) -> float:
+        """Weigh the seconds per token of the two: what a placement shall make small."""
+        return self.prefill * prefill_s + self.decode * decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """The memory of the machine itself, for layers that stay with the processor; None where it does not limit."""
+
+    bandwidth_bytes_per_s: int = 51_200_000_000
+    usable_bytes: int | None = None
+    measured: MeasuredSpeed = MeasuredSpeed()
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """How an instance is served: the nearest of profile, model, defaults and standard, setting by setting."""
 
@@ -165,6 +236,11 @@ class Serving:
     preload: bool
     arguments: tuple[tuple[str, ArgumentValue], ...]
     """Further options of llama-server by their long names without dashes, sorted."""
+    preference: Preference = Preference()
+    cache_type_choices: tuple[KvType, ...] = ()
+    """Types that keys and values may be kept in instead where that is faster, most wanted first."""
+    min_context_tokens: int | None = None
+    """What the context may be lowered to where a model would else not fit on the cards."""
     on_change: OnChange = OnChange.RESTART
 
 
@@ -257,5 +333,9 @@ class Catalog:
     bridge: BridgeAddresses
     sandbox: Sandbox
     log_level: str
+    memory: HostMemory = HostMemory()
+    tensor_overrider: tuple[str, ...] = ()
+    """The words that run the external gguf-tensor-overrider; none where it is not configured."""
+    rpc_hosts: tuple[RpcHost, ...] = ()
     systemd_version: int = OLDEST_SYSTEMD
     keep_generations: int = KEEP_GENERATIONS

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from kloros_infra.ir.catalog import OLDEST_SYSTEMD
+from kloros_infra.ir.catalog import GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
+    LINE_PATTERN,
     PCI_PATTERN,
     UUID_PATTERN,
     Alias,
@@ -20,6 +21,7 @@ from kloros_infra.ir.written import (
     Count,
     Duration,
     HostAddress,
+    Interface,
     Line,
     Name,
     Port,
@@ -28,9 +30,13 @@ from kloros_infra.ir.written import (
     Program,
     Url,
     UrlPath,
+    one_or_several,
 )
 
 DEFAULT_LLAMA_SERVER = "/opt/llama.cpp/llama-server"
+_WORD_FORM: Any = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": LINE_PATTERN}
+_Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=LINE_PATTERN)]
+_KNOWN = "that of the card called `name`, or like this entry, where it is well known"
 
 
 class UpstreamKind(StrEnum):
@@ -75,6 +81,37 @@ class UpstreamSpec(Spec):
     ] = {}
 
 
+class RpcSpec(Spec):
+    """How the cards of another host are lent to this one: by ggml's RPC servers, which ask nobody who he is."""
+
+    interface: Annotated[Interface, about("The private network interface that has the host's `address`.", "tailscale0")]
+    port_offset: Annotated[
+        Count,
+        about("What is added to a model's port here for the port of its RPC server there.", 1000),
+    ] = 0
+    bandwidth: Annotated[
+        Bandwidth, about("Bandwidth of the network between the two hosts.", "1.17GB/s", standard="117MB/s")
+    ] = GIGABIT_BYTES_PER_S
+    program: Annotated[
+        Program | None,
+        about(
+            "The RPC server: an absolute path, or one inside an installed Python package.",
+            "/opt/llama.cpp/ggml-rpc-server",
+            standard="ggml-rpc-server beside the host's llama_server",
+        ),
+    ] = None
+
+
+_Factor = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class MeasuredSpec(Spec):
+    """What `modelctl bench` found, as multiples of what is foreseen of such a card or processor."""
+
+    decode: Annotated[_Factor, about("How fast tokens are generated, against what is foreseen.", 0.93)] = 1.0
+    prefill: Annotated[_Factor, about("How fast prompts are read, against what is foreseen.", 1.1)] = 1.0
+
+
 class HostSpec(Spec):
     """A machine: the one this file is applied on, or a remote one that may serve requests."""
 
@@ -88,6 +125,34 @@ class HostSpec(Spec):
             "/usr/bin/llama-server",
         ),
     ] = DEFAULT_LLAMA_SERVER
+    tensor_overrider: Annotated[
+        tuple[_Word, ...],
+        BeforeValidator(one_or_several),
+        WithJsonSchema({"anyOf": [_WORD_FORM, {"type": "array", "items": _WORD_FORM}]}),
+        about(
+            "How to run the external gguf-tensor-overrider, word by word: `kloros-infra lock` asks it for models with"
+            " `placement: overrider`.",
+            ["node", "--experimental-strip-types", "/opt/gguf-tensor-overrider/src/index.ts"],
+        ),
+    ] = ()
+    memory: Annotated[
+        Bytes | None, about("Its memory that models may use beside cards; without it, all layers go on cards.", "48GiB")
+    ] = None
+    memory_bandwidth: Annotated[
+        Bandwidth,
+        about("Bandwidth of its memory, for layers that stay with the CPU.", "89.6GB/s", standard="51.2GB/s"),
+    ] = HostMemory().bandwidth_bytes_per_s
+    measured: Annotated[
+        MeasuredSpec, about("How fast its processor was measured to be; `modelctl bench` writes it.", {"decode": 0.9})
+    ] = MeasuredSpec()
+    address: Annotated[
+        HostAddress | None,
+        about("Where other hosts reach it; for `rpc` an IPv4 address of a private network.", "100.64.0.7"),
+    ] = None
+    rpc: Annotated[
+        RpcSpec | None,
+        about("Lets profiles use a remote host's cards.", {"interface": "tailscale0"}),
+    ] = None
     systemd: Annotated[
         Annotated[int, Field(ge=OLDEST_SYSTEMD, le=999)],
         about(
@@ -96,7 +161,6 @@ class HostSpec(Spec):
             257,
         ),
     ] = OLDEST_SYSTEMD
-    address: Annotated[HostAddress | None, about("Where a remote host is reached.", "100.64.0.7")] = None
     upstream: Annotated[
         UpstreamSpec | None,
         about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),
@@ -117,13 +181,39 @@ class GpuSpec(Spec):
     ] = None
     name: Annotated[
         Line | None,
-        about("What NVML calls it; `init` and `doctor` compare it.", "NVIDIA GeForce RTX 3060", acted_on=False),
+        about("What NVML calls it: figures that are not given here are those of this card.", "NVIDIA GeForce RTX 3060"),
     ] = None
-    vram: Annotated[CardMemory, about("Its memory.", "12GiB")]
-    bandwidth: Annotated[Bandwidth, about("Its memory bandwidth.", "360GB/s")]
+    vram: Annotated[
+        CardMemory | None, about("Its memory, as it is sold or as CUDA sees it.", "12GiB", standard=_KNOWN)
+    ] = None
+    bandwidth: Annotated[Bandwidth | None, about("Its memory bandwidth.", "360GB/s", standard=_KNOWN)] = None
     compute_capability: Annotated[
-        str, Field(pattern=COMPUTE_CAPABILITY_PATTERN), about("Its CUDA compute capability, in quotes.", "8.6")
-    ]
+        Annotated[str, Field(pattern=COMPUTE_CAPABILITY_PATTERN)] | None,
+        about("Its CUDA compute capability, in quotes.", "8.6", standard=_KNOWN),
+    ] = None
+    tflops: Annotated[
+        Annotated[float, Field(ge=0.1, le=100_000)] | None,
+        about(
+            "Its FP16 matrix throughput in TFLOP/s without sparsity (FP32 before Volta), by its data sheet.",
+            51.2,
+            standard=_KNOWN,
+        ),
+    ] = None
+    link: Annotated[
+        Bandwidth | None,
+        about(
+            "Bandwidth of its slot in one direction; PCI Express 4.0 has 2GB/s for each lane.",
+            "8GB/s",
+            standard="the card's own, up to PCI Express 4.0 x16",
+        ),
+    ] = None
+    layer_overhead: Annotated[
+        Duration | None,
+        about("What each layer of a token takes beside reading its weights.", "0.02ms", standard="by its generation"),
+    ] = None
+    measured: Annotated[
+        MeasuredSpec, about("How fast it was measured to be; `modelctl bench` writes it.", {"decode": 0.93})
+    ] = MeasuredSpec()
     reserve: Annotated[
         Bytes | None, about("Memory left to the desktop and the CUDA context.", "1GiB", standard="defaults.reserve")
     ] = None

@@ -114,6 +114,32 @@ class ServingSpec(Spec):
             inherited=True,
         ),
     ] = None
+    prompt_ratio: Annotated[
+        Annotated[float, Field(ge=0.01, le=1000)] | None,
+        about(
+            "What placement makes fast: how many tokens of prompt are read for each one that is generated.",
+            16,
+            standard="4",
+            inherited=True,
+        ),
+    ] = None
+    cache_types: Annotated[
+        tuple[KvType, ...] | None,
+        about(
+            "Types that keys and values may be kept in instead, where that makes a placement faster; most wanted"
+            " first.",
+            ["q8_0"],
+            inherited=True,
+        ),
+    ] = None
+    min_context_tokens: Annotated[
+        ContextTokens | None,
+        about(
+            "What the context may be lowered to where the model would else not go wholly on its cards.",
+            8192,
+            inherited=True,
+        ),
+    ] = None
     arguments: Annotated[
         Arguments,
         about(

@@ -84,11 +84,44 @@ def _joined(groups: list[TensorGroup]) -> TensorGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class LatentAttention:
+    """Keys and values compressed into one vector per token (MLA); lengths are those of a head before compression."""
+
+    rank: int
+    rope_length: int
+    key_length: int
+    value_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """What layers keep that remember instead of looking back, by the keys of a GGUF; 0 where it has none.
+
+    `ssm.*` of Mamba and gated delta nets, `kda.head_dim` of Kimi, `shortconv.l_cache` of LFM2, `wkv.head_size` and
+    `token_shift_count` of RWKV.
+    """
+
+    conv_kernel: int = 0
+    inner_size: int = 0
+    state_size: int = 0
+    group_count: int = 0
+    time_step_rank: int = 0
+    kda_head_length: int = 0
+    short_conv_cache: int = 0
+    wkv_head_size: int = 0
+    token_shift_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """Hyper-parameters and the tensor table, as `group_tensors` makes it; `head_count_kv` has one entry per layer.
 
     A projector has a tensor table and zeros. `chat_template_name` is llama.cpp's name of the family that the file's
     chat template is of, None where there is no template or it is of no known family.
+
+    Layers that see a window only are told by a period (`sliding_window_pattern`: all but the last of each), or one by
+    one (`sliding_layers`); their heads have the length of the others where `sliding_key_length` is 0. The last
+    `proposing_layers` foretell tokens (MTP, NextN); the last `borrowing_layers` use the keys of earlier ones.
     """
 
     architecture: str
@@ -113,6 +146,13 @@ class GgufHeader:
     pooling_type: str | None = None
     has_vision: bool = False
     has_audio: bool = False
+    sliding_layers: tuple[int, ...] = ()
+    sliding_key_length: int = 0
+    sliding_value_length: int = 0
+    proposing_layers: int = 0
+    borrowing_layers: int = 0
+    latent: LatentAttention | None = None
+    recurrence: Recurrence | None = None
 
     @property
     def is_projector(self) -> bool:

@@ -54,18 +54,31 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenDevice:
+    """A device by llama.cpp's name, as it describes it: a card's name, or a server's endpoint; None where not said."""
+
+    device: str
+    description: str | None = None
+    total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadReport:
     """Everything that one start of llama-server loaded: the model first, then a draft model.
 
-    `devices` are the GPUs that it saw; `notes` are lines that tell of something it had to do without. It is complete
+    `seen` are the GPUs that it saw; `notes` are lines that tell of something it had to do without. It is complete
     when the server has said that its model is loaded.
     """
 
-    devices: tuple[str, ...] = ()
+    seen: tuple[SeenDevice, ...] = ()
     models: tuple[LoadedModel, ...] = ()
     projector: tuple[Buffer, ...] = ()
     notes: tuple[str, ...] = ()
     is_complete: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(one.device for one in self.seen)
 
     @property
     def main(self) -> LoadedModel | None:

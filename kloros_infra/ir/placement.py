@@ -43,6 +43,36 @@ class TensorException:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """How fast a placement is foreseen to be, with the context full to `depth_tokens`.
+
+    `splits` are the parts of the graph of one token, as llama.cpp counts them. `bottleneck` is the device that most of
+    the time goes to, or `links`. A better placement would cost less time by at most the share `gap`.
+    """
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    depth_tokens: int
+    splits: int
+    bottleneck: str
+    gap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDevice:
+    """A device that another host lends: the server that has it, and its number there."""
+
+    device: str
+    endpoint: str
+    index: int
+
+    @property
+    def buffer(self) -> str:
+        """Name its memory as llama.cpp does (ggml-rpc.cpp, ggml_backend_rpc_buffer_type)."""
+        return f"RPC{self.index}[{self.endpoint}]"
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """The decision for one instance.
 
@@ -60,6 +90,13 @@ class Placement:
     micro_batch: int
     cache_type_k: KvType = KvType.F16
     cache_type_v: KvType = KvType.F16
+    predicted: Prediction | None = None
+    remotes: tuple[RemoteDevice, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """List the RPC servers that it needs, in the order that gives their devices these names."""
+        return tuple(dict.fromkeys(remote.endpoint for remote in self.remotes))
 
     @property
     def head_device(self) -> str:

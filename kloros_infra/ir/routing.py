@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from kloros_infra.ir.catalog import CostTier, ModelKind
+from kloros_infra.ir.catalog import CostTier, ModelKind, RemoteLink
 
 SCHEMA_VERSION: Final = 1
 
@@ -96,11 +96,12 @@ class RoutedBridge(RoutingPart):
 
 
 class RoutedCard(RoutingPart):
-    """A card that a profile needs, by what identifies it."""
+    """A card that a profile needs, by what identifies it, or by how the host is reached that lends it."""
 
     name: str
     uuid: str | None
     pci: str | None
+    remote: RemoteLink | None = None
 
 
 class RoutedProfile(RoutingPart):

@@ -159,6 +159,7 @@ NONCHARACTERS = r"\ufdd0-\ufdef\ufffe\uffff" + "".join(
     chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF)
 )
 # Text that ends up on one line of a unit or env file: no control characters, no line separators, no noncharacters.
+INTERFACE_PATTERN = r"^[a-z][a-z0-9._-]{0,14}$"
 LINE_PATTERN = rf"^[^\x00-\x1f\x7f-\x9f\u2028\u2029{NONCHARACTERS}]*$"
 PARENT_FOLDER_PATTERN = r"(^|/)\.\.(/|$)"
 HIDDEN_FOLDERS_PATTERN = r"^/(dev|proc|run|sys)(/|$)"
@@ -192,6 +193,7 @@ MEANINGS: Mapping[str, str] = {
     COMPUTE_CAPABILITY_PATTERN: 'a compute capability such as "8.6"',
     DURATION_PATTERN: "a duration such as 30s or 5m",
     HOST_ADDRESS_PATTERN: "a host name or an IP address such as 100.64.0.7",
+    INTERFACE_PATTERN: "a network interface such as tailscale0, as `ip link` names it",
     LINE_PATTERN: "text on one line",
     PATH_PATTERN: "the path of a folder below /, without blanks, quotes, colons, wildcards or a slash at its end",
     PCI_PATTERN: "a PCI address such as 0000:01:00.0 (`lspci -D` prints it)",
@@ -263,9 +265,11 @@ WeightsSource = Annotated[
 ]
 BusAddress = Annotated[str, Field(pattern=BUS_PATTERN)]
 HostAddress = Annotated[str, Field(max_length=253, pattern=HOST_ADDRESS_PATTERN)]
+Interface = Annotated[str, Field(pattern=INTERFACE_PATTERN)]
 UrlPath = Annotated[str, Field(max_length=500, pattern=URL_PATH_PATTERN)]
 Url = Annotated[str, Field(max_length=2000, pattern=URL_PATTERN)]
 # llama-server serves at most LLAMA_MAX_SEQ sequences (llama.cpp, src/llama-cparams.h).
 Slots = Annotated[int, Field(ge=1, le=256)]
-ContextTokens = Annotated[int, Field(ge=256, le=10_485_760)]
+LEAST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS = 256, 10_485_760
+ContextTokens = Annotated[int, Field(ge=LEAST_CONTEXT_TOKENS, le=MOST_CONTEXT_TOKENS)]
 Probability = Annotated[float, Field(ge=0, le=1)]

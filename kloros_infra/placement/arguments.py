@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from kloros_infra.ir.placement import CPU, Placement
-from kloros_infra.placement.place import FIT
+from kloros_infra.placement.engines.interface import FIT
 
 # llama-server cuts a micro-batch down to its logical batch (--batch-size), whose default this is.
 _DEFAULT_BATCH = 2048
@@ -32,9 +32,33 @@ def arguments(placement: Placement) -> tuple[tuple[str, str], ...]:
     }
     if placement.micro_batch > _DEFAULT_BATCH:
         settings["BATCH"] = str(placement.micro_batch)
+    if placement.engine != FIT and _lends_weights(placement):
+        # Copies to a card are faster from pinned memory, which mapped weights are not in (llama-model.cpp, where a
+        # device's host buffer is given up for mmap). The second name is that of builds without --load-mode.
+        settings |= {"LOAD_MODE": "none", "MMAP": "false"}
     if placement.exceptions:
-        settings["OVERRIDE_TENSOR"] = ",".join(f"{e.pattern}={e.device}" for e in placement.exceptions)
+        buffers = {remote.device: remote.buffer for remote in placement.remotes}
+        written = (f"{one.pattern}={buffers.get(one.device, one.device)}" for one in placement.exceptions)
+        settings["OVERRIDE_TENSOR"] = ",".join(written)
+    if placement.remotes:
+        settings["RPC"] = ",".join(placement.endpoints)
     return tuple(sorted((f"LLAMA_ARG_{name}", value) for name, value in settings.items()))
+
+
+def works_alone(placement: Placement) -> bool:
+    """Say whether the processor shall multiply by its weights itself, for which there is an option and no variable.
+
+    The first card is another host's, which does no work for it (ggml-rpc.cpp has no offload_op): llama.cpp would turn
+    to the next card, on which no memory is set aside for that.
+    """
+    first = next(load.device for load in placement.loads)
+    return _lends_weights(placement) and any(remote.device == first for remote in placement.remotes)
+
+
+def _lends_weights(placement: Placement) -> bool:
+    """Say whether cards multiply prompts by weights that are in host memory."""
+    on_cpu = CPU in placement.layer_devices or any(one.device == CPU for one in placement.exceptions)
+    return on_cpu and not placement.is_cpu_only
 
 
 def _devices(placement: Placement) -> dict[str, str]:

@@ -28,6 +28,8 @@ def cache_type_problems(instance: Instance) -> Iterator[Diagnostic]:
         # llama.cpp, src/llama-context.cpp, llama_init_from_model.
         if length % values:
             yield problems.cache_type_does_not_fit(instance, key, type_.value, length)
-    is_everywhere = serving.cache_type_k is serving.cache_type_v and serving.cache_type_k in _BUILT_EVERYWHERE
-    if instance.profile.cards and not is_everywhere:
-        yield problems.cache_types_need_a_build(instance)
+    choices = ((one, one) for one in serving.cache_type_choices)
+    pairs = ((serving.cache_type_k, serving.cache_type_v), *choices)
+    rare = tuple(pair for pair in pairs if pair[0] is not pair[1] or pair[0] not in _BUILT_EVERYWHERE)
+    if instance.profile.cards and rare:
+        yield problems.cache_types_need_a_build(instance, rare)

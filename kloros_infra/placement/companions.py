@@ -16,7 +16,9 @@ from kloros_infra.ir.placement import CPU
 from kloros_infra.placement.memory import Role, Workload, compute_bytes, kv_by_layer, weights_by_device
 
 _ALONE = Role(is_first=True, holds_layers=True, holds_head=True, is_pipelined=False)
-_INPUTS_ONLY = Role(is_first=True, holds_layers=False, holds_head=False, is_pipelined=False)
+_INPUTS_ONLY = Role(
+    is_first=True, holds_layers=False, holds_head=False, is_pipelined=False, core_layers=(), is_idle_cpu=True
+)
 # Positions of a picture where the projector has no table of them; Qwen2-VL's largest picture (tools/mtmd/clip.cpp).
 _DEFAULT_POSITIONS = 4096
 

@@ -15,7 +15,8 @@ from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.load_report import BufferKind, LoadedModel, LoadReport
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.placement import load_problems as problems
-from kloros_infra.placement.place import FIT
+from kloros_infra.placement.engines.interface import FIT
+from kloros_infra.placement.taken_over import takes_over_all
 
 MIB = 2**20
 
@@ -38,6 +39,8 @@ KNOWN = Tolerance(share=0.01, margin_bytes=MIB)
 """For weights, keys and values: padding to whole cells, and figures printed in hundredths of a MiB."""
 ESTIMATED = Tolerance(share=0.1, margin_bytes=64 * MIB)
 """For totals: compute buffers are estimated."""
+SPLITS_BEYOND = 3
+"""So many graph splits may be beyond those foreseen: builds differ in where they put an input or an output."""
 CUDA_CONTEXT_BYTES = 1024 * MIB
 """What a process has on a card beside its buffers: CUDA's context, kernels and pools, 300 to 600 MiB as a rule."""
 
@@ -101,16 +104,28 @@ def _settings(placement: Placement, model: LoadedModel, report: LoadReport) -> P
     if model.slot_context_tokens is not None and model.slot_context_tokens < placement.context_tokens:
         found.append(problems.less_context(placement.context_tokens, model.slot_context_tokens))
     if placement.engine != FIT and model.graph_splits is not None:
-        runs = _runs(placement)
-        # What a device cannot compute goes to the CPU and back in each of its layers.
-        on_gpus = sum(device != CPU for device in placement.layer_devices)
-        if 0 < on_gpus < model.graph_splits - runs:
-            found.append(problems.many_splits(runs, model.graph_splits))
+        found += _splits(placement, model.graph_splits)
     return tuple(found)
+
+
+def _splits(placement: Placement, found: int) -> Iterator[Diagnostic]:
+    """Compare the turns that devices take; where no GPU works, a library for matrices counts as a device of its own.
+
+    With all layers on cards they are foreseen to the last one. Of a layer of the CPU, steps may go to a card that
+    nobody knows of: that costs time, and is no reason to go back.
+    """
+    if takes_over_all(placement):
+        return
+    foreseen, on_gpus = _runs(placement), sum(device != CPU for device in placement.layer_devices)
+    if on_gpus and found > foreseen + SPLITS_BEYOND:
+        is_foreseen = placement.predicted is not None and CPU not in placement.layer_devices
+        yield problems.many_splits(foreseen, found, is_error=is_foreseen)
 
 
 def _runs(placement: Placement) -> int:
     """Count how often the work changes hands for one token; it begins with the token embedding, on the CPU."""
+    if placement.predicted is not None:
+        return placement.predicted.splits
     return sum(1 for _ in groupby((CPU, *placement.layer_devices)))
 
 

@@ -77,7 +77,7 @@ def no_flash_attention(notes: Sequence[str]) -> Diagnostic:
     )
 
 
-def many_splits(foreseen: int, found: int) -> Diagnostic:
+def many_splits(foreseen: int, found: int, *, is_error: bool) -> Diagnostic:
     """KI575: devices take turns far more often than the placement makes them."""
     return Diagnostic(
         code="KI575",
@@ -85,7 +85,7 @@ def many_splits(foreseen: int, found: int) -> Diagnostic:
         detail=f"For each token the work changes devices {found} times, and the placement needs {foreseen}: something "
         "in every layer is computed elsewhere.",
         hint="As a rule a GPU lacks a kernel, for a cache type above all; f16, or q8_0 for both, are in every build.",
-        severity=Severity.WARNING,
+        severity=Severity.ERROR if is_error else Severity.WARNING,
     )
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport
+from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport, SeenDevice
 from kloros_infra.ir.placement import CPU
 
 LOG_VERBOSITY = 4
@@ -42,7 +42,13 @@ _FLASH_FORCED_OFF = re.compile(r"flash_attn .*forcing off")
 # b10068: "graph splits = 123 (with bs=512), 2 (with bs=1)"; b11434: "graph (…): nodes = 936 / 936, splits = 123 / 2,".
 _SPLITS = re.compile(r"graph splits = (\d+)(?: \(with bs=\d+\), (\d+) \(with bs=1\))?")
 _SPLITS_OF_TWO = re.compile(r"graph[^:]*: nodes = [^,]+, splits = (\d+)(?: / (\d+))?")
-_DEVICE = re.compile(r"(?:- (\S+) *: .*\(\d+ MiB, \d+ MiB free\)|using device (\S+) \()")
+_DEVICE = re.compile(
+    r"(?:- (?P<listed>\S+) *: (?P<described>.*) \((?P<total>\d+) MiB, \d+ MiB free\)"
+    r"|using device (?P<used>\S+) \((?P<is>[^)]*)\))"
+)
+# A device of another host is described by its server; its memory goes by number within the server.
+_REMOTE_NAME = re.compile(r"RPC\d+")
+_REMOTE_BUFFER = re.compile(r"RPC(\d+)\[(.+)\]")
 _PROJECTOR_DEVICE = re.compile(r"CLIP using (\S+) backend")
 _PROJECTOR_SIZE = re.compile(r"load_hparams: model size: +([0-9.]+) MiB")
 _PROJECTOR_COMPUTE = "alloc_compute_meta"
@@ -115,13 +121,22 @@ class _Model:
 class _Reader:
     """What was read so far."""
 
-    devices: dict[str, None] = field(default_factory=dict)
+    devices: dict[str, SeenDevice] = field(default_factory=dict)
+    servers: dict[str, dict[str, None]] = field(default_factory=dict)
     models: list[_Model] = field(default_factory=lambda: [_Model()])
     notes: list[str] = field(default_factory=list)
     projector_device: str = CPU
     projector_bytes: int = 0
     projector_computing: dict[str, Buffer] = field(default_factory=dict)
     is_complete: bool = False
+
+    def device_of(self, buffer: str) -> str:
+        """Say on which device a buffer is; those of other hosts are numbered server by server, as they are listed."""
+        remote = _REMOTE_BUFFER.fullmatch(buffer)
+        listed = tuple(self.servers.get(remote[2], ())) if remote else ()
+        if remote is None or int(remote[1]) >= len(listed):
+            return device_of(buffer)
+        return listed[int(remote[1])]
 
     @property
     def model(self) -> _Model:
@@ -131,7 +146,7 @@ class _Reader:
         """Give what was read; what was opened and not loaded is no model."""
         weights = (Buffer(self.projector_device, BufferKind.WEIGHTS, self.projector_bytes),)
         return LoadReport(
-            devices=tuple(self.devices),
+            seen=tuple(self.devices.values()),
             models=tuple(model.finished() for model in self.models if model.buffers or model.computing),
             projector=(*weights, *self.projector_computing.values()) if self.projector_bytes else (),
             notes=tuple(dict.fromkeys(self.notes)),
@@ -142,7 +157,7 @@ class _Reader:
 def _read_buffer(reader: _Reader, found: re.Match[str]) -> None:
     function, name, purpose, mib = found.groups()
     kind = _kind(purpose)
-    buffer = Buffer(device_of(name), kind, _bytes(mib), is_mapped=name.endswith("_Mapped"))
+    buffer = Buffer(reader.device_of(name), kind, _bytes(mib), is_mapped=name.endswith("_Mapped"))
     if function == _PROJECTOR_COMPUTE:
         reader.projector_computing[name] = buffer
     elif kind is BufferKind.COMPUTE:
@@ -206,9 +221,15 @@ def _read_splits(reader: _Reader, found: re.Match[str]) -> None:
 
 
 def _read_device(reader: _Reader, found: re.Match[str]) -> None:
-    name = found[1] or found[2]
-    if name != CPU:
-        reader.devices[name] = None
+    name = found["listed"] or found["used"]
+    description = found["described"] or found["is"]
+    if found["listed"] and name != CPU:
+        reader.devices[name] = SeenDevice(name, description, int(found["total"]) * MIB)
+    elif name != CPU:
+        # Of one that is used the line does not say how much it has, and of one that was listed it is known.
+        reader.devices.setdefault(name, SeenDevice(name, description))
+    if _REMOTE_NAME.fullmatch(name):
+        reader.servers.setdefault(description, {})[name] = None
 
 
 def _read_projector_device(reader: _Reader, found: re.Match[str]) -> None:

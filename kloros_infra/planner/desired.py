@@ -14,12 +14,13 @@ from types import MappingProxyType
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import KEEP_GENERATIONS, BridgeAddresses, Catalog, Instance
-from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.gate import InstanceGate, expected_cards
 from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, InstanceId, profile_target
 from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.stored_weights import StoredWeights, model_files
 from kloros_infra.planner.cost import start_timeout_s
@@ -113,6 +114,17 @@ def desired_state(
     )
 
 
+def desired_part(part: HostPart, tree: ArtifactTree, *, layout: Layout, exposure_limit: float) -> Desired:
+    """Say what a host that lends its cards looks like: each of its servers runs, whoever uses it."""
+    servers = (
+        # They take packets of their client alone: nobody on their own host can connect.
+        DesiredUnit(one.unit, Run.ALWAYS, ready_url=f"listen://{one.endpoint}", ports=(one.port,))
+        for one in part.servers
+    )
+    units = (*servers, DesiredUnit(LLM_TARGET, Run.ALWAYS))
+    return Desired(tree=tree, layout=layout, profile="", units=units, exposure_limit=exposure_limit)
+
+
 def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
     """A subscriber's side that accepts connections is what the router needs of the proxy."""
     if catalog.bus.is_managed:
@@ -139,7 +151,7 @@ def _instance_unit(instance: Instance, placement: Placement | None, layout: Layo
 
 
 def _gate(instance: Instance, placement: Placement, load_bytes: int) -> InstanceGate:
-    uuids = {card.name: card.uuid for card in instance.profile.cards}
+    uuids = {card.name: card.uuid for card in instance.profile.local_cards}
     return InstanceGate(
         base_url=_base_url(instance),
         kind=instance.model.kind,
@@ -147,6 +159,7 @@ def _gate(instance: Instance, placement: Placement, load_bytes: int) -> Instance
         # Weights that are mapped are read as they are first used.
         token_timeout_s=start_timeout_s(load_bytes),
         card_uuids=tuple((load.device, uuid) for load in placement.loads if (uuid := uuids.get(load.card or ""))),
+        cards=expected_cards(placement, instance.profile),
     )
 
 

@@ -12,6 +12,7 @@ from kloros_infra.ir.on_change import Deferral
 from kloros_infra.ir.plan import Action, Change, KeyChange, Plan
 from kloros_infra.planner.address import unit_address
 from kloros_infra.planner.figures import amount_text, seconds_text, size_text
+from kloros_infra.planner.placement_changes import placement_change
 from kloros_infra.planner.summary import (
     harmless_text,
     nothing_text,
@@ -137,6 +138,9 @@ def _block(change: Change, impact: UnitImpact | None, meanwhile: Iterable[str], 
         yield f"  # (unit: {action})"
     if change.exposure is not None:
         yield f"  # (exposure: {_exposure(change.exposure)})"
+    placement = placement_change(change.keys)
+    if placement:
+        yield f"  # (placement: {placement})"
     served = ", ".join(meanwhile)
     if served:
         yield f"  # (served meanwhile: {served})"

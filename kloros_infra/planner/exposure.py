@@ -35,7 +35,7 @@ SAID_BY_DYNAMIC_USER: Mapping[str, int] = {
     "RemoveIPC": 100,
     "RestrictSUIDSGID": 1000,
 }
-LISTS = frozenset({"DeviceAllow", "RestrictAddressFamilies", "SystemCallFilter"})
+LISTS = frozenset({"DeviceAllow", "IPAddressAllow", "RestrictAddressFamilies", "SystemCallFilter"})
 NEVER_ON = 200 + 10
 """RootDirectory= and ProcSubset=, of which our units have neither."""
 ALWAYS_GOOD = 1000 + 1000 + 100 + 500
@@ -120,7 +120,10 @@ def _home(value: str) -> int:
 def _addresses(keys: Mapping[str, str]) -> int:
     if keys.get("IPAddressDeny") != "any":
         return ADDRESSES
-    return ADDRESSES // 5 if "IPAddressAllow" in keys else 0
+    allowed = frozenset(keys.get("IPAddressAllow", "").split())
+    if not allowed:
+        return 0
+    return ADDRESSES // 5 if allowed == {"localhost"} else ADDRESSES // 2
 
 
 def _devices(keys: Mapping[str, str]) -> int:

@@ -103,12 +103,15 @@ def refused_weights(weights: DerivedWeights) -> Diagnostic:
     )
 
 
-def unnamed_cards(catalog: Catalog) -> Problems:
+def unnamed_cards(catalog: Catalog, host: str | None = None) -> Problems:
     """Refuse cards that units can name by index alone, where another card's coming or going shifts the index.
+
+    They are this machine's, or those of another host.
 
     CUDA takes an index or a UUID, no PCI address (CUDA programming guide, CUDA_VISIBLE_DEVICES).
     """
-    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    every = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    cards = {name: card for name, card in every.items() if host == (card.host if card.remote else None)}
     unnamed = sorted(name for name, card in cards.items() if card.uuid is None)
     return tuple(_unnamed_card(name) for name in unnamed) if len(cards) > 1 else ()
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """The options of a plan; `supposed` maps names of GPUs to whether they are to be taken as present."""
+    """The options of a plan; `supposed` maps names of GPUs to whether they are to be taken as present.
+
+    `host` is one that lends its cards, where the plan is made for that one.
+    """
 
     file: str = "models.yaml"
     root: str = "/"
@@ -19,3 +22,4 @@ class PlanRequest:
     is_destroy: bool = False
     is_with_weights: bool = False
     resets_pins: bool = False
+    host: str | None = None

@@ -9,8 +9,8 @@ from itertools import count
 
 from kloros_infra.ir.names import as_name, unused
 from kloros_infra.ir.written import PCI_PATTERN, PROGRAM_PATTERN, UUID_PATTERN
+from kloros_infra.placement.card_table import figures_of, short_name
 from kloros_infra.starting.facts import FoundCard, MachineFacts
-from kloros_infra.starting.known_cards import KNOWN, short_name
 from kloros_infra.starting.starter_models import GIB, Starter, choose_starter
 
 RESERVE_BYTES = GIB // 2
@@ -134,7 +134,7 @@ def _declared(found: list[FoundCard]) -> tuple[DeclaredCard, ...]:
 
 
 def _declare(name: str, card: FoundCard) -> DeclaredCard:
-    known = KNOWN.get(short_name(card.name or ""))
+    known = figures_of(card.name or "")
     asked = {
         "vram": card.vram_bytes,
         "bandwidth": card.bandwidth_bytes_per_s or None,
@@ -147,9 +147,9 @@ def _declare(name: str, card: FoundCard) -> DeclaredCard:
         title=card.name or "a card without a name",
         uuid=uuid,
         pci=pci,
-        vram_bytes=card.vram_bytes or (known.vram_gib * GIB if known else GUESSED_VRAM_BYTES),
+        vram_bytes=card.vram_bytes or (known.memory_bytes // GIB * GIB if known else GUESSED_VRAM_BYTES),
         bandwidth_bytes_per_s=card.bandwidth_bytes_per_s
-        or (known.bandwidth_gb_per_s * 10**9 if known else GUESSED_BANDWIDTH),
+        or (known.bandwidth_bytes_per_s if known else GUESSED_BANDWIDTH),
         compute_capability=card.compute_capability or (known.compute_capability if known else GUESSED_CAPABILITY),
         doubts=doubts,
         doubt="from its data sheet" if known else "a cautious guess: correct it from the card's data sheet",

@@ -67,7 +67,14 @@ def test_ready_is_an_accepted_connection_for_tcp(answer: bytes | None) -> None:
         assert ServerHealth().is_ready(f"tcp://127.0.0.1:{port}", 0.3)
 
 
-@pytest.mark.parametrize("scheme", ["http", "tcp"])
+@pytest.mark.parametrize("answer", [b"", None])
+def test_ready_is_a_listening_socket_where_nobody_may_connect(answer: bytes | None) -> None:
+    with server(answer) as port:
+        assert ServerHealth().is_ready(f"listen://127.0.0.1:{port}", 0.3)
+        assert not ServerHealth().is_ready(f"listen://127.0.0.2:{port}", 0.3), "an address of its own"
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "listen"])
 def test_nobody_there_is_not_ready(scheme: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

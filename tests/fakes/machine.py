@@ -19,6 +19,7 @@ from tests.fakes.outside import (
     FakeHealth,
     FakeJournal,
     FakePorts,
+    FakeRpcServers,
     FakeStagedCheck,
     FakeWeightsStore,
 )
@@ -63,6 +64,7 @@ class FakeMachine:
         self.manager = FakeServiceManager(self.files, watch=self._watched)
         self.weights = FakeWeightsStore(self._watched)
         self.health = FakeHealth(asks_before_ready=1)
+        self.servers = FakeRpcServers()
         self.staged_check = FakeStagedCheck()
         self.gate = FakeGate()
         self.ports = FakePorts()
@@ -83,6 +85,7 @@ class FakeMachine:
             manager=self.manager,
             weights=self.weights,
             health=self.health,
+            servers=self.servers,
             ports=self.ports,
             journal=self.journal,
             display=self.display,

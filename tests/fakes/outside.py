@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.generation import Interrupted
 from kloros_infra.ir.observed import Listener
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
+from kloros_infra.ir.rpc_server import RpcState
 from tests.fakes.generations import ignore
 
 
@@ -49,6 +51,19 @@ class FakeHealth:
     def is_ready(self, url: str, timeout_s: float) -> bool:
         self.asks[url] = self.asks.get(url, 0) + 1
         return url not in self.silent and self.asks[url] > self.asks_before_ready
+
+
+class FakeRpcServers:
+    """Servers whose states follow one another; the last one stays, and those without any are free."""
+
+    def __init__(self, states: Mapping[str, Sequence[RpcState]] = MappingProxyType({})) -> None:
+        self.states = {endpoint: list(each) for endpoint, each in states.items()}
+        self.asked: list[str] = []
+
+    def state(self, endpoint: str, timeout_s: float) -> RpcState:
+        self.asked.append(endpoint)
+        states = self.states.get(endpoint, [RpcState.FREE])
+        return states.pop(0) if len(states) > 1 else states[0]
 
 
 class FakePorts:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from kloros_infra.cli.options import (
     DURATION,
     file_option,
+    host_option,
     manager_option,
     profile_option,
     root_option,
@@ -20,7 +21,7 @@ from kloros_infra.cli.options import (
     yes_option,
 )
 
-PLANNING = ("file", "root", "manager", "profile", "only", "replaced", "reset_pins")
+PLANNING = ("file", "root", "manager", "profile", "host", "only", "replaced", "reset_pins")
 
 
 @click.command("apply")
@@ -29,6 +30,7 @@ PLANNING = ("file", "root", "manager", "profile", "only", "replaced", "reset_pin
 @root_option
 @manager_option
 @profile_option
+@host_option
 @yes_option
 @wait_option
 @click.option("--only", multiple=True, metavar="NAME", help="Apply only this instance or model. Repeatable.")
@@ -70,11 +72,16 @@ def apply_project(options: Mapping[str, Any]) -> None:
     from kloros_infra.cli.changing import Manner
     from kloros_infra.planner.request import PlanRequest
 
+    if options["host"] and options["profile"]:
+        raise click.UsageError(
+            "--host and --profile contradict each other: a host that lends its cards has no profile."
+        )
     request = PlanRequest(
         file=str(options["file"]),
         root=str(options["root"]),
         manager=options["manager"],
         profile=options["profile"],
+        host=options["host"],
         only=options["only"],
         replaced=options["replaced"],
         resets_pins=options["reset_pins"],

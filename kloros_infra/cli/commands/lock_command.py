@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -22,9 +23,11 @@ def command(file: Path, *, upgraded: tuple[str, ...], refresh: bool, check: bool
     Weights on Hugging Face stay at the commit that the lock pins, whatever happens to the branch, until they are
     upgraded; packages and local files are pinned as they are on this machine. A version that cannot be reached keeps
     its entry, or, where it names its `architecture` and `quantization`, gets a derived one, which can be planned but
-    not applied.
+    not applied. Models with `placement: overrider` are asked for at the external gguf-tensor-overrider, where that was
+    not done yet; its answers are kept in models.lock/overrider/.
     """
     from kloros_infra.cli.locking import check_project, lock_project
+    from kloros_infra.cli.overriding import check_answers, record_answers
     from kloros_infra.cli.project import read_project
     from kloros_infra.cli.render import show_problems
     from kloros_infra.diagnostics import has_errors
@@ -35,13 +38,19 @@ def command(file: Path, *, upgraded: tuple[str, ...], refresh: bool, check: bool
     project = read_project(file)
     if check:
         lock, problems = check_project(project)
+        problems = (*problems, *check_answers(project))
         if has_errors(problems):
             raise ProblemsError(problems)
         outcome = "fits"
     else:
         lock, problems, written = lock_project(project, upgraded=upgraded, is_refresh=refresh)
-        outcome = f"{written} files changed"
+        recorded = record_answers(read_project(file), is_refresh=refresh)
+        problems = (*problems, *recorded.problems)
+        asked = f", the overrider asked {recorded.asked} times" if recorded.asked else ""
+        outcome = f"{written + recorded.changed} files changed{asked}"
     show_problems(problems, project.sources)
     pinned = sum(not entry.is_derived for entry in lock.weights.values())
     derived = len(lock.weights) - pinned
     click.echo(f"{project.lock_file}: {pinned} pinned, {derived} derived, {outcome}.")
+    if has_errors(problems):
+        sys.exit(1)

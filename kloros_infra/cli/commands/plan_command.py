@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from kloros_infra.cli.options import file_option, manager_option, no_cache_option, profile_option, root_option
+from kloros_infra.cli.options import (
+    file_option,
+    host_option,
+    manager_option,
+    no_cache_option,
+    profile_option,
+    root_option,
+)
 
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -45,6 +52,7 @@ class PlanCommand(click.Command):
 @root_option
 @manager_option
 @profile_option
+@host_option
 @click.option("--out", type=OUTPUT_FILE, metavar="FILE", help="Save the plan: `apply FILE` carries out exactly it.")
 @click.option("--json", "is_json", is_flag=True, help="One versioned JSON object a line instead of text.")
 @click.option("--markdown", "is_markdown", is_flag=True, help="Markdown for a pull request instead of text.")

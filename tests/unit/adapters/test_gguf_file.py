@@ -17,9 +17,15 @@ from hypothesis import strategies as st
 from kloros_infra.adapters.gguf_file import read_header, read_header_of
 from kloros_infra.adapters.gguf_reader import FIRST_FETCH_BYTES, MAX_HEADER_BYTES
 from kloros_infra.errors import ObstacleError
-from kloros_infra.ir.gguf import GgufHeader, TensorGroup
+from kloros_infra.ir.gguf import GgufHeader, LatentAttention, Recurrence, TensorGroup
+from kloros_infra.placement.architectures import lacking_facts
 from kloros_infra.placement.memory import slides
 from tests.fakes.gguf_files import Extra, SplitClaims, split_gguf, write_gguf, write_projector
+from tests.fakes.sparse_gguf import SparseModel, write_sparse_gguf
+from tests.sparse_layers import Size
+from tests.sparse_models import FAMILIES
+
+GEMMA3N = Size(30, 64, 128, 4, 2, 16, 32).keys(attention__sliding_window=512)
 
 
 def header_with(tmp_path: Path, *extras: Extra, architecture: str = "llama") -> GgufHeader:
@@ -77,25 +83,135 @@ def test_layers_may_differ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "pattern", "period"),
+    ("architecture", "pattern", "period", "layers"),
     [
-        ("gemma3", None, 6),
-        ("llama", None, 0),
-        ("llama", [4], 4),
-        ("llama", [False, True, True], 0),
-        ("llama", [True, True, True], 0),
-        ("llama", [True, False, True], 2),
-        ("llama", [True, False, False], 0),
-        ("llama", [True, False], 0),
+        ("gemma3", None, 6, ()),
+        ("llama", None, 0, ()),
+        ("llama", [4], 4, ()),
+        ("llama", [False, True, True], 0, (1, 2)),
+        ("llama", [True, True, True], 0, (0, 1, 2)),
+        ("llama", [True, False, True], 2, ()),
+        ("llama", [True, False, False], 0, (0,)),
+        ("llama", [False, False, False], 0, ()),
+        # Blocks that propose tokens may have no entry of their own, or more than there are layers.
+        ("llama", [True, False, True, True], 2, ()),
+        # It is the first of each period that sees everything.
+        ("cohere2moe", None, 0, (1, 2)),
+        ("lfm2", None, 0, (0, 1, 2)),
+        ("phi3", None, 0, ()),
     ],
 )
-def test_the_period_of_windows(tmp_path: Path, architecture: str, pattern: list[int] | None, period: int) -> None:
-    extras: list[Extra] = []
+def test_layers_with_a_window(
+    tmp_path: Path, architecture: str, pattern: list[int] | None, period: int, layers: tuple[int, ...]
+) -> None:
+    extras: list[Extra] = [lambda w: w.add_sliding_window(512)]
     if pattern is not None:
         key = f"{architecture}.attention.sliding_window_pattern"
         extras.append(lambda w: w.add_array(key, pattern) if len(pattern) > 1 else w.add_uint32(key, pattern[0]))
 
-    assert header_with(tmp_path, *extras, architecture=architecture).sliding_window_pattern == period
+    header = header_with(tmp_path, *extras, architecture=architecture)
+
+    assert (header.sliding_window_pattern, header.sliding_layers) == (period, layers)
+    assert header.sliding_window == (0 if architecture == "phi3" else 512)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said", "window"),
+    [
+        ("gemma2", None, 4096),
+        ("gemma2", 2048, 2048),
+        ("gemma3", None, 0),
+        # Llama 4 cuts its context in pieces of 8192, unless the file says that it does not.
+        ("llama4", 99, 8192),
+        ("llama4", None, 8192),
+        ("llama4", 0, 0),
+        # The large one has windows.
+        ("exaone4", 4096, 0),
+    ],
+)
+def test_how_long_a_window_is(tmp_path: Path, architecture: str, said: int | None, window: int) -> None:
+    extras: list[Extra] = [] if said is None else [lambda w: w.add_sliding_window(said)]
+
+    assert header_with(tmp_path, *extras, architecture=architecture).sliding_window == window
+
+
+def test_a_pattern_of_windows_is_for_all_layers(tmp_path: Path) -> None:
+    key = "llama.attention.sliding_window_pattern"
+    path = write_gguf(tmp_path / "a.gguf", lambda w: w.add_sliding_window(8), lambda w: w.add_array(key, [True, False]))
+
+    assert code_of(path) == "KI313"
+
+
+def test_compressed_keys_and_values_are_read(tmp_path: Path) -> None:
+    lengths: list[Extra] = [lambda w: w.add_key_length_mla(192), lambda w: w.add_value_length_mla(128)]
+    header = header_with(
+        tmp_path, *lengths, lambda w: w.add_kv_lora_rank(512), lambda w: w.add_rope_dimension_count(64)
+    )
+
+    assert header.latent == LatentAttention(rank=512, rope_length=64, key_length=192, value_length=128)
+    # Older files keep keys and values as they are.
+    assert header_with(tmp_path, lambda w: w.add_kv_lora_rank(512)).latent is None
+
+
+def test_what_layers_remember_is_read(tmp_path: Path) -> None:
+    header = header_with(
+        tmp_path,
+        lambda w: w.add_ssm_conv_kernel(4),
+        lambda w: w.add_ssm_inner_size(5120),
+        lambda w: w.add_ssm_state_size(128),
+        lambda w: w.add_ssm_time_step_rank(80),
+        lambda w: w.add_ssm_group_count(1),
+    )
+
+    assert header.recurrence == Recurrence(4, 5120, 128, 1, 80)
+    assert header_with(tmp_path).recurrence is None
+
+
+@pytest.mark.parametrize(("said", "count"), [(None, 2), (1, 1)])
+def test_a_rwkv_shifts_tokens(tmp_path: Path, said: int | None, count: int) -> None:
+    extras: list[Extra] = [] if said is None else [lambda w: w.add_token_shift_count(said)]
+
+    header = header_with(tmp_path, lambda w: w.add_wkv_head_size(64), *extras)
+
+    assert header.recurrence == Recurrence(wkv_head_size=64, token_shift_count=count)
+
+
+@pytest.mark.parametrize(("architecture", "borrowing"), [("gemma4", 2), ("gemma3n", 0)])
+def test_layers_that_borrow_or_propose_are_counted(tmp_path: Path, architecture: str, borrowing: int) -> None:
+    header = header_with(
+        tmp_path,
+        lambda w: w.add_uint32(f"{architecture}.attention.shared_kv_layers", 2),
+        lambda w: w.add_uint32(f"{architecture}.nextn_predict_layers", 1),
+        lambda w: w.add_uint32(f"{architecture}.attention.key_length_swa", 32),
+        lambda w: w.add_uint32(f"{architecture}.attention.value_length_swa", 16),
+        architecture=architecture,
+    )
+
+    assert (header.borrowing_layers, header.proposing_layers) == (borrowing, 1)
+    assert (header.sliding_key_length, header.sliding_value_length) == (32, 16)
+
+
+def test_a_gemma3n_borrows_from_its_twentieth_layer_on(tmp_path: Path) -> None:
+    model = SparseModel("gemma3n", GEMMA3N, (("token_embd.weight", (64, 32), "F16"),), 32)
+
+    assert read_header(write_sparse_gguf(model, tmp_path / "a.gguf")).borrowing_layers == 10
+
+
+def test_keys_may_differ_by_layer_where_heads_do(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", lambda w: w.add_head_count([4, 0, 4]), without="attention.head_count")
+
+    assert read_header(path).head_count_kv == (4, 0, 4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_headers_of_published_models_say_all_that_memory_needs(family: str, tmp_path: Path) -> None:
+    model = FAMILIES[family]()
+
+    header = read_header(write_sparse_gguf(model, tmp_path / "a.gguf"))
+
+    assert header.architecture == model.architecture
+    assert header.weights_bytes == model.weights_bytes
+    assert lacking_facts(header) == ()
 
 
 def test_a_chat_template_is_known_by_its_hash(tmp_path: Path) -> None:
@@ -407,6 +523,7 @@ def test_many_layers_of_windows_take_no_time(tmp_path: Path) -> None:
     read = header_with(
         tmp_path,
         lambda w: w.add_uint32("llama.block_count", 10_000),
+        lambda w: w.add_sliding_window(512),
         lambda w: w.add_array("llama.attention.sliding_window_pattern", pattern),
     )
     assert read.sliding_window_pattern == 10_000

@@ -7,23 +7,29 @@ import pytest
 from kloros_infra.adapters.templates import read_templates
 from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.rendering import rendering
-from kloros_infra.ir.catalog import Card, Model, ModelKind
+from kloros_infra.ir.catalog import Card, Model, ModelKind, PlacementMode
 from kloros_infra.ir.environment_file import parse_environment_file
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.placement.place import place
-from tests.factories import a_card, a_draft, a_model, a_profile, an_instance, some_weights
+from kloros_infra.placement.remote import numbered
+from tests.factories import a_card, a_draft, a_model, a_profile, a_serving, an_instance, some_weights
 
 RERANKING = "LLAMA_ARG_RERANKING"
 UUIDS = ("GPU-00000000-0000-0000-0000-00000000000a", "GPU-00000000-0000-0000-0000-00000000000b")
 
 
-def variables(*cards: Card, model: Model | None = None) -> dict[str, str]:
-    """Emit the env file of an instance with these cards, and read it as the embedded supervisor does."""
-    instance = an_instance(model, a_profile("gpu", *cards))
+def variables(*cards: Card, model: Model | None = None, layers: tuple[int, ...] | None = None) -> dict[str, str]:
+    """Emit the env file of an instance with these cards, and read it as the embedded supervisor does.
+
+    Without `layers` each card gets some.
+    """
+    serving = a_serving(placement=PlacementMode.MANUAL)
+    instance = an_instance(model, a_profile("gpu", *cards), serving=serving, layers=layers)
     placement, problems = place(instance)
     assert placement, problems
-    return parse_environment_file(emit_env(instance, placement, rendering=rendering(read_templates(), Layout())))
+    named = numbered(placement, instance, ())
+    return parse_environment_file(emit_env(instance, named, rendering=rendering(read_templates(), Layout())))
 
 
 def test_uuids_name_the_cards_in_the_order_of_the_profile() -> None:
@@ -39,8 +45,15 @@ def test_indices_name_all_cards_when_one_has_no_uuid() -> None:
     assert found["CUDA_VISIBLE_DEVICES"] == "2,0"
 
 
-def test_without_cards_nothing_is_said_about_cuda() -> None:
-    assert not [name for name in variables() if name.startswith("CUDA")]
+def test_a_card_that_the_plan_does_not_use_is_not_shown() -> None:
+    """A server would open a context there, and hold its memory."""
+    found = variables(a_card("a", uuid=UUIDS[0]), a_card("b", uuid=UUIDS[1]), layers=(0, 3))
+
+    assert (found["CUDA_VISIBLE_DEVICES"], found["LLAMA_ARG_DEVICE"]) == (UUIDS[1], "CUDA0")
+
+
+def test_without_cards_none_is_shown() -> None:
+    assert variables()["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 @pytest.mark.parametrize(

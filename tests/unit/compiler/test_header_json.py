@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.compiler.header_json import ReadHeader, header_from_json, header_to_json, read_header
-from kloros_infra.ir.gguf import POOLING_TYPES, GgufHeader, Tensor, TensorGroup, group_tensors
+from kloros_infra.ir.gguf import (
+    POOLING_TYPES,
+    GgufHeader,
+    LatentAttention,
+    Recurrence,
+    Tensor,
+    TensorGroup,
+    group_tensors,
+)
 from tests.factories import A_SHA256, a_gguf_header
 
 
@@ -44,7 +52,16 @@ def headers(draw: st.DrawFn) -> GgufHeader:
         tokenizer_pre=draw(st.sampled_from([None, "llama-bpe"])),
         pooling_type=draw(st.sampled_from([None, *POOLING_TYPES])),
         tensors=group_tensors(table),
+        sliding_layers=tuple(sorted(draw(st.sets(st.integers(0, layers - 1))))),
+        sliding_key_length=draw(count),
+        proposing_layers=draw(st.integers(0, 3)),
+        borrowing_layers=draw(st.integers(0, 3)),
+        latent=draw(st.none() | st.builds(LatentAttention, POSITIVE, count, POSITIVE, POSITIVE)),
+        recurrence=draw(st.none() | st.builds(Recurrence, POSITIVE, count, count, wkv_head_size=count)),
     )
+
+
+POSITIVE = st.integers(1, 2**20)
 
 
 @given(headers())
@@ -158,3 +175,31 @@ def test_a_short_text_that_stands_for_very_many_tensors_is_refused() -> None:
 def test_text_that_is_no_header_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         header_from_json(text)
+
+
+def test_facts_of_other_families_are_not_written() -> None:
+    text = header_to_json(a_gguf_header())
+
+    assert not {"latent", "recurrence", "sliding_layers", "proposing_layers"} & json.loads(text).keys()
+    assert read_header(text).is_current
+
+
+def test_of_a_group_of_facts_those_are_written_that_say_something() -> None:
+    header = replace(a_gguf_header(), recurrence=Recurrence(short_conv_cache=3))
+
+    assert json.loads(header_to_json(header))["recurrence"] == {"short_conv_cache": 3}
+
+
+def test_a_header_that_an_earlier_version_read_too_little_of_is_not_current() -> None:
+    latent = TensorGroup("blk.*.attn_k_b.weight", "Q8_0", (128, 512, 4), 272, (0, 1))
+    header = replace(a_gguf_header(), tensors=(*a_gguf_header().tensors, latent))
+
+    found = read_header(header_to_json(header))
+
+    assert not found.is_current
+    assert {group.name for group in found.header.tensors} == {group.name for group in header.tensors}
+
+
+def test_windows_are_of_layers_that_there_are() -> None:
+    with pytest.raises(ValueError, match="sliding_layers has 2, beyond the last of 2 layers"):
+        header_from_json(header_to_json(replace(a_gguf_header(), sliding_layers=(0, 2))))

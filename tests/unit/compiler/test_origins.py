@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_every_emitted_directive_has_a_rule(case: Path) -> None:
     missing = set()
     for path, artifact in compile_case(case).items():
         assert not isinstance(artifact, TextFile) or artifact.text
-        unit = layout.unit_at(path)
+        unit = layout.unit_at(re.sub(r"^hosts/[^/]+/", "", path))
         if isinstance(artifact, TextFile) and unit is not None:
             missing |= {f"{kind_of(unit)}: {key}" for key in unit_keys(artifact.text) if rule_for(unit, key) is None}
         if isinstance(artifact, TextFile) and path.startswith(f"{layout.env}/"):
@@ -59,6 +60,7 @@ def test_units_are_of_a_kind() -> None:
     assert kind_of("kloros-llm.target") is Kind.TARGET
     assert kind_of("kloros-profile-max.target") is Kind.PROFILE
     assert kind_of("kloros-profile.service") is Kind.CHOICE
+    assert kind_of("kloros-rpc@code-max.service") is Kind.RPC
     assert kind_of("kloros-router.service") is Kind.SERVER
     assert rule_for("kloros-router.service", "LLAMA_ARG_PORT") is None
 

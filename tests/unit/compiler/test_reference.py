@@ -121,7 +121,7 @@ def test_a_section_lists_what_is_right_below_it() -> None:
 
     assert "  settings of hosts.<host>" in lines
     assert "  required   yes" in lines
-    assert "    role          `local` is the machine that the file is applied on." in lines
+    assert "    role              `local` is the machine that the file is applied on." in lines
     assert not [line for line in lines if line.startswith("      kind")]
     assert "      kind        What it speaks. (required)" in list(explain(found("hosts"), is_recursive=True))
 

@@ -9,7 +9,7 @@ import pytest
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.diagnostics import Problems, Severity
-from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, PlacementMode
+from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, HostMemory, MeasuredSpeed, PlacementMode
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.lock import Lock, Origin, weights_key
 from kloros_infra.placement.place import check_together, place
@@ -115,6 +115,31 @@ def test_cards_carry_their_figures() -> None:
     assert (late.reserve_bytes, early.reserve_bytes, nowhere.reserve_bytes) == (GIB // 2, GIB, 0)
     assert (late.compute_capability, nowhere.compute_capability) == ((6, 1), (10, 0))
     assert early.bandwidth_bytes_per_s == 360 * 10**9
+
+
+def test_figures_that_are_not_written_are_those_of_the_card() -> None:
+    plain = 'vram: 12GiB, bandwidth: 360GB/s, compute_capability: "8.6"'
+    catalog, problems = resolved(TEXT.replace(plain, "name: NVIDIA GeForce RTX 3060"))
+    _, early = catalog.profiles[0].cards
+
+    assert [problem.code for problem in problems] == [problem.code for problem in resolved()[1]]
+    assert (early.vram_bytes, early.bandwidth_bytes_per_s) == (11906 * 2**20, 360 * 10**9)
+    assert (early.compute_capability, early.model) == ((8, 6), "NVIDIA GeForce RTX 3060")
+    assert resolved()[0].profiles[0].cards[1].vram_bytes == 12 * GIB
+
+
+def test_figures_of_a_card_and_of_the_host_can_be_written() -> None:
+    more = "vram: 12GiB, tflops: 51, link: 8GB/s, layer_overhead: 0.03ms, measured: {decode: 0.9},"
+    host = "memory: 48GiB, memory_bandwidth: 80GB/s, measured: {prefill: 1.5}"
+    text = TEXT.replace("vram: 12GiB,", more).replace("box: {}", f"box: {{{host}}}")
+    catalog, _ = resolved(text)
+    _, early = catalog.profiles[0].cards
+
+    assert (early.tflops, early.link_bytes_per_s) == (51.0, 8 * 10**9)
+    assert early.layer_overhead_s == pytest.approx(30e-6)
+    assert early.measured == MeasuredSpeed(decode=0.9)
+    assert catalog.memory == HostMemory(80 * 10**9, 48 * GIB, MeasuredSpeed(prefill=1.5))
+    assert resolved()[0].memory == HostMemory()
 
 
 def test_defaults_are_applied_where_a_model_is_silent() -> None:

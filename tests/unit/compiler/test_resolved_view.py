@@ -245,7 +245,8 @@ def test_one_long_line_does_not_move_all_comments() -> None:
     lines = list(view_lines(resolved_view(small(hosts={"box": {"llama_server": path}}).source)))
 
     assert f"    llama_server: {path}  # models.yaml:4" in lines
-    assert "    role: local   # standard" in lines
+    assert "    role: local                 # standard" in lines
+    assert "    memory_bandwidth: 51.2GB/s  # standard" in lines
 
 
 def test_data_has_each_value_with_its_place() -> None:

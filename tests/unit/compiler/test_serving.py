@@ -39,6 +39,19 @@ def settled(
     return serving_of(InstanceSpec(port=8601, **(profile or {})), spec, DefaultsSpec(**(defaults or {})))
 
 
+def test_what_placement_shall_do_is_the_nearest_too() -> None:
+    in_profile = {"prompt_ratio": 0.5, "cache_types": (), "min_context_tokens": 1024}
+    in_defaults = {"prompt_ratio": 16.0, "cache_types": (KvType.Q8_0,), "min_context_tokens": 2048}
+
+    def found(serving: Serving) -> tuple[float, tuple[KvType, ...], int | None]:
+        return serving.preference.prefill, serving.cache_type_choices, serving.min_context_tokens
+
+    assert found(settled(in_profile, None, in_defaults)) == (0.5, (), 1024)
+    assert found(settled(None, None, in_defaults)) == (16.0, (KvType.Q8_0,), 2048)
+    assert found(settled()) == (4.0, (), None)
+    assert settled().preference.decode == 1.0
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_nearest_counts(name: str) -> None:
     in_profile, in_model, in_defaults = ({name: value} for value in OTHERS[name])

@@ -63,7 +63,7 @@ def test_a_default_as_written_is_the_default(spec: type[Spec], name: str) -> Non
 def test_what_is_standard_for_serving_is_what_the_declarations_say() -> None:
     standard = {
         name: accepted(DefaultsSpec, name, default_of(DefaultsSpec, name).value)
-        for name in ("parallel", "cache_type_k", "cache_type_v", "placement", "preload")
+        for name in ("parallel", "cache_type_k", "cache_type_v", "placement", "preload", "prompt_ratio")
     }
 
     assert standard == {
@@ -72,6 +72,7 @@ def test_what_is_standard_for_serving_is_what_the_declarations_say() -> None:
         "cache_type_v": serving.CACHE_TYPE,
         "placement": serving.PLACEMENT,
         "preload": serving.PRELOAD,
+        "prompt_ratio": serving.PROMPT_RATIO,
     }
 
 

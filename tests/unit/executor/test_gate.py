@@ -13,7 +13,7 @@ from kloros_infra.executor.gate import REPORT_S, LoadGate, Probes
 from kloros_infra.executor.perform import let_through
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.gate import InstanceGate
+from kloros_infra.ir.gate import ExpectedCard, InstanceGate
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.placement import CPU, DeviceLoad, Placement
 from kloros_infra.ir.plan import AwaitReady
@@ -118,6 +118,14 @@ def test_all_that_is_not_as_placed_is_named_at_once(house: House) -> None:
     found = house.refusal()
     assert [code for code, _ in found] == ["KI573", "KI573", "KI575"]
     assert sum("what it wrote last" in detail for _, detail in found) == 1
+
+
+def test_another_card_behind_the_device_is_refused_though_all_is_in_its_place(house: House) -> None:
+    house.gate = replace(GATE, cards=(ExpectedCard("CUDA0", "gtx1080ti", 11165 * MIB),))
+    ((code, detail),) = house.refusal()
+    assert code == "KI448"
+    assert "gtx1080ti, of which CUDA sees 11165 MiB" in detail
+    assert house.servers.asked == []
 
 
 def test_a_log_that_lags_behind_is_waited_for(house: House) -> None:

@@ -41,6 +41,19 @@ def test_cache_types_that_most_builds_cannot_do_on_cards_are_told(keys: KvType, 
     assert with_types(keys, values) == ()
 
 
+def test_types_that_may_be_kept_instead_are_looked_at_as_well() -> None:
+    serving = replace(a_serving(), cache_type_choices=(KvType.Q8_0, KvType.Q5_1))
+    instance = an_instance(
+        a_model(weights=some_weights(header=a_7b_header())), a_profile("max", a_card()), serving=serving
+    )
+
+    (problem,) = place(instance)[1]
+
+    assert problem.code == "KI406"
+    assert "keys as q5_1 and values as q5_1" in problem.detail
+    assert "q8_0 and values" not in problem.detail
+
+
 @pytest.mark.parametrize("both", [KvType.F32, KvType.F16, KvType.BF16, KvType.Q8_0, KvType.Q4_0])
 def test_cache_types_that_every_build_can_do_are_no_problem(both: KvType) -> None:
     assert with_types(both, both, a_card()) == ()

@@ -13,8 +13,8 @@ from kloros_infra.compiler.header_json import header_from_json
 from kloros_infra.diagnostics import Problems, Severity
 from kloros_infra.ir.catalog import Card, Instance, PlacementMode
 from kloros_infra.ir.gguf import GgufHeader
-from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport
-from kloros_infra.ir.placement import CPU, Placement
+from kloros_infra.ir.load_report import Buffer, BufferKind, LoadedModel, LoadReport, SeenDevice
+from kloros_infra.ir.placement import CPU, Placement, TensorException
 from kloros_infra.placement.load_check import CUDA_CONTEXT_BYTES, ESTIMATED, KNOWN, Tolerance, compare, compare_cards
 from kloros_infra.placement.load_report import MIB, parse_load_report
 from kloros_infra.placement.place import place
@@ -131,7 +131,7 @@ def test_the_fallback_quotes_what_the_driver_said_and_what_was_seen() -> None:
     assert problem.detail.endswith(
         "it saw no GPU.\n    | warning: no usable GPU found, --gpu-layers option will be ignored"
     )
-    seen = replace(parse_load_report(log), devices=("CUDA0",), notes=())
+    seen = replace(parse_load_report(log), seen=(SeenDevice("CUDA0"),), notes=())
     assert compare(smollm2(a_card()), seen)[0].detail.endswith("it saw CUDA0.")
 
 
@@ -172,7 +172,7 @@ def test_more_memory_than_foreseen_is_an_error_beyond_the_tolerance() -> None:
     assert compare(placement, as_foreseen(placement, more_bytes=room), tolerance=tolerance) == ()
     (problem,) = compare(placement, as_foreseen(placement, more_bytes=room + 2), tolerance=tolerance)
     assert (problem.code, problem.severity) == ("KI576", Severity.ERROR)
-    assert problem.detail == "CUDA0 (rtx3060) holds 230 MiB, and 153 MiB were foreseen."
+    assert problem.detail == "CUDA0 (rtx3060) holds 229 MiB, and 152 MiB were foreseen."
 
 
 def test_host_memory_and_what_fit_decides_are_not_measured() -> None:
@@ -190,15 +190,47 @@ def test_less_context_than_asked_for_is_an_error() -> None:
     assert compare(placement, loaded(state, slot_context_tokens=4096)) == ()
 
 
-def test_many_splits_are_a_warning_where_a_gpu_works() -> None:
+def test_splits_of_a_placement_that_nobody_foresaw_are_those_of_its_runs() -> None:
+    placement = smollm2(a_card(), layers=(31,))
+    report = with_splits(placement, 400)
+
+    (unforeseen,) = compare(replace(placement, predicted=None), report)
+    (foreseen,) = compare(placement, report)
+    assert (unforeseen.detail, unforeseen.is_error) == (foreseen.detail, False)
+    assert foreseen.is_error
+
+
+def with_splits(placement: Placement, splits: int) -> LoadReport:
+    model = replace(as_foreseen(placement).models[0], graph_splits=splits)
+    return replace(as_foreseen(placement), models=(model,))
+
+
+def test_more_splits_than_foreseen_are_an_error_with_both_figures() -> None:
+    placement = smollm2(a_card(), layers=(31,))
+    assert placement.predicted is not None
+    assert compare(placement, with_splits(placement, placement.predicted.splits + 3)) == ()
+    (problem,) = compare(placement, with_splits(placement, placement.predicted.splits + 4))
+    assert (problem.code, problem.severity) == ("KI575", Severity.ERROR)
+    assert "changes devices 6 times, and the placement needs 2" in problem.detail
+
+
+def test_more_splits_are_a_warning_where_layers_are_the_cpu_s() -> None:
     placement = smollm2(a_card(), layers=(20,))
-    report = as_foreseen(placement)
-    for splits, expected in ((22, []), (23, ["KI575"])):
-        model = replace(report.models[0], graph_splits=splits)
-        assert codes(compare(placement, replace(report, models=(model,)))) == expected
+    assert compare(placement, with_splits(placement, 5)) == ()
+    (problem,) = compare(placement, with_splits(placement, 6))
+    assert (problem.code, problem.severity) == ("KI575", Severity.WARNING)
     # A processor's library for matrices counts as a device of its own.
-    on_cpu = replace(as_foreseen(smollm2()).models[0], graph_splits=400)
-    assert compare(smollm2(), LoadReport(models=(on_cpu,))) == ()
+    assert compare(smollm2(), with_splits(smollm2(), 400)) == ()
+
+
+def test_splits_are_not_compared_where_slots_give_the_first_card_all_of_the_cpu_s_products() -> None:
+    many = replace(smollm2(a_card(), layers=(20,)), parallel=32)
+    assert compare(many, with_splits(many, 400)) == ()
+    experts = replace(smollm2(a_card()), parallel=32, exceptions=(TensorException("_exps[.]", CPU),))
+    assert compare(experts, with_splits(experts, 400)) == ()
+
+    elsewhere = replace(experts, exceptions=(TensorException("_exps[.]", "CUDA1"),))
+    assert codes(compare(elsewhere, with_splits(elsewhere, 400))) == ["KI575"]
 
 
 @given(st.integers(-(10**9), 10**9))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
+from math import inf, nan
 
 import pytest
 
-from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.catalog import Card, Instance, Model, PlacementMode
+from benchmarks.placement_models import MODELS
+from kloros_infra.diagnostics import Diagnostic, Severity
+from kloros_infra.ir.catalog import Card, HostMemory, Instance, KvType, Model, PlacementMode
 from kloros_infra.ir.lock import Origin
 from kloros_infra.ir.placement import Placement
-from kloros_infra.placement.place import check_together, place
+from kloros_infra.placement.devices import Correction
+from kloros_infra.placement.place import Machine, check_together, place
 from kloros_infra.placement.published import derive_header
 from tests.factories import (
     GIB,
@@ -90,18 +94,34 @@ def test_without_cards_the_mode_does_not_matter(mode: PlacementMode) -> None:
 def test_auto_takes_the_fastest_card_that_holds_the_whole_model() -> None:
     placement = placed(a_7b())
 
-    assert placement.engine == "single"
+    assert placement.engine == "solver"
     assert layers(placement) == {"CUDA0": 28, "CPU": 0}
     assert placement.layer_devices == ("CUDA0",) * 29
 
 
 def test_auto_passes_over_a_fast_card_that_is_too_small() -> None:
     small, _, pascal = kloros_cards()
-    placement = placed(a_7b(PlacementMode.AUTO, replace(small, vram_bytes=4 * GIB), a_card(), pascal))
+    placement = placed(a_7b(PlacementMode.AUTO, replace(small, vram_bytes=GIB // 2), a_card(), pascal))
 
-    # The 1080 Ti is the faster of the two that are left, and the third of the profile.
-    assert layers(placement) == {"CUDA2": 28, "CPU": 0}
-    assert placement.loads[0].card == "gtx1080ti"
+    # It is told nothing of the first card; the others share prompts.
+    assert [load.device for load in placement.loads] == ["CUDA1", "CUDA2", "CPU"]
+
+
+def test_auto_foresees_how_fast_a_placement_is() -> None:
+    predicted = placed(a_7b()).predicted
+
+    assert predicted is not None
+    assert (round(predicted.decode_tokens_per_s), round(predicted.prefill_tokens_per_s)) == (155, 7145)
+    assert (predicted.splits, predicted.bottleneck, predicted.depth_tokens, predicted.gap) == (2, "CUDA0", 8192, 0)
+
+
+def test_what_was_measured_changes_the_choice() -> None:
+    slow = Machine(corrections={"rtx5080": Correction(decode=0.1, prefill=0.1)})
+
+    placement, _ = place(a_7b(), slow)
+
+    assert placement is not None
+    assert "CUDA0" not in {load.device for load in placement.loads}
 
 
 def test_equally_fast_cards_are_taken_in_the_profile_s_order() -> None:
@@ -110,15 +130,16 @@ def test_equally_fast_cards_are_taken_in_the_profile_s_order() -> None:
     assert placement.loads[0].card == "b"
 
 
-def test_auto_divides_by_memory_what_no_card_holds() -> None:
+def test_auto_divides_what_no_card_holds() -> None:
     placement = placed(a_32b())
 
-    assert placement.engine == "share"
+    assert placement.engine == "solver"
     assert placement.fits
     assert sum(layers(placement).values()) == 64
-    assert list(layers(placement)) == ["CUDA0", "CUDA1", "CUDA2", "CPU"]
-    assert list(placement.layer_devices) == sorted(placement.layer_devices)
-    assert placement.layer_devices[-1] == "CUDA2"
+    # In runs, in the order in which llama-server is told of the cards.
+    order = [load.device for load in placement.loads[:-1]]
+    assert sorted(order) == ["CUDA0", "CUDA1", "CUDA2"]
+    assert [device for device, _ in groupby(placement.layer_devices)] == order
 
 
 def test_auto_ignores_percentages() -> None:
@@ -159,7 +180,7 @@ def test_solver_is_our_own_placing() -> None:
     assert placed(a_7b(PlacementMode.SOLVER)) == placed(a_7b())
 
 
-def test_the_external_overrider_cannot_be_asked() -> None:
+def test_the_external_overrider_is_followed_only_where_it_was_asked() -> None:
     problem = refused(a_7b(PlacementMode.OVERRIDER))
 
     assert problem.code == "KI403"
@@ -207,7 +228,8 @@ def test_the_first_card_keeps_room_for_a_matrix_of_the_cpu_s_layers() -> None:
     pipelined = placed(replace(a_7b(PlacementMode.MANUAL), layers=(24, 5, 0)))
     widest = max(group.size_bytes for group in a_7b().model.weights.header.tensors if group.layers)
 
-    assert partial.loads[0].compute_bytes == whole.loads[0].compute_bytes + widest
+    assert partial.loads[0].compute_bytes > widest
+    assert partial.loads[0].compute_bytes > whole.loads[0].compute_bytes
     assert partial.loads[1].compute_bytes < pipelined.loads[1].compute_bytes
 
 
@@ -249,16 +271,90 @@ def test_cards_that_are_all_reserved_hold_nothing() -> None:
     assert refused(a_7b(PlacementMode.AUTO, *full)).code == "KI401"
 
 
-def test_a_move_that_only_shifts_the_trouble_is_not_made() -> None:
-    cards = (
-        a_card("big", vram_bytes=147 * GIB // 10, reserve_bytes=0, bandwidth_bytes_per_s=1),
-        a_card("little", vram_bytes=11 * GIB, reserve_bytes=0),
-    )
+def test_layers_stay_with_the_cpu_where_the_host_has_memory_for_them() -> None:
+    instance = a_32b(PlacementMode.AUTO, a_card())
 
-    problem = refused(a_32b(PlacementMode.AUTO, *cards))
+    placement, (problem,) = place(instance, Machine(HostMemory(usable_bytes=32 * GIB)))
 
-    # By capacity 37 and 28: the little card is over by 321 MiB. One layer less, and the big one is over by less.
-    assert "on big" in problem.detail
+    assert placement is not None
+    assert placement.fits
+    assert placement.layer_devices.count("CPU") > 20
+    assert (problem.code, problem.severity) == ("KI411", Severity.WARNING)
+    assert "in host memory: the cards have no room for them (rtx3060 11776 MiB)" in problem.detail
+    assert problem.address == "models.qwen2.5-32b.profiles.max"
+
+
+def test_types_of_keys_and_values_that_were_not_asked_for_first_are_told() -> None:
+    asked = a_7b(PlacementMode.AUTO, a_card(vram_bytes=6 * GIB))
+    serving = replace(asked.serving, context_tokens=32768, cache_type_choices=(KvType.Q8_0,))
+
+    placement, problems = place(replace(asked, serving=serving), Machine(HostMemory(usable_bytes=32 * GIB)))
+
+    assert placement is not None
+    assert placement.cache_type_k is KvType.Q8_0
+    assert "KI415" in {problem.code for problem in problems}
+
+
+def test_a_card_without_room_leaves_all_layers_with_the_cpu() -> None:
+    full = a_card(vram_bytes=GIB, reserve_bytes=GIB)
+
+    placement, (problem,) = place(a_7b(PlacementMode.AUTO, full), Machine(HostMemory(usable_bytes=32 * GIB)))
+
+    assert placement is not None
+    assert placement.is_cpu_only
+    assert "none of them can hold a layer" in problem.detail
+
+
+def test_what_neither_cards_nor_host_can_hold_fits_nowhere() -> None:
+    placement, (problem,) = place(a_32b(PlacementMode.AUTO, a_card()), Machine(HostMemory(usable_bytes=4 * GIB)))
+
+    assert placement is None
+    assert problem.code == "KI413"
+    assert "between rtx3060 11776 MiB, host 4096 MiB" in problem.detail
+
+
+def test_a_host_without_room_for_the_token_embedding_is_named() -> None:
+    placement, (problem,) = place(a_7b(PlacementMode.AUTO, a_card()), Machine(HostMemory(usable_bytes=GIB // 10)))
+
+    assert placement is None
+    assert problem.code == "KI401"
+    assert "on the host and has 103 MiB there" in problem.detail
+
+
+def test_a_context_that_was_lowered_is_told() -> None:
+    instance = a_7b(PlacementMode.AUTO, a_card(vram_bytes=6 * GIB))
+    serving = replace(instance.serving, context_tokens=131072, min_context_tokens=4096)
+
+    placement, (problem,) = place(replace(instance, serving=serving))
+
+    assert placement is not None
+    assert 4096 <= placement.context_tokens < 131072
+    assert (problem.code, problem.severity) == ("KI412", Severity.WARNING)
+    assert f"gets {placement.context_tokens} tokens of context instead of 131072" in problem.detail
+
+
+@pytest.mark.parametrize("correction", [Correction(decode=nan), Correction(prefill=0), Correction(link=inf)])
+def test_figures_that_cannot_be_are_told(correction: Correction) -> None:
+    placement, (problem,) = place(a_7b(PlacementMode.AUTO, a_card()), Machine(corrections={"rtx3060": correction}))
+
+    assert placement is None
+    assert problem.code == "KI414"
+    assert problem.detail.startswith("rtx3060 would read")
+
+
+def test_experts_that_find_no_room_stay_in_host_memory() -> None:
+    weights = some_weights(header=MODELS["gpt-oss-120b MXFP4"]())
+    serving = a_serving(context_tokens=16384)
+    instance = an_instance(a_model(weights=weights), a_profile("max", *kloros_cards()), serving=serving)
+
+    placement, problems = place(instance, Machine(HostMemory(usable_bytes=64 * GIB)))
+
+    assert problems == ()
+    assert placement is not None
+    assert placement.fits
+    assert placement.exceptions[-1].device == "CPU"
+    assert placement.micro_batch > 512
+    assert place(instance)[1][0].code == "KI401"
 
 
 def test_models_that_fit_alone_may_not_fit_together() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kloros_infra.placement.split import by_share, moved
+from kloros_infra.placement.split import by_share
 
 shares = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=1, max_size=6).filter(lambda found: sum(found) > 1)
 
@@ -33,18 +33,3 @@ def test_remainders_go_to_the_largest_then_to_the_earlier(
     layers: int, given_shares: list[float], counts: tuple[int, ...]
 ) -> None:
     assert by_share(layers, given_shares) == counts
-
-
-@pytest.mark.parametrize(
-    ("counts", "over", "expected"),
-    [
-        ((5, 5, 5), (10, -20, -5), (4, 6, 5)),
-        ((5, 5, 5), (-10, -20, -5), None),
-        ((5, 5, 5), (10, 1, 0), None),
-        ((0, 5), (10, -20), None),
-    ],
-)
-def test_a_layer_moves_from_the_fullest_to_the_emptiest(
-    counts: tuple[int, ...], over: tuple[int, ...], expected: tuple[int, ...] | None
-) -> None:
-    assert moved(counts, over) == expected

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
-from kloros_infra.ir.catalog import BridgeAddresses, Instance
+from kloros_infra.ir.catalog import BridgeAddresses, Instance, RpcHost
+from kloros_infra.ir.gate import ExpectedCard
 from kloros_infra.ir.generation import Run
 from kloros_infra.ir.lock import LockedFile
+from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.place_weights import StoredFile
 from kloros_infra.ir.placement import DeviceLoad, Placement
+from kloros_infra.ir.rpc_server import HostPart, RpcServer
 from kloros_infra.planner.cost import expected_load_s, start_timeout_s
-from kloros_infra.planner.desired import DerivedWeights, Desired, desired_state, nothing_desired
+from kloros_infra.planner.desired import DerivedWeights, Desired, desired_part, desired_state, nothing_desired
 from tests.factories import a_card, a_catalog, a_draft, a_model, a_profile, an_instance, some_weights
 from tests.sites import LAYOUT, MiniModel, Site
 
@@ -177,4 +180,24 @@ def test_a_placed_instance_has_a_gate_that_knows_its_cards() -> None:
     assert gate is not None
     assert (gate.base_url, gate.placement, gate.kind) == ("http://127.0.0.1:8601", placement, instance.model.kind)
     assert gate.card_uuids == (("CUDA0", "GPU-1"),)
+    assert gate.cards == (ExpectedCard("CUDA0", card.name, card.vram_bytes),)
     assert desired_state(a_catalog(instance), tree, layout=LAYOUT, profile="max").units[0].gate is None
+
+
+def test_a_host_that_lends_its_cards_runs_each_server() -> None:
+    host = RpcHost("gaming", "10.0.0.7", "lan0", "/opt/ggml-rpc-server", ("10.0.0.3",), ())
+    ports = {"code": 50052, "chat": 50053}
+    servers = tuple(RpcServer(InstanceId(name, "max"), host, port, ()) for name, port in ports.items())
+
+    desired = desired_part(HostPart(host, servers, {}), {}, layout=LAYOUT, exposure_limit=2.0)
+
+    assert runs(desired) == {
+        "kloros-rpc@code-max.service": Run.ALWAYS,
+        "kloros-rpc@chat-max.service": Run.ALWAYS,
+        "kloros-llm.target": Run.ALWAYS,
+    }
+    assert [(unit.ready_url, unit.ports) for unit in desired.units[:2]] == [
+        ("listen://10.0.0.7:50052", (50052,)),
+        ("listen://10.0.0.7:50053", (50053,)),
+    ]
+    assert (desired.profile, desired.weights, desired.exposure_limit) == ("", (), 2.0)

@@ -9,6 +9,7 @@ import pytest
 
 from kloros_infra.diagnostics import Severity
 from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.catalog import RemoteLink
 from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.plan import RestartUnit, StartUnit, StopUnit
 from kloros_infra.planner.desired import Desired
@@ -50,6 +51,16 @@ def test_cards_that_only_an_index_names_are_refused_where_there_are_several() ->
     assert unnamed_cards(alone) == ()
     several = a_catalog(an_instance(a_model(), a_profile("max", second, named, first)))
     assert [(p.code, p.address) for p in unnamed_cards(several)] == [("KI521", "gpus.first"), ("KI521", "gpus.second")]
+
+
+def test_cards_of_another_host_are_for_that_host_to_tell_apart() -> None:
+    here, there, too = (a_card(name, host=host, uuid=None) for name, host in (("h", "astraea"), ("t", "g"), ("u", "g")))
+    there, too = (replace(card, remote=RemoteLink("10.0.0.7", (50052,), 1)) for card in (there, too))
+    catalog = a_catalog(an_instance(a_model(), a_profile("max", here, there, too)))
+
+    assert unnamed_cards(catalog) == ()
+    assert [problem.address for problem in unnamed_cards(catalog, "g")] == ["gpus.t", "gpus.u"]
+    assert unnamed_cards(catalog, "attic") == ()
 
 
 def test_what_may_not_be_looked_at_is_told_and_left_alone() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kloros_infra.placement.card_table import short_name
 from kloros_infra.starting.cards import joined_cards
 from kloros_infra.starting.facts import FoundCard
-from kloros_infra.starting.known_cards import KNOWN, short_name
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,6 @@ from kloros_infra.starting.known_cards import KNOWN, short_name
 )
 def test_a_card_is_called_by_what_tells_it_from_others(name: str, short: str) -> None:
     assert short_name(name) == short
-
-
-def test_known_cards_go_by_their_short_names() -> None:
-    assert all(short_name(name) == name for name in KNOWN)
 
 
 NVML = FoundCard(name="NVIDIA GeForce RTX 3060", pci="0000:04:00.0", vram_bytes=1)

@@ -1,0 +1,1 @@
+"""Who decides a placement: one file for each engine, all with the same call."""
