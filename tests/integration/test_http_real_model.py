@@ -115,7 +115,8 @@ def test_a_real_slot_is_free_again_when_the_client_leaves(real_server: int) -> N
 
             assert await busy() == 1
             writer.transport.abort()
-            async with asyncio.timeout(0.5):
+            # Long before the 1500 tokens would have been generated; how soon is measured by benchmarks alone.
+            async with asyncio.timeout(5):
                 while await busy():  # noqa: ASYNC110 - llama-server is asked, it does not tell
                     await asyncio.sleep(0.01)
 

@@ -313,6 +313,14 @@ def test_what_neither_cards_nor_host_can_hold_fits_nowhere() -> None:
     assert "between rtx3060 11776 MiB, host 4096 MiB" in problem.detail
 
 
+def test_a_host_without_room_for_the_token_embedding_is_named() -> None:
+    placement, (problem,) = place(a_7b(PlacementMode.AUTO, a_card()), Machine(HostMemory(usable_bytes=GIB // 10)))
+
+    assert placement is None
+    assert problem.code == "KI401"
+    assert "on the host and has 103 MiB there" in problem.detail
+
+
 def test_a_context_that_was_lowered_is_told() -> None:
     instance = a_7b(PlacementMode.AUTO, a_card(vram_bytes=6 * GIB))
     serving = replace(instance.serving, context_tokens=131072, min_context_tokens=4096)
