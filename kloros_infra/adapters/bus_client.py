@@ -61,11 +61,10 @@ def publish(bus: RoutedBus, topic: str, payload: bytes, *, timeout_s: float) -> 
     """
     _require_bus(bus.xsub, bus.xpub)
     deadline = time.monotonic() + timeout_s
-    marker = f"bus.pub.{secrets.token_hex(8)}".encode()
+    # libzmq sends what it is subscribed to in alphabetical order (trie.cpp, apply), and no text has this byte.
+    marker = b"\xffbus.pub." + secrets.token_hex(8).encode()
     message = [topic.encode(), payload]
     with _socket(zmq.XPUB) as publisher, _socket(zmq.SUB) as subscriber:
-        # A restarted proxy, and one that passes each subscription on, tell more than once.
-        publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
         subscriber.setsockopt(zmq.SUBSCRIBE, topic.encode())
         subscriber.setsockopt(zmq.SUBSCRIBE, marker)
         publisher.connect(bus.xsub)

@@ -78,7 +78,8 @@ class BusPeer:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send without waiting; what no subscriber takes is lost."""
-        self._publisher.send_multipart((topic.encode(), payload), flags=zmq.NOBLOCK)
+        self._publisher.send(topic.encode(), zmq.SNDMORE | zmq.NOBLOCK)
+        self._publisher.send(payload, zmq.NOBLOCK)
 
     def listen(self, hear: Callable[[str, bytes], None]) -> None:
         """Hand each message over as it comes, from here on; what waits already goes first."""

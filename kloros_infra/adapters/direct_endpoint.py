@@ -28,13 +28,15 @@ HEARTBEAT_MS = 1000
 _IPC = "ipc://"
 # Before a client's identity we note how it wants to be written to.
 _DEALER, _REQ = b"d", b"r"
+_MORE = zmq.SNDMORE | zmq.NOBLOCK
 
 
 class DirectEndpoint:
     """Implements `daemon.ports.Direct`.
 
     libzmq's file descriptor says "something happened" once (zmq_getsockopt(3), ZMQ_FD is edge triggered), and sending
-    takes such a signal as receiving does: so each wake-up drains the socket, and so does the loop after a send.
+    takes such a signal as receiving does: so each wake-up drains the socket, and so does the loop after a send, unless
+    it is being drained anyway.
     """
 
     def __init__(self, address: str) -> None:
@@ -87,9 +89,13 @@ class DirectEndpoint:
         """Send without waiting; False where the client is gone, or has not read ten thousand messages."""
         if self._socket.closed:
             return False
-        frames = (client[1:], payload) if client[:1] == _DEALER else (client[1:], b"", payload)
+        send = self._socket.send
         try:
-            self._socket.send_multipart(frames, flags=zmq.NOBLOCK)
+            # Nobody of that name, or no room: the first frame says so, and then nothing is sent.
+            send(client[1:], _MORE)
+            if client[:1] == _REQ:
+                send(b"", _MORE)
+            send(payload, zmq.NOBLOCK)
         except zmq.ZMQError:
             return False
         finally:
@@ -99,18 +105,18 @@ class DirectEndpoint:
         return True
 
     def _drain(self) -> None:
-        self._is_looking = False
         if self._socket.closed or self._hear is None:
             return
+        self._is_looking = True
         receive = self._socket.recv_multipart
         for _ in range(DRAINED_AT_ONCE):
             try:
                 frames = receive(zmq.NOBLOCK)
             except zmq.Again:
+                self._is_looking = False
                 return
             self._take(frames, self._hear)
-        if self._loop is not None and not self._is_looking:
-            self._is_looking = True
+        if self._loop is not None:
             self._loop.call_soon(self._drain)
 
     def _take(self, frames: list[bytes], hear: Callable[[bytes, bytes], None]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from kloros_infra.adapters.replaced_file import put_in_place, write_beside
 
 _MODE = 0o640
+_FOLDER_MODE = 0o700
 
 
 class LineJournal:
@@ -34,3 +36,10 @@ class LineJournal:
     def rewrite(self, text: str) -> None:
         """Put another text in place of all, at once or not at all; raise OSError."""
         put_in_place(write_beside(self._path, text.encode(), suffix=".new"), self._path)
+
+
+def journal_in_place(path: Path) -> LineJournal:
+    """Give a journal in a folder that is there: systemd makes it (StateDirectory=), the embedded supervisor does not."""
+    with suppress(OSError):  # reading and writing say what is wrong
+        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    return LineJournal(path)

@@ -56,7 +56,7 @@ class SupervisedUnits:
         if not units:
             return {}
         reply = await self._ask(Operation.STATES, *sorted(units))
-        return {state.unit: seen_unit(state.active, state.main_pid) for state in reply.states}
+        return {state.unit: seen_unit(state.active, state.main_pid, state.sub) for state in reply.states}
 
     async def log_tail(self, unit: str, lines: int) -> tuple[str, ...]:
         """Read the last lines that a unit wrote."""

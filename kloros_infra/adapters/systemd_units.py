@@ -149,7 +149,7 @@ class _Conversation:
         active = ActiveState(row[3])
         if active in (ActiveState.INACTIVE, ActiveState.FAILED):
             return seen_unit(active, 0)
-        return seen_unit(active, int(await self._property(row[6], "MainPID") or 0))
+        return seen_unit(active, int(await self._property(row[6], "MainPID") or 0), sub=str(row[4]))
 
     async def ending(self, unit: str) -> tuple[str, int]:
         """Say how a unit's last run ended: systemd's word, and the exit status."""

@@ -44,7 +44,7 @@ COMMANDS = {
     "logs": "Show what a unit wrote.",
     "events": "Show what applies and the service manager did.",
     "ask": "Ask one question over ChemBus.",
-    "bus": "Run the ChemBus proxy.",
+    "bus": "Run the ChemBus proxy; show, follow and publish what passes.",
     "router": "Run the router: ChemBus and the HTTP bridge.",
     "route": "Show how the router chooses who answers a request.",
     "profile": "Choose the GPU profile by the cards that are present.",

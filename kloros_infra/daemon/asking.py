@@ -51,7 +51,8 @@ class Asking:
         table = self._desk.table
         if table is not self._table:
             self._table, self._has_marks, self._clients = table, has_marks(table), Clients(table.policies)
-        id = id or f"{self._prefix}{next(self._numbers)}"
+        if id is None:
+            id = f"{self._prefix}{next(self._numbers)}"
         deadline_at = self._desk.now() + limit_s
         metadata = body.get("metadata")
         if not metadata and not self._has_marks:

@@ -69,14 +69,14 @@ class _Flight:
 
     __slots__ = ("_face", "askers", "chunks", "incident_id", "request", "request_id", "started_at", "trace")
 
-    def __init__(self, face: BusFace, asked: Asked | Malformed, request_id: str, client: Client) -> None:
+    def __init__(self, face: BusFace, request_id: str, client: Client, now: float) -> None:
         self._face = face
         self.request_id = request_id
-        self.incident_id = asked.incident_id
-        self.trace = asked.trace
+        self.incident_id: str | None = None
+        self.trace: str | None = None
         self.askers: list[Client] = [client]
         self.request: BusRequest | None = None
-        self.started_at = 0.0
+        self.started_at = now
         self.chunks: int | None = None
 
     # Implements `daemon.bus_request.Waiter`.
@@ -93,7 +93,7 @@ class _Flight:
 
 
 class BusFace:
-    """Answers requests from ChemBus and the direct endpoint; `open` takes them in, `drain` and `cut` end it."""
+    """Answers requests from ChemBus and the direct endpoint; `open` takes them in, `close` and `cut` end it."""
 
     def __init__(  # noqa: PLR0913 - what it is made of
         self,
@@ -115,7 +115,7 @@ class BusFace:
         self._ledger = Ledger()
         self._flights: dict[str, _Flight] = {}
         self._landed = asyncio.Event()
-        self._is_draining = False
+        self._is_closing = False
         self.incarnation = secrets.token_hex(4)
         """Tells one run of the router from the next: what a client asked of another one is to be asked again."""
         self.answered_count = 0
@@ -139,9 +139,12 @@ class BusFace:
             for flight in [one for one in self._flights.values() if one.started_at <= before]:
                 self._tell_waiting(flight)
 
-    async def drain(self) -> None:
-        """Refuse what comes from now on; wait for what is in flight."""
-        self._is_draining = True
+    def close(self) -> None:
+        """Refuse what comes from now on."""
+        self._is_closing = True
+
+    async def drained(self) -> None:
+        """Wait for what is in flight."""
         while self._flights:
             self._landed.clear()
             await self._landed.wait()
@@ -157,6 +160,18 @@ class BusFace:
     # What comes in.
 
     def _on_bus(self, topic: str, payload: bytes) -> None:
+        try:
+            self._hear_bus(topic, payload)
+        except Exception:  # a defect met by one message must not keep the next from being heard
+            log.exception("taking a message on %s failed", topic)
+
+    def _on_direct(self, client: bytes, payload: bytes) -> None:
+        try:
+            self._hear_direct(client, payload)
+        except Exception:  # likewise
+            log.exception("taking a message at the direct endpoint failed")
+
+    def _hear_bus(self, topic: str, payload: bytes) -> None:
         # A subscription is a prefix: `llm.request.x` arrives too, and is not ours.
         if topic == REQUEST_TOPIC:
             self._take(None, payload, read_object(payload))
@@ -165,7 +180,7 @@ class BusFace:
         elif topic in self.listeners:
             self.listeners[topic](payload)
 
-    def _on_direct(self, client: bytes, payload: bytes) -> None:
+    def _hear_direct(self, client: bytes, payload: bytes) -> None:
         message = read_object(payload)
         signal = None if message is None else signal_of(message)
         if signal in {CANCEL_TOPIC, PING_TOPIC} and signal is not None:
@@ -195,8 +210,17 @@ class BusFace:
             self.dropped_count += 1
             log.warning("dropped a message on %s: it has no readable request_id", REQUEST_TOPIC)
             return
-        question = question_of(facts_found)
-        match self._ledger.arrived(request_id, payload, now=self._clock.now(), question=question):
+        now = self._clock.now()
+        arrival = self._ledger.arrived(request_id, payload, now=now, question=question_of(facts_found))
+        if isinstance(arrival, Fresh):
+            flight = _Flight(self, request_id, client, now)
+            self._flights[request_id] = flight
+            self._begin(flight, request_in(message), len(payload))
+        else:
+            self._take_again(client, request_id, arrival)
+
+    def _take_again(self, client: Client, request_id: str, arrival: Dropped | Repeat | AnsweredBefore) -> None:
+        match arrival:
             case Dropped(is_waiting):
                 if is_waiting:
                     self._join(request_id, client)
@@ -205,8 +229,6 @@ class BusFace:
             case AnsweredBefore():
                 refusal = facts(request_id, Failed(bus_problems.answered_before()))
                 self._send(client, f"{RESPONSE_PREFIX}{request_id}", refusal, incident_id=request_id)
-            case Fresh():
-                self._begin(client, request_id, request_in(message), len(payload))
 
     def _join(self, request_id: str, client: Client) -> None:
         """Answer the same request to someone else as well: a client may have come in at the other door."""
@@ -214,13 +236,11 @@ class BusFace:
         if client not in askers:
             askers.append(client)
 
-    def _begin(self, client: Client, request_id: str, asked: Asked | Malformed, size_bytes: int) -> None:
-        flight = _Flight(self, asked, request_id, client)
-        flight.started_at = self._clock.now()
-        self._flights[request_id] = flight
+    def _begin(self, flight: _Flight, asked: Asked | Malformed, size_bytes: int) -> None:
+        flight.incident_id, flight.trace = asked.incident_id, asked.trace
         if isinstance(asked, Malformed):
             self.answer(flight, Failed(asked.problem))
-        elif self._is_draining:
+        elif self._is_closing:
             self.answer(flight, Failed(shutting_down(), is_temporary=True, retry_after_s=RETRY_SOON_S))
         elif len(self._flights) > self._limits.pending:
             full = too_many(self._limits.pending)

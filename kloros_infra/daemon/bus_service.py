@@ -46,6 +46,7 @@ class BusService:
         answers: AnswerLog | None = None,
         limits: BusLimits | None = None,
     ) -> None:
+        self.desk = desk
         self._watch: DeadlineWatch[BusRequest] = DeadlineWatch(SWEEP_S)
         means = BusMeans(desk, upstreams, self._watch)
         self.face = BusFace(bus, means, clock, direct=direct, answers=answers, limits=limits)
@@ -68,13 +69,18 @@ class BusService:
             group.create_task(self.face.follow())
             group.create_task(self.reports.follow())
 
-    async def drain(self, timeout_s: float) -> None:
-        """Refuse what comes from now on; wait for what is in flight, at most `timeout_s`."""
+    def refuse(self) -> None:
+        """Refuse what comes from now on."""
+        self.face.close()
         if self.voice is not None:
             self.voice.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse what comes from now on; wait for what is in flight, at most `timeout_s`."""
+        self.refuse()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.face.drain()
+                await self.face.drained()
                 if self.voice is not None:
                     await self.voice.drained()
 

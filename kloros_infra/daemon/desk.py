@@ -35,6 +35,7 @@ from kloros_infra.router.events import (
     Ended,
     Event,
     Left,
+    Outcome,
     Polled,
     ProfileChanged,
     TableReplaced,
@@ -47,6 +48,7 @@ from kloros_infra.router.select import Ask
 from kloros_infra.router.views import Overview
 
 NEVER = float("inf")
+_SERVED = Outcome.SERVED
 # The event loop's own clock may be a millisecond behind what it was asked for.
 SOONEST_S = 0.001
 
@@ -87,7 +89,8 @@ class Desk:
     def __init__(self, core: Core, clock: Clock) -> None:
         self._core = core
         self._clock = clock
-        self._now = clock.now
+        self.now = self._now = clock.now
+        """The time on the core's clock."""
         self._hands: Hands | None = None
         self._takers: dict[str, Taker] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -108,16 +111,17 @@ class Desk:
         """Say how many wait for an answer or for the rest of one."""
         return len(self._takers)
 
-    def now(self) -> float:
-        """Give the time on the core's clock."""
-        return self._clock.now()
-
     # Requests.
 
     def ask(self, asked: Asked, taker: Taker) -> None:
         """Take a request in; the taker hears at once or later whom to ask, or that nobody can serve it."""
         self._takers[asked.id] = taker
-        self.tell(asked)
+        send = self._core.at_once(asked, self._now())
+        if send is None:
+            self.tell(asked)
+        else:
+            self._arm()
+            taker.on_send(send)
 
     def began(self, id: str) -> None:
         """Note that the answer's first byte is on its way to whoever asked."""
@@ -126,7 +130,10 @@ class Desk:
     def ended(self, ended: Ended) -> None:
         """Note that an answer was passed on whole."""
         self._takers.pop(ended.id, None)
-        self.tell(ended)
+        if ended.outcome is _SERVED and self._core.served(ended.id, self._now()):
+            self._arm()
+        else:
+            self.tell(ended)
 
     def failed(self, ended: Ended, *, has_begun: bool) -> bool:
         """Note an attempt that came to nothing; say whether the taker has heard or will hear how it goes on."""
@@ -215,9 +222,7 @@ class Desk:
                     self._hands.allocated(effect)
             else:
                 self._carry_out(effect)
-        next_at = core.next_at()
-        if next_at is not None and next_at < self._timer_at:
-            self._wake_at(next_at)
+        self._arm()
         return effects
 
     def close(self) -> None:
@@ -240,6 +245,12 @@ class Desk:
             case _:
                 if self._hands is not None:
                     _hand_over(effect, self._hands)
+
+    def _arm(self) -> None:
+        """See to it that the timer is early enough."""
+        next_at = self._core.next_at()
+        if next_at is not None and next_at < self._timer_at:
+            self._wake_at(next_at)
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

@@ -105,7 +105,15 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
             return
-        reader = self._reader
+        reader, transport = self._reader, self._transport
+        if self._request is None and not self._is_stalled and transport is not None and not transport.is_closing():
+            # Nothing waits that came before it.
+            request = reader.whole(data)
+            if request is not None:
+                self._request = request
+                self.deadline = NEVER
+                self._answer(request, self)
+                return
         reader.feed(data)
         if self._request is None:
             if reader.wants_continue and not reader.arrivals:
@@ -170,8 +178,10 @@ class ClientConnection(asyncio.Protocol):
         """Send a piece of the body."""
         if self._is_chunked:
             data = chunk(data) + LAST_CHUNK if is_last else chunk(data)
-        head, self._unsent = self._unsent, b""
-        self._write(head + data)
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        if data and self._transport is not None:
+            self._transport.write(data)
         if is_last:
             self._finish()
 
@@ -213,8 +223,9 @@ class ClientConnection(asyncio.Protocol):
         if request is None or not request.is_persistent or self._house.is_draining:
             self._close()
         elif not self._is_advancing:
-            self._advance()
-            self._bound_pipeline()
+            if self._reader.arrivals or not self._is_reading:
+                self._advance()
+                self._bound_pipeline()
             self._set_deadline()
 
     def _refuse(self, refusal: Refusal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kloros_infra.daemon.host_problems import host_refused
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Target
 
@@ -60,7 +61,9 @@ def not_http(target: Target, reason: str) -> Diagnostic:
 
 
 def upstream_refused(target: Target, status: int, message: str) -> Diagnostic:
-    """The instance answered with an error of its own."""
+    """The instance answered with an error of its own; one of a host is told in our words."""
+    if not target.is_local:
+        return host_refused(target, status, message)
     return Diagnostic(
         code="KI825",
         summary="The instance refused the request",

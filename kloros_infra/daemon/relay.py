@@ -27,7 +27,7 @@ from kloros_infra.router.effects import Refuse, Send, Target
 from kloros_infra.router.events import Asked, Ended, Outcome
 from kloros_infra.router.persona import merge_persona
 
-_GATEWAY_STATUS = {"KI820": 502, "KI821": 504, "KI822": 504, "KI828": 504}
+_GATEWAY_STATUS = {"KI820": 502, "KI821": 504, "KI822": 504, "KI828": 504, "KI874": 429}
 # Of an answer that is not passed on at once, more than this is no message.
 MOST_HELD_BYTES = 64 * 1024
 LAST_BYTES = 2048
@@ -72,6 +72,8 @@ class Order:
 
     def payload(self, target: Target, persona: RoutedPersona | None) -> bytes:
         """Give the bytes that go to a target."""
+        if persona is None and target.asked_as is None and self.sent is not None:
+            return self.sent
         body = self.body
         if persona is not None and "messages" in body:
             body = merge_persona(body, persona)
@@ -153,9 +155,10 @@ class Relay:
         self._send = send
         if send.attempt > 1:
             self._head = self._held = None
-        if send.can_continue and self._order.is_stream:
+        order = self._order
+        if send.can_continue and order.is_stream:
             self._told = Told()
-        self._post(send, self._order.payload(send.target, send.persona))
+        self._post(send, order.payload(send.target, send.persona))
 
     def on_continue(self, send: Send) -> None:
         """Ask a target to go on where the answer broke off."""

@@ -103,6 +103,7 @@ async def run_router(
                 running = [group.create_task(duty) for duty in duties]
                 on_ready()
                 await stop.wanted.wait()
+                service.refuse()
                 log.info("stopping: finishing what is in flight, at most %g s", DRAIN_S)
                 await _drain(service, http, stop)
                 for task in running:

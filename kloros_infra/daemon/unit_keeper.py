@@ -53,8 +53,8 @@ class UnitKeeper:
         self._order(instance, self._up(instance, self._units.start))
 
     def restart(self, instance: str) -> None:
-        """Restart an instance's unit."""
-        self._order(instance, self._up(instance, self._units.restart))
+        """Restart an instance's unit, unless somebody else is about to stop it, or has stopped or restarted it."""
+        self._order(instance, self._again(instance))
 
     def stop(self, instance: str) -> None:
         """Stop an instance's unit."""
@@ -132,6 +132,23 @@ class UnitKeeper:
         self._seen[instance] = SeenUnit(is_up=True)
         return UnitStarted(instance)
 
+    async def _again(self, instance: str) -> Event:
+        unit, known = self._unit(instance), self._seen.get(instance, DOWN)
+        try:
+            state = (await self._units.states((unit,))).get(unit, DOWN)
+        except UnitError:
+            return await self._up(instance, self._units.restart)
+        if state.is_up and not state.is_stopping and (known.pid == 0 or state.pid in (0, known.pid)):
+            return await self._up(instance, self._units.restart)
+        if state.has_failed:
+            return await self._up(instance, self._units.restart)
+        self._coming.add(instance)
+        if state.is_up and not state.is_stopping:
+            self._seen.pop(instance, None)  # the next look tells which process it is
+            return UnitStarted(instance)
+        self._seen[instance] = state
+        return UnitSeen(instance, True, state.pid, True) if state.is_up else UnitStopped(instance)
+
     async def _down(self, instance: str) -> Event:
         self._coming.discard(instance)
         unit, limit_s = self._unit(instance), self._limits.stop_s
@@ -139,23 +156,33 @@ class UnitKeeper:
             async with asyncio.timeout(limit_s):
                 await self._units.stop(unit)
         except UnitError as error:
-            return UnitFailed(instance, error.problem.detail, error.last_lines)
+            return self._stays(instance, UnitFailed(instance, error.problem.detail, error.last_lines))
         except TimeoutError:
-            return UnitFailed(instance, f"{unit} did not stop within {limit_s:g} s", await self._tail(unit))
+            reason = f"{unit} did not stop within {limit_s:g} s"
+            return self._stays(instance, UnitFailed(instance, reason, await self._tail(unit)))
         self._seen[instance] = DOWN
         return UnitStopped(instance)
+
+    def _stays(self, instance: str, failure: UnitFailed) -> UnitFailed:
+        """Forget how a unit was that did not stop: how it is will be told when it is looked at."""
+        log.warning("%s is not stopped: %s", instance, failure.reason)
+        self._seen.pop(instance, None)
+        return failure
 
     async def _take(self, instance: str, state: SeenUnit) -> None:
         before = self._seen.get(instance)
         if state == before:
             return
         self._seen[instance] = state
-        if before is not None and before.is_up and not state.is_up:
+        if state.is_stopping:
+            self._coming.add(instance)  # its end is to be known soon
+        elif not state.is_up:
             self._coming.discard(instance)
+        if before is not None and _has_crashed(before, state):
             unit = self._unit(instance)
             self._desk.tell(UnitFailed(instance, f"{unit} has ended by itself", await self._tail(unit)))
-        else:
-            self._desk.tell(UnitSeen(instance, state.is_up, state.pid))
+        elif before is None or before.is_up or state.is_up:
+            self._desk.tell(UnitSeen(instance, state.is_up, state.pid, state.is_stopping))
 
     async def _tail(self, unit: str) -> tuple[str, ...]:
         try:
@@ -174,3 +201,8 @@ class UnitKeeper:
         if not self._is_mute:
             self._is_mute = True
             log.warning("%s", error)
+
+
+def _has_crashed(before: SeenUnit, state: SeenUnit) -> bool:
+    """Say whether a unit has ended by itself; what takes too long to stop is killed, and has failed as well."""
+    return before.is_up and state.has_failed and (state.comes_back or not before.is_stopping)

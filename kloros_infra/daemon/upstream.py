@@ -8,7 +8,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.collected import ChatSink, WholeSink
@@ -23,7 +23,7 @@ from kloros_infra.daemon.upstream_connection import (
     UpstreamConnection,
     endpoint_of,
 )
-from kloros_infra.daemon.upstream_request import get_request, owner_of, place_of, post_request
+from kloros_infra.daemon.upstream_request import get_request, owner_of, place_of, post_head, post_request
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Send, Target
 from kloros_infra.router.events import Outcome, Verdict
@@ -46,6 +46,14 @@ class UpstreamLimits:
     sweep_s: float = 0.05
 
 
+class Way(NamedTuple):
+    """How a target was asked last: the request's head up to the digits of its length."""
+
+    target: Target
+    path: bytes
+    head: bytes
+
+
 class UpstreamPool:
     """Implements `daemon.ports.Upstreams` and `HealthChecks`, and `exchange`, which the HTTP bridge lives on."""
 
@@ -64,6 +72,9 @@ class UpstreamPool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._watch: DeadlineWatch[Exchange] = DeadlineWatch(self.limits.sweep_s)
         self._doubted: Callable[[Target], None] | None = None
+        # What the next request will most likely need again.
+        self._ways: dict[str, Way] = {}
+        self._patience = Patience(0.0, 0.0)
 
     def patience(self, send: Send, *, is_stream: bool) -> Patience:
         """Say how long an attempt may be silent."""
@@ -71,19 +82,28 @@ class UpstreamPool:
         first_byte_s = send.first_byte_s
         if not is_stream and first_byte_s < limits.answer_first_byte_s:
             first_byte_s = limits.answer_first_byte_s
-        return Patience(first_byte_s, send.stall_s, limits.doubt_s)
+        patience = self._patience
+        if patience.first_byte_s != first_byte_s or patience.idle_s != send.stall_s:
+            self._patience = patience = Patience(first_byte_s, send.stall_s, limits.doubt_s)
+        return patience
 
     def exchange(
         self, target: Target, path: bytes, body: bytes, sink: ResponseSink, *, patience: Patience
     ) -> Exchange | UpstreamError:
         """Post a request; the answer goes to the sink as it comes. What cannot even be written is given back."""
+        way = self._ways.get(target.name)
+        if way is not None and way.target is target and way.path is path:
+            return self._begin(target, post_request(way.head, body), sink, patience)
         secret = None
         if target.credential is not None:
             try:
                 secret = self._secret(target)
             except UpstreamError as error:
                 return error
-        return self._begin(target, post_request(target, path, body, secret), sink, patience)
+        head = post_head(target, path, secret)
+        if secret is None:
+            self._ways[target.name] = Way(target, path, head)
+        return self._begin(target, post_request(head, body), sink, patience)
 
     def chat(self, send: Send, body: Mapping[str, Any], hearer: Hearer) -> Exchange | UpstreamError:
         """Ask for a chat completion, which the hearer gets as it comes. What cannot even be written is given back.
@@ -185,7 +205,7 @@ class UpstreamPool:
     def _begin(self, target: Target, request: bytes, sink: ResponseSink, patience: Patience) -> Exchange:
         exchange = Exchange(target, request, sink, patience, self)
         self._watch.add(exchange)
-        connection = self._take_free(endpoint_of(target))
+        connection = self._take_free((target.address, target.port, target.is_tls))
         if connection is None:
             self._connect_for(exchange)
         else:
@@ -203,7 +223,6 @@ class UpstreamPool:
         return None
 
     def _give_back(self, connection: UpstreamConnection) -> None:
-        connection.free_since = connection.loop.time()
         self._free[connection.endpoint].append(connection)
 
     def _connect_for(self, exchange: Exchange) -> None:
@@ -224,6 +243,7 @@ class UpstreamPool:
             exchange.fail(http_problems.cannot_connect(target, _reason(error)), Outcome.UNREACHED)
         else:
             if exchange.is_over:
+                connection.free_since = connection.loop.time()
                 self._give_back(connection)
             else:
                 exchange.send_on(connection)

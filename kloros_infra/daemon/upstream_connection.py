@@ -16,6 +16,7 @@ import httptools
 
 from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.deadlines import NEVER
+from kloros_infra.daemon.known_head import KnownHead, framing_of, known_head
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Target
@@ -196,6 +197,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._responses = 0
         self._is_complete = False
         self._is_reusable = False
+        self._known: tuple[KnownHead, bytes] | None = None
+        """The head of an answer before, and its content type."""
+        self._left = 0
+        """Bytes of a body that are still to come, where its head was known."""
         # Bound methods of built-in types: the parser calls them without entering Python code.
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
@@ -214,8 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise ConnectionError("the connection is closed")
         self._exchange = exchange
         self._exchanges += 1
-        self._begun_at = self.loop.time()
-        self._responses = 0
+        self._begun_at = exchange.heard_at
+        self._responses = self._left = 0
         self._is_complete = False
         transport.write(exchange.request)
 
@@ -262,8 +267,15 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes that nobody asked for: whatever comes next would be taken for another's answer.
             self.abort()
             return
-        exchange.has_started = True
         exchange.heard_at = self.loop.time()
+        if self._left:
+            self._hand_on_counted(exchange, data)
+            return
+        if not exchange.has_started:
+            exchange.has_started = True
+            if self._known is not None and self._hand_on_known(exchange, self._known, data):
+                return
+        is_first = self._responses == 0
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -274,7 +286,44 @@ class UpstreamConnection(asyncio.Protocol):
             problem = http_problems.not_http(exchange.target, "more than one response to one request")
             exchange.fail(problem, Outcome.BROKEN)
             return
+        if is_first:
+            self._remember(data)
         self._hand_on(exchange)
+
+    def _remember(self, data: bytes) -> None:
+        """Know the head of a plain answer, so that the next one need not be parsed."""
+        head, parser = self._head, self._parser
+        if head is None or parser is None or head.status != 200 or head.length is None:
+            return
+        known = known_head(data)
+        # Once an answer is complete the parser knows no more whether its connection may be used again.
+        is_reusable = self._is_reusable if self._is_complete else parser.should_keep_alive()
+        self._known = (known, head.content_type) if known is not None and is_reusable else None
+
+    def _hand_on_known(self, exchange: Exchange, remembered: tuple[KnownHead, bytes], data: bytes) -> bool:
+        """Hand on an answer that begins as one before, without the parser; say whether it does."""
+        known, content_type = remembered
+        framing = framing_of(data, known)
+        if framing is None:
+            return False
+        begin, length = framing
+        body = data[begin:]
+        self._left = length
+        exchange.sink.on_head(ResponseHead(200, content_type, length, b""))
+        if not exchange.is_over and (body or not length):
+            self._hand_on_counted(exchange, body)
+        return True
+
+    def _hand_on_counted(self, exchange: Exchange, data: bytes) -> None:
+        self._left = left = self._left - len(data)
+        if left == 0:
+            self._is_reusable = True
+            exchange.sink.on_body(data, is_last=True)
+            self._let_go(exchange)
+        elif left > 0:
+            exchange.sink.on_body(data, is_last=False)
+        else:
+            exchange.fail(http_problems.not_http(exchange.target, "it is longer than it says"), Outcome.BROKEN)
 
     def _hand_on(self, exchange: Exchange) -> None:
         head, self._head = self._head, None
@@ -296,8 +345,10 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.is_over:
             return
         self._exchange = None
+        self.free_since = exchange.heard_at
         exchange.complete()
-        self.resume()
+        if self._is_paused:
+            self.resume()
         if self._is_reusable and self.is_usable:
             self._on_free(self)
         else:

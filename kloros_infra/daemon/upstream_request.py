@@ -11,23 +11,18 @@ from kloros_infra.router.effects import Target
 _VERSION = b"/v1"
 
 
-def post_request(target: Target, path: bytes, body: bytes, secret: str | None = None) -> bytes:
-    """Write a POST of JSON to one of OpenAI's paths, which llama-server and Ollama have as well."""
-    if target.is_local:
-        return b"POST %b HTTP/1.1\r\nHost: %b:%d\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-            path,
-            target.address.encode(),
-            target.port,
-            len(body),
-            body,
-        )
-    return b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-        _path_on(target, path),
+def post_head(target: Target, path: bytes, secret: str | None = None) -> bytes:
+    """Begin a POST of JSON to one of OpenAI's paths, which llama-server and Ollama have as well."""
+    return b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Type: application/json\r\nContent-Length: " % (
+        path if target.is_local else _path_on(target, path),
         _authority(target),
         _authorization(secret),
-        len(body),
-        body,
     )
+
+
+def post_request(head: bytes, body: bytes) -> bytes:
+    """Write a POST that has been begun."""
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
 
 def get_request(target: Target, path: bytes, secret: str | None = None) -> bytes:

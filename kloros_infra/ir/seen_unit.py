@@ -7,6 +7,8 @@ from typing import NamedTuple
 from kloros_infra.ir.observed import ActiveState
 
 DOWN = frozenset({ActiveState.INACTIVE, ActiveState.FAILED})
+AUTO_RESTART = "auto-restart"
+"""How the sub-states begin (`auto-restart-queued` since systemd 254) of what failed and waits to be started again."""
 
 
 class SeenUnit(NamedTuple):
@@ -17,9 +19,22 @@ class SeenUnit(NamedTuple):
 
     is_up: bool
     pid: int = 0
+    is_stopping: bool = False
+    """It is on its way down: somebody stops it, or it has ended and is being cleared away."""
+    has_failed: bool = False
+    """It is down, and not because somebody stopped it, unless the stop took too long."""
+    comes_back: bool = False
+    """It has failed, and its manager is going to start it again."""
 
 
-def seen_unit(active: ActiveState, main_pid: int) -> SeenUnit:
+def seen_unit(active: ActiveState, main_pid: int, sub: str = "") -> SeenUnit:
     """Say whether a unit is up; one that is about to start, or waits to be started again, is not before it runs."""
     has_process = active is not ActiveState.ACTIVATING or main_pid > 0
-    return SeenUnit(active not in DOWN and has_process, main_pid)
+    comes_back = active is ActiveState.ACTIVATING and sub.startswith(AUTO_RESTART)
+    return SeenUnit(
+        is_up=active not in DOWN and has_process,
+        pid=main_pid,
+        is_stopping=active is ActiveState.DEACTIVATING,
+        has_failed=active is ActiveState.FAILED or comes_back,
+        comes_back=comes_back,
+    )

@@ -5,7 +5,7 @@ They are changed in place, as several are touched for every request; the parts t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kloros_infra.ir.requests import Priority, UpstreamKind
@@ -44,6 +44,8 @@ class Station:
     prefill_tokens_per_s: float | None = None
     said: object = None
     """What `has_news` has seen last."""
+    broken_at: float = 0.0
+    """When it last failed a request that was sent after what was known of it before."""
 
     def takes(self, now: float) -> bool:
         """Say whether it can be given a request at once."""
@@ -94,6 +96,15 @@ class Local(Station):
     """It was stopped because it did not become ready in time."""
     successor: Upstream | None = None
     """How it is defined once the process that runs has ended."""
+    appeared_at: float = float("-inf")
+    """When a process was there that somebody else has started."""
+    left_from: State = State.DRAINING
+    """What it was when it began to stop."""
+    is_stop_ordered: bool = False
+    """The end of an order to stop it is awaited."""
+    stop_at: float = 0.0
+    """It is not ordered to stop sooner, as it did not when it was."""
+    stop_failures: int = 0
     no_room: str | None = None
     """Why it cannot be started, whatever stops."""
 
@@ -126,7 +137,7 @@ class Request:
     asked_at: float
     line: str = ""
     """The model in whose line it waits."""
-    ways: dict[str, Chosen] = field(default_factory=dict)
+    ways: Mapping[str, Chosen] = field(default_factory=dict)
     """Where it may go from its line, by the station's name."""
     station: Station | None = None
     allocation_id: str = ""
@@ -138,6 +149,8 @@ class Request:
     sent_at: float = 0.0
     has_begun: bool = False
     is_probe: bool = False
+    is_spared: bool = False
+    """It fell with others in one failure of its target: its next attempt is no retry that the budget counts."""
 
 
 Waiting = Callable[[str], int]

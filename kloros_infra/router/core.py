@@ -19,7 +19,8 @@ from kloros_infra.router.board import RANKS, Effects, Local, Remote, Request, St
 from kloros_infra.router.breaker import State as BreakerState
 from kloros_infra.router.candidates import Candidates, candidates
 from kloros_infra.router.clients import Clients, Rate
-from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Effect, Refuse
+from kloros_infra.router.definitions import as_running
+from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Effect, Refuse, Send
 from kloros_infra.router.events import (
     Asked,
     Began,
@@ -28,6 +29,7 @@ from kloros_infra.router.events import (
     Ended,
     Event,
     Left,
+    Outcome,
     Polled,
     ProfileChanged,
     StartAsked,
@@ -66,9 +68,13 @@ class Core:
         self._traffic = Traffic(self._agenda, self._stations, seed=seed, find=self._find, doubt=self._doubt)
         waiting = self._traffic.waiting
         self._fleet = Fleet(self._agenda, waiting, self._adopted.is_lent)
+        self._running = table
+        """The table, with instances as they run where they are not restarted yet."""
         self._starter = Starter(self._fleet, self._agenda, waiting, self._adopted.is_active)
         self._hosts = Hosts(self._agenda)
         self._found: dict[tuple[Query, str], Candidates] = {}
+        self._usual: dict[tuple[Query, str], tuple[Candidates, Chosen]] = {}
+        """Those of `_found` for which neither speed nor the client's rate matters, and what is chosen if it is free."""
         self._rates: dict[str, Rate] = {}
         self._is_pressed = False
         """Whether requests wait for an instance that does not run."""
@@ -105,6 +111,23 @@ class Core:
         """Say when `Ticked` is wanted."""
         return self._agenda.next_at()
 
+    def at_once(self, asked: Asked, now: float) -> Send | None:
+        """Decide the usual case of `Asked` as `on` would, which has to be asked where this gives None.
+
+        Most requests are for a model whose first target is ready and free, of clients without a rate.
+        """
+        usual = self._usual.get((asked.query, asked.client))
+        requests = self._traffic.requests
+        if usual is None or asked.session is not None or asked.id in requests or now >= asked.deadline_at:
+            return None
+        found, chosen = usual
+        target = chosen.target
+        station = self._stations[target.name]
+        if asked.tokens >= target.context_tokens or not station.takes(now):
+            return None
+        request = requests[asked.id] = Request(asked, found, RANKS[asked.priority or found.priority], now)
+        return self._traffic.sent(request, station, chosen, now)
+
     # What may be asked of it.
 
     @property
@@ -120,7 +143,7 @@ class Core:
         """Decide as for a request, and keep what was looked at."""
         routed = self._clients.named(client)
         standing = reports.standings(self._traffic, self.table.bridge.max_queued, now)
-        return explain(self.table, query, Situation(self.profile, standing, routed, ask or Ask()))
+        return explain(self._running, query, Situation(self.profile, standing, routed, ask or Ask()))
 
     def queue_position(self, id: str) -> int | None:
         """Say how many are served up to and with a request that waits; None where it does not."""
@@ -136,6 +159,10 @@ class Core:
         traffic = self._traffic
         if event.id in traffic.requests:
             return  # told twice
+        send = self.at_once(event, now)
+        if send is not None:
+            out.append(send)
+            return
         client = self._clients.named(event.client)
         found = self._found.get((event.query, event.client))
         if found is None or (client is not None and client.requests_per_minute is not None):
@@ -149,17 +176,6 @@ class Core:
             out.append(Refuse(event.id, unserved.too_late(None, 0.0), is_temporary=True))
             return
         traffic.requests[event.id] = request
-        candidate = found.choices[0]
-        target = candidate.targets[0]
-        # The usual case, decided as `choose` would.
-        if (
-            event.session is None
-            and found.max_latency_s is None
-            and event.tokens < target.context_tokens
-            and self._stations[target.name].takes(now)
-        ):
-            traffic.send(request, Chosen(candidate, target, candidate.reason), now, out)
-            return
         traffic.place(request, now, out, client=client)
         if isinstance(request.station, Remote):
             self._start_behind(request.station)
@@ -200,14 +216,32 @@ class Core:
         known = self._found.get(key)
         if known is not None:
             return known
-        found = candidates(self.table, query, profile=self.profile, client=client)
+        found = candidates(self._running, query, profile=self.profile, client=client)
         if not isinstance(found, Refused):
             if len(self._found) >= REMEMBERED:
                 self._found.clear()
+                self._usual.clear()
             self._found[key] = found
+            if found.max_latency_s is None and (client is None or client.requests_per_minute is None):
+                first = found.choices[0]
+                self._usual[key] = found, Chosen(first, first.targets[0], first.reason)
         return found
 
+    def served(self, id: str, now: float) -> bool:
+        """Take in the usual case of `Ended`, which `on` has to be told where this gives False: nothing is to be done."""
+        fleet, traffic = self._fleet, self._traffic
+        if self._is_pressed or traffic.has_pressed or fleet.changed or self._hosts.changed:
+            return False
+        station = traffic.served_at_once(id, now)
+        if station is None:
+            return False
+        if isinstance(station, Local):
+            fleet.served(station, now)
+        return True
+
     def _ended(self, event: Ended, now: float, out: Effects) -> None:
+        if event.outcome is Outcome.SERVED and self.served(event.id, now):
+            return
         self._traffic.ended(event, now, out)
         self._after_attempt(now, out)
 
@@ -281,7 +315,6 @@ class Core:
         """Take in another table or profile: what is the same in both goes on, and all that wait are placed anew."""
         self.table, self.profile = table, profile
         self._clients = Clients(table.policies)
-        self._found.clear()
         self._starter.capacities = {capacity.card: capacity.mib for capacity in table.capacities}
         self._traffic.use(table)
         self._hosts.replace(table, now)
@@ -290,9 +323,17 @@ class Core:
         self._stations.update(self._fleet.locals)
         for host in self._hosts.hosts.values():
             self._stations.update(host.stations)
+        self._serve_as_running(now, out)
+        self._settle(now, out)
+
+    def _serve_as_running(self, now: float, out: Effects) -> None:
+        """Send to each instance as its process is, and place all that wait anew."""
+        self._fleet.has_redefined = False
+        self._running = as_running(self.table, self._fleet.locals.values())
+        self._found.clear()
+        self._usual.clear()
         for model_id in tuple(self._traffic.lines):
             self._traffic.replace_waiting(model_id, now, out)
-        self._settle(now, out)
 
     # Time.
 
@@ -341,6 +382,8 @@ class Core:
         while True:
             self._traffic.has_pressed = False
             self._part_with_ended(out)
+            if self._fleet.has_redefined:
+                self._serve_as_running(now, out)
             self._serve_changed(now, out)
             demands = [demand for model_id in self._traffic.lines if (demand := self._demand(model_id)) is not None]
             self._starter.settle([*demands, *self._operators_demands()], now, out)

@@ -6,6 +6,7 @@ topic twice, 150 ms apart. Time comes in as `now`, monotonic seconds.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,7 +78,9 @@ class Ledger:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._in_flight: dict[str, _Entry] = {}
-        self._answered: dict[str, _Entry] = {}  # in the order in which they were answered
+        # In the order in which they were answered; a dict would take ever longer to find its first.
+        self._answered: OrderedDict[str, _Entry] = OrderedDict()
+        self._expires_at = 0.0
         self._bytes = 0
 
     @property
@@ -113,7 +116,8 @@ class Ledger:
         entry = self._in_flight.get(request_id)
         is_answered = entry is None
         if entry is None:
-            self._expire(now)
+            if now >= self._expires_at:
+                self._expire(now)
             entry = self._answered.get(request_id)
         if entry is None:
             return self._begin(request_id, digest, question)
@@ -146,16 +150,24 @@ class Ledger:
         self._bytes += len(entry.answer or b"")
 
     def _shrink(self, now: float) -> None:
-        self._expire(now)
+        if now >= self._expires_at:
+            self._expire(now)
         while len(self._answered) > self._max_answers or self._bytes > self._max_bytes:
             self._forget_oldest()
 
     def _expire(self, now: float) -> None:
-        while self._answered and next(iter(self._answered.values())).answered_at + self._ttl_s <= now:
+        """Forget what is too old, and note when to look again: not before the oldest of now can be."""
+        while self._answered:
+            oldest = next(iter(self._answered.values()))
+            self._expires_at = oldest.answered_at + self._ttl_s
+            if now < self._expires_at:
+                return
             self._forget_oldest()
+        self._expires_at = now + self._ttl_s
 
     def _forget_oldest(self) -> None:
-        self._forget(next(iter(self._answered)))
+        _, entry = self._answered.popitem(last=False)
+        self._bytes -= len(entry.answer or b"")
 
     def _forget(self, request_id: str) -> None:
         entry = self._answered.pop(request_id, None)

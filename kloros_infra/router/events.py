@@ -89,11 +89,16 @@ class Doubted(NamedTuple):
 
 
 class UnitSeen(NamedTuple):
-    """The service manager was asked about an instance's unit; `pid` tells one process from the next."""
+    """The service manager was asked about an instance's unit; `pid` tells one process from the next.
+
+    What is down here was stopped by somebody, or never ran; what failed is told of by `UnitFailed`.
+    """
 
     instance: str
     is_up: bool
     pid: int = 0
+    is_stopping: bool = False
+    """It is up, and somebody stops it."""
 
 
 class UnitStarted(NamedTuple):
@@ -103,7 +108,10 @@ class UnitStarted(NamedTuple):
 
 
 class UnitFailed(NamedTuple):
-    """An instance did not start, or ended by itself; `last_lines` are of its log."""
+    """An instance did not start, did not stop when it was told to, or ended by itself.
+
+    `last_lines` are of its log. How one is that did not stop is told by the next `UnitSeen`.
+    """
 
     instance: str
     reason: str

@@ -5,13 +5,13 @@ Which of them is to be started, and what has to stop for it, is `starting`'s to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kloros_infra.ir.routing import RoutedModel, RoutingTable, Upstream
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import CLOSED, Effects, Local, Waiting, a_local
+from kloros_infra.router.definitions import is_as_started, still_running
 from kloros_infra.router.effects import Announce, ChangeKind, RestartUnit, StartUnit, StopUnit
 from kloros_infra.router.events import UnitFailed, UnitSeen, Verdict
+from kloros_infra.router.idleness import Idleness, Protected
 from kloros_infra.router.instance import (
     POLL_INTERVALS_S,
     Happening,
@@ -26,9 +26,9 @@ from kloros_infra.router.instance import (
 from kloros_infra.router.watch import Watch
 
 RUNNING = (State.STARTING, State.LOADING, State.READY, State.SUSPECT)
-
-Protected = Callable[[str, float], bool]
-"""Whether allocations from before the router's start keep an instance from being stopped for idleness."""
+SERVING = (State.READY, State.SUSPECT)
+ELSEWHERE_PAUSE_S = 2.0
+"""What somebody else has stopped is not started at once, as whoever did so may be about to start it himself."""
 
 
 class Fleet:
@@ -37,8 +37,7 @@ class Fleet:
     def __init__(self, agenda: Agenda, waiting: Waiting, protected: Protected) -> None:
         self._agenda = agenda
         self._watch = Watch(agenda)
-        self._waiting = waiting
-        self._protected = protected
+        self._idleness = Idleness(agenda, waiting, protected)
         self._serving: dict[str, Local] = {}
         self.locals: dict[str, Local] = {}
         self.changed: dict[str, Local] = {}
@@ -48,6 +47,8 @@ class Fleet:
         """Instances that are to run without a request, as soon as there is room beside the others."""
         self.asked_for: dict[str, float] = {}
         """Instances that an operator wants to run, and since when: room is made for them as for a request."""
+        self.has_redefined = False
+        """Whether an instance runs by another definition since someone looked."""
 
     def serving(self, model_id: str) -> Local | None:
         """Find the instance that serves a model under the active profile."""
@@ -90,16 +91,20 @@ class Fleet:
             self._agenda.note(now, Due.POLL_INSTANCE, upstream.instance)
             return local
         local.model_id, local.group = model.id, model.group
-        if _is_same_process(local.upstream, upstream) or not local.life.is_holding:
+        if is_as_started(local, upstream, now):
             if upstream.definition != local.life.definition:
                 local.life = after(local.life, Happening.REDEFINED, now)
             self._redefine(local, upstream)
         else:
-            local.successor = upstream
+            # Whoever wrote the table restarts what is to be restarted.
+            local.successor, local.upstream = upstream, still_running(local.upstream, upstream)
+            self._idleness.note(local)
         return local
 
     def _redefine(self, local: Local, upstream: Upstream) -> None:
+        self.has_redefined = self.has_redefined or local.successor is not None
         local.upstream, local.successor = upstream, None
+        self._idleness.note(local)
         local.limit = max(1, upstream.parallel)
         local.life = local.life._replace(definition=upstream.definition)
 
@@ -122,14 +127,33 @@ class Fleet:
         if not event.is_up:
             # While it starts it is not up yet.
             if life.state is not State.STARTING:
-                self._happen(local, Happening.GONE, now, out)
+                self._gone(local, now, out)
             return
         is_other = event.pid != 0 and life.pid not in (0, event.pid)
         local.life = life._replace(pid=event.pid or life.pid)
-        if life.state in (State.UNKNOWN, State.STOPPED, State.FAILED) or (
-            is_other and life.state in (State.READY, State.SUSPECT, State.DRAINING)
-        ):
+        if event.is_stopping:
+            self._leaves(local, now, out)
+        elif life.state is State.STOPPING and not is_other:
+            local.is_given_up = False
+            self._happen(local, Happening.STAYED, now, out)
+        elif is_other and life.state is State.LOADING:
+            self._appeared(local, life.state, now)
+        elif is_other or life.state in (State.UNKNOWN, State.STOPPED, State.FAILED):
             self._happen(local, Happening.APPEARED, now, out)
+
+    def _leaves(self, local: Local, now: float, out: Effects) -> None:
+        """Take in that somebody else stops it: what it has it may finish, and nobody wants it to run."""
+        if local.life.state is not State.STOPPING:
+            local.left_from = State.DRAINING if local.life.state is State.STARTING else local.life.state
+            local.is_stop_ordered = False
+            self._unwant(local)
+            self._happen(local, Happening.LEAVING, now, out)
+
+    def _gone(self, local: Local, now: float, out: Effects) -> None:
+        """Take in that there is no process, and that nobody here has seen to that."""
+        if local.life.state in (*RUNNING, State.STOPPING):
+            local.restart_at = max(local.restart_at, now + ELSEWHERE_PAUSE_S)
+        self._happen(local, Happening.GONE, now, out)
 
     def started(self, instance: str, now: float, out: Effects) -> None:
         """Take in that the job that starts it is done."""
@@ -140,24 +164,41 @@ class Fleet:
     def stopped(self, instance: str, now: float, out: Effects) -> None:
         """Take in that the job that stops it is done."""
         local = self.locals.get(instance)
-        if local is not None:
+        if local is not None and local.life.state in RUNNING:
+            self._gone(local, now, out)  # it was to be restarted, and is down
+        elif local is not None:
             self._happen(local, Happening.GONE, now, out)
 
     def failed(self, event: UnitFailed, now: float, out: Effects) -> None:
-        """Take in that it did not start, or ended by itself: what served before is to run again."""
+        """Take in that it did not start or stop, or ended by itself: what served before is to run again."""
         local = self.locals.get(event.instance)
-        if local is None:
+        if local is None or not local.life.is_holding:
             return
-        before = local.life.state
         local.life = local.life._replace(reason=event.reason, last_lines=event.last_lines)
+        if local.is_stop_ordered:
+            self._stays(local, now)
+            return
+        if local.life.state is State.STOPPING:
+            local.life = local.life._replace(state=local.left_from)  # it did not stop, it has ended
+        before = local.life.state
         self._happen(local, Happening.DIED, now, out)
-        if before in (State.READY, State.SUSPECT) and local.is_active:
+        # The service manager is not to start it when there may be no room: this router does.
+        out.append(StopUnit(local.name))
+        if before in SERVING and local.is_active:
             self._count_restart(local, now)
             self.wanted[local.name] = None
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} has ended by itself."))
         elif local.life.state is State.FAILED:
             self._unwant(local)
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} did not load: {event.reason}"))
+
+    def _stays(self, local: Local, now: float) -> None:
+        """Take in that it did not stop: it holds its memory until it is seen to be down."""
+        local.is_stop_ordered = False
+        local.stop_at = now + backoff_s(local.stop_failures)
+        local.stop_failures += 1
+        self._agenda.note(local.stop_at, Due.ROOM, local.name)
+        self.changed[local.name] = local
 
     def polled(self, local: Local, verdict: Verdict, now: float, out: Effects) -> None:
         """Take in the answer to a poll; only loading may be told unasked, as a request may show it too."""
@@ -192,6 +233,7 @@ class Fleet:
     def start(self, local: Local, now: float, out: Effects) -> None:
         """Order it to start."""
         self._unwant(local)
+        self._idleness.begin(local, now)
         local.is_stop_asked = local.is_given_up = False
         local.life = after(local.life, Happening.START_ORDERED, now)._replace(reason="", last_lines=(), pid=0)
         out.append(StartUnit(local.name))
@@ -202,7 +244,9 @@ class Fleet:
         if now < local.restart_at:
             self._agenda.note(local.restart_at, Due.RESTART, local.name)
             return
-        local.life = after(local.life, Happening.RESTART_ORDERED, now)
+        local.life = after(local.life, Happening.RESTART_ORDERED, now)._replace(pid=0)
+        if local.successor is not None:
+            self._redefine(local, local.successor)
         self._count_restart(local, now)
         out.append(RestartUnit(local.name))
         out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} does not answer and is restarted."))
@@ -214,6 +258,7 @@ class Fleet:
 
     def stop(self, local: Local, now: float, out: Effects) -> None:
         """Order it to stop."""
+        local.is_stop_ordered, local.left_from = True, State.DRAINING
         local.life = after(local.life, Happening.STOP_ORDERED, now)
         local.reopen()
         self.changed[local.name] = local
@@ -230,11 +275,16 @@ class Fleet:
 
     def freed(self, local: Local, now: float, out: Effects) -> None:
         """Take in that its last request has ended."""
-        local.idle_since = now
+        self._idleness.freed(local, now)
         if not local.is_open:
             self._settle(local, now, out)
-        elif not self._agenda.is_noted(Due.IDLE, local.name):
-            self._note_idle(local)
+
+    def served(self, local: Local, now: float) -> None:
+        """Take in that an instance that is open has served a request."""
+        if local.life.restarts:
+            local.life = local.life._replace(restarts=0)
+        if not local.flights:
+            self._idleness.freed(local, now)
 
     def start_asked(self, local: Local, now: float, out: Effects) -> None:
         """Have it run for an operator: what failed may be tried again, what was to stop goes on."""
@@ -270,24 +320,14 @@ class Fleet:
             case Due.POLL_INSTANCE:
                 self._watch.ask(local, now, out)
             case Due.IDLE:
-                self.check_idle(local, now, out)
+                if self._idleness.is_over(local, now):
+                    self.stop(local, now, out)
             case Due.DRAINED:
                 self._settle(local, now, out)
             case Due.LOADED:
                 self.check_loaded(local, now, out)
             case _:
                 self.check_restart(local, now, out)
-
-    def check_idle(self, local: Local, now: float, out: Effects) -> None:
-        """Stop what nobody has used for as long as its model allows."""
-        timeout_s = local.upstream.idle_timeout_s
-        is_used = local.flights or self._waiting(local.model_id) or local.upstream.is_pinned
-        if timeout_s is None or is_used or local.life.state not in (State.READY, State.SUSPECT, State.LOADING):
-            return
-        if now < local.idle_since + timeout_s or self._protected(local.name, now):
-            self._note_idle(local, least_at=now + 1.0)
-        else:
-            self.stop(local, now, out)
 
     def check_loaded(self, local: Local, now: float, out: Effects) -> None:
         """Give up what does not become ready."""
@@ -317,6 +357,7 @@ class Fleet:
     def _became(self, local: Local, before: State, now: float, out: Effects) -> None:
         """Take in that it is in another state than before."""
         state = local.life.state
+        local.is_stop_ordered = local.is_stop_ordered and state is State.STOPPING
         if state in (State.STOPPED, State.FAILED):
             self._went_down(local, now)
         elif state is State.READY:
@@ -331,9 +372,10 @@ class Fleet:
             # Of what was not known yet it is the process that was there before.
             if before is not State.UNKNOWN:
                 self.ended.append(local.name)
+                local.appeared_at = now
+                if local.successor is not None:
+                    self._redefine(local, local.successor)
             local.breaker = CLOSED
-            if local.successor is not None:
-                self._redefine(local, local.successor)
             self._await_load(local, now)
 
     def _came_up(self, local: Local, before: State, now: float, out: Effects) -> None:
@@ -343,7 +385,9 @@ class Fleet:
             local.breaker = CLOSED
             local.idle_since = now
             self._agenda.forget(Due.LOADED, local.name)
-            self._note_idle(local)
+        if before in (State.STOPPED, State.FAILED):
+            local.appeared_at = now
+        self._idleness.note(local)
         if local.life.restarts:
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} answers again."))
 
@@ -351,6 +395,7 @@ class Fleet:
         self.forget_no_room()
         local.breaker = CLOSED
         local.is_doubted = local.is_yielding = False
+        local.stop_at, local.stop_failures = 0.0, 0
         local.life = local.life._replace(pid=0)
         self.ended.append(local.name)
         if local.is_given_up:
@@ -362,15 +407,17 @@ class Fleet:
 
     def _settle(self, local: Local, now: float, out: Effects) -> None:
         """Bring what it is into line with what it is to be."""
-        is_unwanted = not local.is_active or local.successor is not None
         state = local.life.state
         if state is State.DRAINING:
-            if not is_unwanted and not local.is_stop_asked:
+            if local.is_active and not local.is_stop_asked:
                 local.life = after(local.life, Happening.REVIVED, now)
                 self._watch.at_once(local, now)
             elif not local.flights or now >= local.drain_until:
-                self.stop(local, now, out)
-        elif is_unwanted and state in RUNNING:
+                if now < local.stop_at:
+                    self._agenda.note(local.stop_at, Due.DRAINED, local.name)
+                else:
+                    self.stop(local, now, out)
+        elif not local.is_active and state in RUNNING:
             self.drain(local, now, out)
         local.reopen()
         self.changed[local.name] = local
@@ -384,13 +431,3 @@ class Fleet:
     def _count_restart(self, local: Local, now: float) -> None:
         local.restart_at = now + backoff_s(local.life.restarts)
         local.life = local.life._replace(restarts=local.life.restarts + 1)
-
-    def _note_idle(self, local: Local, *, least_at: float = 0.0) -> None:
-        timeout_s = local.upstream.idle_timeout_s
-        if timeout_s is not None and not local.upstream.is_pinned:
-            self._agenda.note(max(local.idle_since + timeout_s, least_at), Due.IDLE, local.name)
-
-
-def _is_same_process(before: Upstream, now: Upstream) -> bool:
-    """Say whether a running llama-server is what another table wants as well."""
-    return (before.definition, before.host, before.port) == (now.definition, now.host, now.port)

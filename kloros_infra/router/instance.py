@@ -68,6 +68,10 @@ class Happening(Enum):
     LOADS = "loads"
     UNHEALTHY = "unhealthy"
     """Three polls in a row have failed."""
+    LEAVING = "leaving"
+    """Somebody else stops it."""
+    STAYED = "stayed"
+    """It was to stop, and did not."""
     DOUBTED = "doubted"
     """A poll or a request has failed."""
     GONE = "gone"
@@ -123,6 +127,15 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     (_S.DRAINING, _H.APPEARED): _S.LOADING,
     (_S.DRAINING, _H.GONE): _S.STOPPED,
     (_S.DRAINING, _H.DIED): _S.STOPPED,
+    (_S.UNKNOWN, _H.LEAVING): _S.STOPPING,
+    (_S.STOPPED, _H.LEAVING): _S.STOPPING,
+    (_S.STARTING, _H.LEAVING): _S.STOPPING,
+    (_S.LOADING, _H.LEAVING): _S.STOPPING,
+    (_S.READY, _H.LEAVING): _S.STOPPING,
+    (_S.SUSPECT, _H.LEAVING): _S.STOPPING,
+    (_S.DRAINING, _H.LEAVING): _S.STOPPING,
+    (_S.STOPPING, _H.STAYED): _S.SUSPECT,
+    (_S.STOPPING, _H.APPEARED): _S.LOADING,
     (_S.STOPPING, _H.GONE): _S.STOPPED,
     (_S.STOPPING, _H.DIED): _S.STOPPED,
     (_S.FAILED, _H.START_ORDERED): _S.STARTING,
@@ -134,7 +147,7 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
 """What is not in it changes nothing."""
 
 OTHER_PROCESS = frozenset(
-    {_H.START_ORDERED, _H.RESTART_ORDERED, _H.STOP_ORDERED, _H.GONE, _H.DIED, _H.APPEARED, _H.REDEFINED}
+    {_H.START_ORDERED, _H.RESTART_ORDERED, _H.STOP_ORDERED, _H.LEAVING, _H.GONE, _H.DIED, _H.APPEARED, _H.REDEFINED}
 )
 
 

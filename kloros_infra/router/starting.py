@@ -61,10 +61,10 @@ class Starter:
                 self._fleet.changed[local.name] = local
 
     def _is_startable(self, local: Local, now: float) -> bool:
-        """Say whether it is to be started now; where it has failed lately, only after its back-off."""
+        """Say whether it is to be started now; where it has failed lately, or somebody stopped it, only after a pause."""
         if local.life.state is not State.STOPPED or not local.is_active or local.no_room is not None:
             return False
-        if local.life.restarts and now < local.restart_at:
+        if now < local.restart_at:
             self._agenda.note(local.restart_at, Due.RESTART, local.name)
             return False
         return True
@@ -131,7 +131,7 @@ class Starter:
 
     def _may_stop(self, local: Local, now: float) -> bool:
         """Say whether it may be stopped for another: nobody uses it, waits for it, or has pinned it."""
-        if local.flights or local.upstream.is_pinned or local.life.state not in STOPPABLE:
+        if local.flights or local.upstream.is_pinned or local.life.state not in STOPPABLE or now < local.stop_at:
             return False
         is_wanted = self._waiting(local.model_id) > 0 and not local.is_yielding
         return not is_wanted and not self._protected(local.name, now)

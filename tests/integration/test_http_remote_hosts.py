@@ -54,7 +54,8 @@ async def a_web(local_port: int, *hosts: RoutedHost, folder: Path | None = None)
     """Open a bridge before one instance and some hosts, and a client of it."""
     clock = SystemClock()
     model = a_routed_model("small", an_upstream(port=local_port, parallel=8))
-    table = a_routing_table(model).model_copy(update={"hosts": hosts})
+    there = a_routed_model("there").model_copy(update={"upstreams": ()})
+    table = a_routing_table(model, there).model_copy(update={"hosts": hosts})
     pool = UpstreamPool(UpstreamLimits(connect_s=0.5), credentials=CredentialFolder(folder))
     desk = Desk(Core(table, profile="cpu_only", now=clock.now()), clock)
     hands = DeskHands(desk, pool, LeaseLog(None, clock))
@@ -124,6 +125,32 @@ def test_a_host_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_says() -
         assert len(local.requests) == 3
 
     run(test, (HEALTHY,), (plain(b"{}", status=b"429 X", head=b"Retry-After: 60\r\n"),))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (b"429 X", (429, "KI874"), "takes no more requests for now"),
+        (b"401 X", (502, "KI875"), "does not take the credential that this router sends"),
+        (b"503 X", (502, "KI875"), "says that it cannot serve now"),
+    ],
+)
+def test_what_no_host_serves_is_told_in_words_about_the_host(status: bytes, code: tuple[int, str], words: str) -> None:
+    said = plain(b'{"error":"wrong key s3cr"}', status=status, head=b"Retry-After: 0\r\n")
+
+    async def within() -> None:
+        async with ScriptedUpstream((HEALTHY,), (said,), (said,), (said,)) as remote:
+            async with a_web(0, a_host("rig", remote.port, models={"there": "qwen2.5:7b"})) as web:
+                for path in ("/v1/chat/completions", "/api/chat"):
+                    answer = await web.post(path, json={**CHAT, "model": "there"})
+                    assert answer.status_code == code[0]
+                    assert code[1] in answer.text or path != "/v1/chat/completions"
+                    assert words in answer.text
+                    assert "s3cr" not in answer.text
+                    assert "llama-server" not in answer.text
+                    assert int(answer.headers["retry-after"]) >= 1
+
+    asyncio.run(within())
 
 
 def test_a_request_that_the_host_refuses_is_refused() -> None:

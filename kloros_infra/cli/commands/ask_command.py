@@ -80,9 +80,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument for each option
             else:
                 print_answer(client.ask(prompt, **wishes))
     except LlmError as error:
-        click.echo(f"{error.code}: {error.message}", err=True)
-        if error.hint:
-            click.echo(error.hint, err=True)
+        click.echo(f"{error.code}: {error.message}\n{error.hint}".rstrip(), err=True)
         sys.exit(1)
 
 

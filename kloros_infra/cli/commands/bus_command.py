@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kloros_infra.cli.options import DURATION, root_option
+from kloros_infra.cli.options import DURATION
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -43,7 +43,13 @@ def _proxy_options(command: Command) -> Command:
 def _address_options(command: Command) -> Command:
     """Add where a running bus is."""
     for option in (
-        root_option,
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("/"),
+            show_default=True,
+            help="The installation whose bus it is.",
+        ),
         click.option("--xpub", metavar="ADDRESS", help="Where subscribers connect to, instead of as installed."),
         click.option("--xsub", metavar="ADDRESS", help="Where publishers connect to, instead of as installed."),
     ):

@@ -10,20 +10,22 @@ from kloros_infra.ir.seen_unit import SeenUnit, seen_unit
 
 
 @pytest.mark.parametrize(
-    ("active", "pid", "is_up"),
+    ("active", "pid", "sub", "seen"),
     [
-        (ActiveState.ACTIVE, 7, True),
-        (ActiveState.RELOADING, 7, True),
-        (ActiveState.DEACTIVATING, 7, True),
-        (ActiveState.DEACTIVATING, 0, True),
-        (ActiveState.ACTIVATING, 7, True),
-        (ActiveState.ACTIVATING, 0, False),
-        (ActiveState.INACTIVE, 0, False),
-        (ActiveState.FAILED, 0, False),
+        (ActiveState.ACTIVE, 7, "running", SeenUnit(True, 7)),
+        (ActiveState.RELOADING, 7, "reload", SeenUnit(True, 7)),
+        (ActiveState.DEACTIVATING, 7, "stop-sigterm", SeenUnit(True, 7, is_stopping=True)),
+        (ActiveState.DEACTIVATING, 0, "final-sigkill", SeenUnit(True, is_stopping=True)),
+        (ActiveState.ACTIVATING, 7, "start-post", SeenUnit(True, 7)),
+        (ActiveState.ACTIVATING, 0, "start-pre", SeenUnit(False)),
+        (ActiveState.ACTIVATING, 0, "auto-restart", SeenUnit(False, has_failed=True, comes_back=True)),
+        (ActiveState.ACTIVATING, 0, "auto-restart-queued", SeenUnit(False, has_failed=True, comes_back=True)),
+        (ActiveState.INACTIVE, 0, "dead", SeenUnit(False)),
+        (ActiveState.FAILED, 0, "failed", SeenUnit(False, has_failed=True)),
     ],
 )
-def test_a_unit_is_up_as_long_as_it_may_hold_memory(active: ActiveState, pid: int, is_up: bool) -> None:
-    assert seen_unit(active, pid) == SeenUnit(is_up, pid)
+def test_a_unit_is_up_as_long_as_it_may_hold_memory(active: ActiveState, pid: int, sub: str, seen: SeenUnit) -> None:
+    assert seen_unit(active, pid, sub) == seen
 
 
 def test_who_may_not_manage_units_is_told_what_is_missing() -> None:

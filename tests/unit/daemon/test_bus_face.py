@@ -8,16 +8,20 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kloros_infra.adapters.clock import SystemClock
+from kloros_infra.adapters.line_journal import LineJournal
+from kloros_infra.daemon import answer_log
+from kloros_infra.daemon.answer_log import AnswerLog
 from kloros_infra.daemon.bus_face import BusFace, BusLimits
 from kloros_infra.daemon.bus_service import BusService
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_problems import upstream_refused
-from kloros_infra.daemon.ports import UpstreamError
+from kloros_infra.daemon.ports import Journal, UpstreamError
 from kloros_infra.ir.routing import RoutedPurpose
 from kloros_infra.router.events import Outcome, Verdict
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, a_target, an_upstream
@@ -94,6 +98,15 @@ async def a_scene(limits: BusLimits | None = None) -> AsyncIterator[Scene]:
     finally:
         await service.cut()
         desk.close()
+
+
+async def until(is_so: Callable[[], bool], why: str = "") -> None:
+    """Poll a condition with a deadline."""
+    for _ in range(1000):
+        if is_so():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(why)
 
 
 def run(scenario: Callable[[Scene], Any], limits: BusLimits | None = None) -> None:
@@ -571,20 +584,18 @@ def test_who_is_gone_is_noticed_and_the_model_stops() -> None:
         scene.direct.arrive(b"alice", a_direct("shared"))
         scene.direct.arrive(b"bob", a_direct("shared", ts=2.0))
         following = asyncio.create_task(scene.face.follow())
-        while not scene.direct.sent:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(scene.direct.sent))
         client, word = scene.direct.sent[0]
         assert (client, word["signal"]) == (b"alice", "llm.waiting")
         assert word["facts"] == {"request_id": "alone", "waiting": True, "queue_position": None}
         scene.direct.gone.add(b"alice")
-        while not scene.upstreams.calls[0].is_cancelled:
-            await asyncio.sleep(0.005)
+        await until(lambda: scene.upstreams.calls[0].is_cancelled)
         following.cancel()
         assert not scene.upstreams.calls[1].is_cancelled, "bob still waits"
         scene.direct.gone.clear()
         scene.upstreams.gate.set()
         scene.direct.arrive(b"alice", a_direct("alone", ts=3.0))
-        assert len(scene.upstreams.asked) == 3, "it may ask again"
+        await until(lambda: len(scene.upstreams.asked) == 3, "it may ask again")
 
     run(scenario, BusLimits(waiting_s=0.01))
 
@@ -626,3 +637,164 @@ def test_metadata_of_any_kind_is_let_through() -> None:
             assert (await scene.reply(number + 1))["success"]
 
     run(scenario)
+
+
+# Restarts.
+
+
+@asynccontextmanager
+async def a_router_with(journal: Journal, upstreams: FakeUpstreams) -> AsyncIterator[FakeBus]:
+    bus, clock = FakeBus(), SystemClock()
+    desk, _ = a_desk(TABLE, clock)
+    service = BusService(bus, desk, upstreams, clock, answers=AnswerLog(journal, clock))
+    service.open()
+    try:
+        yield bus
+    finally:
+        await service.cut()
+        desk.close()
+
+
+def ask_on(bus: FakeBus, request_id: str, *, ts: float, prompt: str = "Hi.") -> None:
+    facts = {"request_id": request_id, "prompt": prompt}
+    bus.arrive("llm.request", json.dumps({"facts": facts, "ts": ts}).encode())
+
+
+def test_an_answer_outlives_the_router_that_gave_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        journal, upstreams = LineJournal(tmp_path / "answers.log"), FakeUpstreams()
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=1)
+            ask_on(bus, "refused", ts=1, prompt="")
+            ((_, answer), _) = await bus.sent(2)
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=2)
+            ask_on(bus, "a", ts=3, prompt="Another question?")
+            ask_on(bus, "fresh", ts=2)
+            replies = await bus.sent(3)
+            assert replies[0][1] == answer
+            assert len(upstreams.asked) == 3
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=4, prompt="Another question?")
+            await bus.sent(1)
+            assert len(upstreams.asked) == 3, "what was adopted is adopted again"
+
+    asyncio.run(main())
+
+
+def test_what_was_too_long_to_keep_is_known_to_have_been_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        journal, upstreams = LineJournal(tmp_path / "answers.log"), FakeUpstreams()
+        upstreams.answer = replace(upstreams.answer, text="x" * 100_000)
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=1)
+            ask_on(bus, "a", ts=2)
+            assert len(await bus.sent(2)) == 2
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=3)
+            ((_, message),) = await bus.sent(1)
+            assert message["facts"]["error"]["code"] == "KI710"
+
+    asyncio.run(main())
+
+
+def test_a_temporary_refusal_is_no_answer_to_keep(tmp_path: Path) -> None:
+    async def main() -> None:
+        journal, upstreams = LineJournal(tmp_path / "answers.log"), FakeUpstreams()
+        upstreams.gate.clear()
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=1)
+        upstreams.gate.set()
+        async with a_router_with(journal, upstreams) as bus:
+            ask_on(bus, "a", ts=2)
+            ((_, message),) = await bus.sent(1)
+            assert message["facts"]["success"]
+
+    asyncio.run(main())
+
+
+def test_requests_are_answered_without_the_journal_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with a_router_with(LineJournal(tmp_path / "absent" / "answers.log"), FakeUpstreams()) as bus:
+            ask_on(bus, "a", ts=1)
+            assert (await bus.sent(1))[0][1]["facts"]["success"]
+
+    asyncio.run(main())
+    assert caplog.text.count("the journal of answers cannot be kept") == 1
+
+
+def test_a_journal_that_has_grown_long_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_log, "MOST_CHARACTERS", 2000)
+    file = tmp_path / "answers.log"
+
+    async def main() -> None:
+        async with a_router_with(LineJournal(file), FakeUpstreams()) as bus:
+            for number in range(40):
+                ask_on(bus, "same", ts=number, prompt=f"Question {number}")
+                await asyncio.sleep(0.06)  # a line of its own each, as the journal breathes
+        assert len(file.read_text().splitlines()) < 20
+
+    asyncio.run(main())
+
+
+# Of targets.
+
+
+def test_a_target_that_still_loads_is_waited_for_and_not_blamed() -> None:
+    async def scenario(scene: Scene) -> None:
+        problem = upstream_refused(a_target(), 503, "Loading model")
+        loading = UpstreamError(problem, outcome=Outcome.UNAVAILABLE, started=True)
+        loading.is_loading = True
+        scene.upstreams.failure = loading
+        scene.upstreams.then = ((), scene.upstreams.answer)
+        scene.hands.verdicts["small-cpu_only"] = Verdict.LOADING
+        scene.send(model="small")
+        assert len(scene.upstreams.asked) == 1
+        assert scene.desk.health()["runtimes"][0]["status"] == "loading"
+        scene.hands.verdicts.clear()
+        assert (await scene.reply())["success"]
+
+    run(scenario)
+
+
+def test_a_piece_of_thought_ends_the_hope_of_going_on_elsewhere() -> None:
+    async def scenario(scene: Scene) -> None:
+        problem = upstream_refused(a_target(), 502, "gone")
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.BROKEN, started=True)
+        scene.upstreams.gate.clear()
+        scene.send(stream=True, purpose="patient")
+        hearer = scene.upstreams.calls[0].hearer
+        hearer.on_delta("", "2+2")
+        hearer.on_delta("Four", "")
+        scene.upstreams.gate.set()
+        last = (await scene.bus.sent(2))[1][1]["facts"]
+        assert (last["success"], last["metadata"]["partial"]) == (False, "Four")
+
+    run(scenario)
+
+
+def test_what_comes_after_the_end_is_not_passed_on() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.send(stream=True)
+        scene.bus.arrive("llm.cancel", b'{"request_id":"req_01"}')
+        hearer = scene.upstreams.calls[0].hearer
+        hearer.on_delta("late", "")
+        hearer.on_completion(scene.upstreams.answer)
+        assert len(scene.bus.published) == 1
+
+    run(scenario)
+
+
+def test_a_defect_met_by_one_message_does_not_silence_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(scene: Scene) -> None:
+        def fail(_payload: bytes) -> None:
+            raise ZeroDivisionError("planted")
+
+        scene.face.listeners["odd"] = fail
+        scene.bus.arrive("odd", b"{}")
+        scene.send()
+        assert (await scene.reply())["success"]
+
+    run(scenario)
+    assert "planted" in caplog.text

@@ -17,7 +17,7 @@ from kloros_infra.adapters.credentials import CredentialFolder
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
 from kloros_infra.daemon.upstream_connection import VANISHED_MS, Exchange, Patience
-from kloros_infra.daemon.upstream_request import get_request, place_of, post_request
+from kloros_infra.daemon.upstream_request import get_request, place_of, post_head, post_request
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.router.effects import Target
 from kloros_infra.router.events import Outcome, Verdict
@@ -53,7 +53,7 @@ async def ask(pool: UpstreamPool, target: Target, body: bytes = b"{}") -> Collec
     ],
 )
 def test_a_hosts_paths_begin_as_it_says(path: str, asked_for: bytes) -> None:
-    request = post_request(a_remote(path=path), b"/v1/chat/completions", b"{}", "s3cret")
+    request = post_request(post_head(a_remote(path=path), b"/v1/chat/completions", "s3cret"), b"{}")
     assert request.startswith(
         b"POST %b HTTP/1.1\r\nHost: 127.0.0.1:11434\r\nAuthorization: Bearer s3cret\r\n" % asked_for
     )
@@ -61,7 +61,7 @@ def test_a_hosts_paths_begin_as_it_says(path: str, asked_for: bytes) -> None:
 
 
 def test_an_instance_of_this_machine_gets_no_credential() -> None:
-    assert b"Authorization" not in post_request(a_target(), b"/v1/chat/completions", b"{}")
+    assert b"Authorization" not in post_head(a_target(), b"/v1/chat/completions")
 
 
 def test_addresses_of_ipv6_are_bracketed() -> None:

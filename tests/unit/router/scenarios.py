@@ -216,10 +216,10 @@ def a_step(chance: Random, queries: tuple[Query, ...], *, is_calm: bool) -> Step
         Leave(chance.randrange(4)),
         Leave(chance.randrange(4)),
         Process(
-            chance.choice(("hang", "hang", "wake", "die", "die", "stop", "start", "spoil", "mend")),
+            chance.choice(("hang", "hang", "wake", "die", "die", "stop", "start", "spoil", "mend", "leave", "replace")),
             chance.choice(INSTANCES),
         ),
-        Process(chance.choice(("hang", "die", "wake", "spoil")), chance.choice(INSTANCES)),
+        Process(chance.choice(("hang", "die", "wake", "spoil", "leave", "cling", "let go")), chance.choice(INSTANCES)),
         HostIs(chance.choice(("down", "up", "off", "on")), chance.choice(HOSTS)),
         Foreign(chance.choice(("one", "two")), chance.choice(FOREIGN_MIB)),
         Profile(chance.choice(PROFILES)),

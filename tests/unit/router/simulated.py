@@ -103,9 +103,7 @@ class Machine(Units):
             case StopUnit(instance):
                 self._stop(instance)
             case RestartUnit(instance):
-                unit = self.units[instance]
-                self._end_process(instance)
-                self._launch(unit)
+                self._restart(instance)
 
     def _send(self, send: Send) -> None:
         asker = self.askers[send.id]
@@ -187,7 +185,7 @@ class Machine(Units):
             outcome = Outcome.BROKEN
         asker = self.askers[flight.send.id]
         if self.now > self.sent[flight.send.allocation_id] + YOUNG_S + 0.001 and (unit is None or unit.is_orderly):
-            self._check(flight.send.allocation_id in self.lent, f"nobody was told of {flight.send.allocation_id}")
+            self._check(flight.send.allocation_id in self.told_of, f"nobody was told of {flight.send.allocation_id}")
         flight.is_over = True
         self.in_flight[name].discard(flight.send.id)
         asker.flight = None
@@ -291,10 +289,10 @@ class Machine(Units):
         self.tell(StartAsked(instance) if is_start else StopAsked(instance))
 
     def _drains(self) -> None:
-        """Note from when on an instance may be stopped for good reason: it has left table or profile, or changed."""
+        """Note from when on an instance may be stopped for good reason: it has left table or profile."""
         for name, unit in self.units.items():
             upstream = self._upstream(name)
-            if upstream is not None and upstream.profile == self.profile and upstream == unit.upstream:
+            if upstream is not None and upstream.profile == self.profile:
                 unit.drain_from = unit.drain_from if unit.is_stop_asked else None
             elif unit.drain_from is None:
                 unit.drain_from = self.now
@@ -326,6 +324,14 @@ class Machine(Units):
             case "stop" if unit.phase in ("up", "loading"):
                 self._end_process(name)
                 self.tell(UnitSeen(name, False))
+            case "leave" if unit.phase in ("up", "loading"):
+                self._leave_orderly(name)
+            case "replace" if unit.phase == "up" and self._upstream(name) is not None:
+                self._replace(unit)
+            case "cling":
+                unit.is_clinging = True
+            case "let go":
+                unit.is_clinging = False
             case "start" if unit.phase == "down" and self._upstream(name) is not None:
                 unit.is_orderly = True
                 self._run(unit, "up")

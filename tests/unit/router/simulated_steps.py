@@ -31,7 +31,11 @@ class Leave(NamedTuple):
 
 
 class Process(NamedTuple):
-    """Something happens to an instance's process: `hang`, `wake`, `die`, `stop`, `start`, `spoil` or `mend`."""
+    """Something happens to an instance's process.
+
+    It may `hang`, `wake`, `die`, `spoil` or `mend`, `cling` to life or `let go` of it; somebody may `stop` or `start`
+    it, have it `leave` when it has finished what it does, or `replace` it by another.
+    """
 
     what: str
     instance: str

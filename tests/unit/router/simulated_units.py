@@ -10,6 +10,7 @@ from tests.unit.router.simulated_world import Unit, World
 
 JOB_S = 0.02
 STOP_S = 0.03
+LEAVE_S = 0.8
 
 
 class Units(World):
@@ -56,7 +57,7 @@ class Units(World):
         unit.pid, unit.phase, unit.is_hung = self._pids, phase, False
         unit.life += 1
         unit.failing_polls = 0
-        unit.drain_from, unit.is_stop_asked = None, False
+        unit.drain_from, unit.is_stop_asked, unit.is_known_to_leave = None, False, False
         unit.holds = {share.card: share.mib for share in unit.upstream.shares}
 
     def _job_done(self, name: str, life: int) -> None:
@@ -77,17 +78,69 @@ class Units(World):
 
     def _stop(self, instance: str) -> None:
         unit = self.units[instance]
+        if unit.phase == "down":
+            unit.life += 1
+            self._after(STOP_S, partial(self._stopped, instance, unit.life))
+            return
+        self._check(not unit.is_known_to_leave, f"{instance} is ordered to stop while somebody else stops it")
         flights = self.in_flight.get(instance, set())
         if flights:
             is_over = unit.drain_from is not None and self.now >= unit.drain_from + unit.upstream.drain_s - 1e-6
             self._check(is_over, f"{instance} is stopped while it serves {sorted(flights)}")
-        if unit.upstream.is_pinned and unit.upstream.profile == self.profile:
+        upstream = self._upstream(instance)
+        if upstream is not None and upstream.is_pinned and upstream.profile == self.profile:
             self._check(unit.drain_from is not None, f"{instance} is pinned and is stopped")
         unit.is_orderly = False
+        if unit.is_clinging:
+            self._after(STOP_S, partial(self._stays, instance, unit.life))
+            return
         unit.life += 1
         unit.phase = "stopping"
         self._break_flights(instance)
         self._after(STOP_S, partial(self._stopped, instance, unit.life))
+
+    def _stays(self, name: str, life: int) -> None:
+        """Tell that it did not stop, and then how it is."""
+        if self.units[name].life == life:
+            self.units[name].is_orderly = True
+            self.tell(UnitFailed(name, "it did not stop"))
+            self._after(STOP_S, partial(self._seen_still, name, life))
+
+    def _seen_still(self, name: str, life: int) -> None:
+        if self.units[name].life == life:
+            self._seen(name)
+
+    def _restart(self, name: str) -> None:
+        """Kill what does not answer and start it, unless somebody is stopping it, or has stopped it."""
+        unit = self.units[name]
+        if unit.phase == "leaving":
+            self._after(STOP_S, partial(self._seen_still, name, unit.life))
+        elif unit.phase == "down":
+            self._after(STOP_S, partial(self._stopped, name, unit.life))
+        else:
+            self._end_process(name)
+            self._launch(unit)
+
+    def _leave_orderly(self, name: str) -> None:
+        """Have somebody else stop it: it finishes what it has, and takes no more."""
+        unit = self.units[name]
+        unit.phase, unit.is_hung = "leaving", False
+        unit.life += 1
+        self._after(LEAVE_S, partial(self._has_left, name, unit.life))
+        self._after(STOP_S, partial(self._seen_still, name, unit.life))
+
+    def _has_left(self, name: str, life: int) -> None:
+        if self.units[name].life == life:
+            self._end_process(name)
+            self._seen(name)
+
+    def _replace(self, unit: Unit) -> None:
+        """Have somebody else restart it, as apply does."""
+        name = unit.upstream.instance
+        self._end_process(name)
+        unit.upstream = self._upstream(name) or unit.upstream
+        self._run(unit, "up")
+        self.tell(UnitSeen(name, True, unit.pid))
 
     def _stopped(self, name: str, life: int) -> None:
         unit = self.units[name]
@@ -110,7 +163,8 @@ class Units(World):
 
     def _seen(self, name: str) -> None:
         unit = self.units[name]
-        self.tell(UnitSeen(name, unit.phase != "down", unit.pid))
+        unit.is_known_to_leave = unit.phase == "leaving"
+        self.tell(UnitSeen(name, unit.phase != "down", unit.pid, unit.phase in ("leaving", "stopping")))
 
     def _upstream(self, instance: str) -> Upstream | None:
         found = (u for model in self.table.models for u in model.upstreams if u.instance == instance)

@@ -35,6 +35,8 @@ class Unit:
     drain_from: float | None = None
     is_orderly: bool = True
     is_stop_asked: bool = False
+    is_clinging: bool = False
+    is_known_to_leave: bool = False
 
 
 @dataclass(slots=True)

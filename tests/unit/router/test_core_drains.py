@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kloros_infra.ir.routing import RoutedPurpose
-from kloros_infra.router.effects import Allocated, AllocationChange, Announce, Refuse
+from kloros_infra.router.effects import Allocated, AllocationChange, Announce, Refuse, Send
 from kloros_infra.router.events import (
     Began,
     Left,
@@ -110,20 +110,26 @@ def test_a_profile_that_comes_back_finds_what_had_not_stopped(ready: Told) -> No
     assert ready.sent == [(next_one, "a-max")]
 
 
-def test_an_instance_that_is_defined_otherwise_drains_and_starts_anew(ready: Told) -> None:
-    working = ready.ask("a")
+def test_an_instance_that_is_defined_otherwise_serves_as_it_was_until_its_process_changes(ready: Told) -> None:
+    ready.now += 5.0
+    first = ready.ask("a")
     waiting = ready.ask("a")
-    ready.tell(TableReplaced(a_table(a_model("a", an_instance("a-max", definition="2", parallel=3)))))
-    assert ready.state("a-max") == "draining"
-    ready.end(working)
-    assert ready.stopped == ["a-max"]
-    ready.tell(UnitStopped("a-max"))
-    assert ready.started == ["a-max"]
+    other = an_instance("a-max", definition="2", parallel=3, port=9999, context_tokens=7)
+    assert ready.tell(TableReplaced(a_table(a_model("a", other)))) == []
+    assert ready.state("a-max") == "healthy"
+    ready.end(first)
+    (send,) = ready.of(Send)
+    assert (send.id, send.target.port) == (waiting, 8601)
+    ready.after(3600.0)
+    assert ready.stopped == []
+
+    ready.tell(UnitSeen("a-max", is_up=True, pid=101))  # apply has restarted it
+    ready.end(waiting, Outcome.BROKEN)
     ready.healthy("a-max")
-    assert ready.sent == [(waiting, "a-max")]
-    ready.ask("a")
-    ready.ask("a")
-    assert ready.sent  # three at a time now
+    (send,) = ready.of(Send)
+    assert (send.id, send.target.port, send.target.context_tokens) == (waiting, 9999, 7)
+    assert len([ready.ask("a") for _ in range(2) if ready.sent]) == 2  # three at a time now
+    assert ready.stopped == ready.started == []
 
 
 def test_one_that_apply_has_restarted_meanwhile_is_not_stopped_again(ready: Told) -> None:

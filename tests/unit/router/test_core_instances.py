@@ -19,6 +19,7 @@ from kloros_infra.router.events import (
     UnitStopped,
     Verdict,
 )
+from kloros_infra.router.fleet import ELSEWHERE_PAUSE_S
 from kloros_infra.router.instance import LOADING_POLL_S, POLL_LOST_S, POLL_S
 from kloros_infra.router.lease import Lease
 from tests.unit.router.told import Told, a_model, a_table, an_instance
@@ -296,6 +297,8 @@ def test_one_that_someone_else_stopped_is_started_again_for_those_that_wait(read
     ready.ask("a")
     ready.ask("a")
     ready.tell(UnitSeen("a-max", is_up=False))
+    assert ready.started == []  # whoever stopped it may be about to start it
+    ready.after(ELSEWHERE_PAUSE_S)
     assert ready.started == ["a-max"]
 
 

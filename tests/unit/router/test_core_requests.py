@@ -198,10 +198,9 @@ def test_what_fails_before_it_began_is_tried_elsewhere(twice: Told, outcome: Out
     assert twice.of(Send)[0].attempt == 2
 
 
-@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.STALLED])
-def test_what_would_fail_elsewhere_too_is_not_tried_again(twice: Told, outcome: Outcome) -> None:
+def test_what_would_fail_elsewhere_too_is_not_tried_again(twice: Told) -> None:
     id = twice.ask("a")
-    twice.end(id, outcome)
+    twice.end(id, Outcome.REFUSED)
     assert twice.sent == []
 
 
@@ -225,29 +224,6 @@ def test_a_third_failure_is_the_last(told: Told) -> None:
     refusal = told.refusal()
     assert (refusal.problem.code, refusal.is_temporary) == ("KI873", True)
     assert "attempt 3" in refusal.problem.detail
-
-
-def test_retries_have_a_budget(twice: Told) -> None:
-    for _ in range(3):
-        id = twice.ask("a")
-        twice.end(id, Outcome.UNAVAILABLE)
-        twice.end(id)
-        twice.healthy("a-max")
-    id = twice.ask("a")
-    twice.end(id, Outcome.UNAVAILABLE)
-    assert twice.refusal().problem.code == "KI873"
-
-
-def test_the_budget_grows_with_what_is_asked(twice: Told) -> None:
-    for index in range(40):
-        twice.now += 0.1
-        id = twice.ask("a")
-        if index % 10 == 0:
-            twice.end(id, Outcome.UNAVAILABLE)
-            assert twice.sent == [(id, "east/a")]
-        twice.end(id)
-        if index % 10 == 0:
-            twice.healthy("a-max")
 
 
 def test_after_the_first_byte_nothing_is_tried_again(twice: Told) -> None:

@@ -220,8 +220,8 @@ def test_one_that_loads_for_nobody_is() -> None:
 
 def test_a_crashed_one_is_not_started_again_where_another_would_have_to_stop() -> None:
     told = a_pair()
-    told.ask("b")
     told.tell(UnitFailed("a-max", "killed"))
+    told.ask("b")
     assert told.started == ["b-max"]
     told.after(5.0)
     assert told.started == []

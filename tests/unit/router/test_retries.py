@@ -86,7 +86,7 @@ def test_it_never_lets_more_through_than_the_window_allows(steps: list[tuple[flo
         (Outcome.BROKEN, True),
         (Outcome.REFUSED, False),
         (Outcome.SERVED, False),
-        (Outcome.STALLED, False),
+        (Outcome.STALLED, True),
     ],
 )
 def test_what_another_target_may_do_better_is_tried_again(outcome: Outcome, is_worth: bool) -> None:

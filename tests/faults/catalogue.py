@@ -1,0 +1,7 @@
+"""All faults, in the order of the table."""
+
+from __future__ import annotations
+
+from tests.faults import of_links, of_router, of_servers
+
+FAULTS = (*of_servers.FAULTS, *of_links.FAULTS, *of_router.FAULTS)
