@@ -20,7 +20,7 @@ from tests.fakes.hands import FakeHands, a_desk
 from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import Play, ScriptedUpstream
 
-QUICK = UpstreamLimits(connect_s=0.5, answer_first_byte_s=0.3, sweep_s=0.01)
+QUICK = UpstreamLimits(connect_s=0.5, whole_answer_s=0.3, sweep_s=0.01)
 PATIENT = UpstreamLimits()
 QUICK_BRIDGE = RoutedBridge(host="127.0.0.1", ports=(0,), first_byte_timeout_s=0.3, stall_timeout_s=0.3)
 QUICK_CLIENTS = HttpLimits(

@@ -82,7 +82,7 @@ def _unit_status(unit: DesiredUnit, state: UnitState | None, requests: int | Non
         profile=unit.profile,
         state=_state(unit, state),
         main_pid=0 if state is None else state.main_pid,
-        until=UNTIL[unit.run],
+        until=UNTIL[Run.ON_DEMAND if unit.is_stopped_idle else unit.run],
         last_error="" if state is None else _last_error(state, where),
     )
     if unit.gate is None:
@@ -111,7 +111,7 @@ def _state(unit: DesiredUnit, state: UnitState | None) -> str:
         return "ready" if is_ready else "not ready"
     if state.is_masked:
         return "masked"
-    if state.is_stopped_by_hand:
+    if state.is_stopped_by_hand and not unit.is_stopped_idle:
         return "stopped by hand"
     if state.sub == "auto-restart":
         return "restarting"

@@ -376,6 +376,7 @@ async def router_outside(root: Path | None = None) -> AsyncIterator[Outside]:
     from kloros_infra.adapters.credentials import CredentialFolder
     from kloros_infra.adapters.direct_endpoint import DirectEndpoint
     from kloros_infra.adapters.line_journal import journal_in_place
+    from kloros_infra.adapters.nvml_memory import NvmlCards
     from kloros_infra.adapters.watched_file import WatchedFile
     from kloros_infra.cli.router_root import operators
     from kloros_infra.daemon.control_socket import serve_control
@@ -395,6 +396,7 @@ async def router_outside(root: Path | None = None) -> AsyncIterator[Outside]:
             open_journal=lambda path: journal_in_place(Path(path)),
             open_direct=DirectEndpoint,
             units=unit_control(root),
+            cards=NvmlCards(),
             serve_control=lambda desk, path: serve_control(desk, path, uids=operators(root)),
         )
     finally:

@@ -147,6 +147,8 @@ SERVER: Mapping[str, Rule] = {
         ("bridge.credential", "policies.clients", "hosts"),
     ),
     "Service.IPAddressAllow": Rule("Loopback, and the remote hosts that answer requests.", RESOURCES, ("hosts",)),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES, ("gpus",)),
+    "Service.DeviceAllow": Rule("The cards' driver says how much of them others use.", RESOURCES, ("gpus",)),
     "Service.MemoryMax": Rule(
         "Far more than it needs: a leak ends it, not the machine.", "systemd.resource-control(5)"
     ),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from kloros_infra.compiler.compile_cache import digest_of
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
 from kloros_infra.compiler.kept_instances import InstanceTexts
 from kloros_infra.compiler.placed import card_shares, foreseen
@@ -52,7 +51,6 @@ Texts = Mapping[InstanceId, InstanceTexts]
 
 _NOWHERE: Placements = MappingProxyType({})
 _UNWRITTEN: Texts = MappingProxyType({})
-DEFINITION_DIGITS = 16
 
 
 def emit_routing(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE, texts: Texts = _UNWRITTEN) -> str:
@@ -230,7 +228,7 @@ def _upstream(instance: Instance, placement: Placement | None, texts: InstanceTe
         shares=_shares(placement) if placement else (),
         decode_tokens_per_s=_figure(predicted.decode_tokens_per_s) if predicted else None,
         prefill_tokens_per_s=_figure(predicted.prefill_tokens_per_s) if predicted else None,
-        definition=_definition(texts) if texts else "",
+        definition=texts.definition if texts else "",
     )
 
 
@@ -241,11 +239,6 @@ def _shares(placement: Placement) -> tuple[RoutedShare, ...]:
 def _figure(tokens_per_s: float) -> float:
     """Keep the digits that an estimate has."""
     return float(three_digits(tokens_per_s))
-
-
-def _definition(texts: InstanceTexts) -> str:
-    """Digest all that an instance is started by: the unit's text has the checksums of its weights in it."""
-    return digest_of(texts.unit, texts.env)[:DEFINITION_DIGITS]
 
 
 def _persona(persona: Persona) -> RoutedPersona:

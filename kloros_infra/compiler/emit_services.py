@@ -74,6 +74,7 @@ def _bus(bus: BusAddresses, rendering: Rendering) -> str:
         state_directory="",
         credentials=(),
         addresses=(),
+        has_cards=False,
         **SERVER_START_LIMIT,
     )
 
@@ -95,6 +96,7 @@ def _router(catalog: Catalog, rendering: Rendering) -> str:
         runtime_directory=layout.router_run.rpartition("/")[2],
         credentials=tuple(f"{name}:{CREDENTIAL_PREFIX}{name}" for name in credentials_of(catalog)),
         addresses=addresses_of(catalog.remote_hosts),
+        has_cards=any(card.remote is None for profile in catalog.profiles for card in profile.cards),
         **SERVER_START_LIMIT,
     )
 

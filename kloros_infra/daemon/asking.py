@@ -27,8 +27,10 @@ _NOTHING: Mapping[str, Any] = {}
 class Asking:
     """Names requests, and reads of them what bears on where they go."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, *, credential: str | None = None) -> None:
+        """Ask for those who sent a key of `credential`, or for anybody."""
         self._desk = desk
+        self._credential = credential
         # Allocations of two routers, one after the other, meet in one journal.
         self._prefix = f"http-{secrets.token_hex(4)}-"
         self._numbers = count(1)
@@ -55,11 +57,11 @@ class Asking:
             id = f"{self._prefix}{next(self._numbers)}"
         deadline_at = self._desk.now() + limit_s
         metadata = body.get("metadata")
-        if not metadata and not self._has_marks:
+        if not metadata and not self._has_marks and self._credential is None:
             return Asked(id, query, "", deadline_at, tokens)
         metadata = metadata or _NOTHING
         source = _text(metadata.get("source_service"))
-        client = self._clients.of(source)
+        client = self._clients.of(source, self._credential)
         if self._has_marks:
             query = by_marks(table, query, _traits(query, body, source, tokens), client)
         session, priority = _text(metadata.get("session_id")), _PRIORITIES.get(_text(metadata.get("priority")) or "")

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from kloros_infra import __version__
 from kloros_infra.daemon import http_problems, ollama, ollama_listing, openai
+from kloros_infra.daemon.askers import Askers
 from kloros_infra.daemon.asking import Asking
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_framing import TEXT, Request
@@ -50,7 +51,7 @@ class Bridge:
     def __init__(self, desk: Desk, upstreams: UpstreamPool, now: Callable[[], float] = time.time) -> None:
         self._desk = desk
         self._means = Means(desk, upstreams, now, {})
-        self._asking = Asking(desk)
+        self._askers = Askers(desk, upstreams.credentials)
         self._lookups: set[asyncio.Task[None]] = set()
         self._routes = self._handlers()
 
@@ -71,6 +72,9 @@ class Bridge:
         for task in tuple(self._lookups):
             task.cancel()
         await asyncio.gather(*self._lookups, return_exceptions=True)
+
+    def _asking(self, request: Request) -> Asking:
+        return self._askers.of(request.authorization) if request.authorization else self._askers.anyone
 
     def _handlers(self) -> dict[bytes, dict[str, Handler]]:
         forwarded = {path.encode(): {"POST": self._forwarder(path, kind)} for path, kind in FORWARDED.items()}
@@ -104,7 +108,7 @@ class Bridge:
                 return
             needed = ModelKind.VISION if kind is ModelKind.CHAT and openai.has_images(body) else kind
             query = Query(needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
-            asked = self._asking.asked(query, body, len(request.body))
+            asked = self._asking(request).asked(query, body, len(request.body))
             Relay(self._means, client, Order(raw_path, asked, body, request.body, body.get("stream") is True))
 
         return forward
@@ -140,7 +144,8 @@ class Bridge:
         query = Query(kind, purpose=openai.purpose_asked({}, request.purpose), model=asked.model_asked)
         body = ollama.openai_body(asked)
         path = b"/v1/completions" if asked.is_raw else b"/v1/chat/completions"
-        order = Order(path, self._asking.asked(query, body, len(request.body)), body, None, asked.is_stream)
+        wish = self._asking(request).asked(query, body, len(request.body))
+        order = Order(path, wish, body, None, asked.is_stream)
 
         def new_shape(send: Send) -> AnswerShape:
             return AnswerShape(asked.model_asked or send.model.name, is_chat=is_chat, started_at=started_at)
@@ -212,6 +217,9 @@ class _Lookup:
         self._task = task
 
     def cancel(self) -> None:
+        self._task.cancel()
+
+    def stop(self) -> None:
         self._task.cancel()
 
     def pause(self) -> None: ...

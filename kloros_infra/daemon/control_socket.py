@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -29,21 +30,36 @@ CREDENTIALS = struct.Struct("iII")
 """struct ucred: pid, uid, gid."""
 # Whoever may not ask is told so: a socket that he could not connect to would say nothing.
 MODE = 0o666
+MOST_CONNECTIONS = 32
+"""So many may one user have open: whoever opens more gets no answer, and takes nothing from the others."""
 
 
 class ControlConnection(ClientConnection):
-    """A connection whose every request is refused unless one of `uids` made it."""
+    """A connection whose one request is refused unless one of `uids` made it; `connected` counts those of each user."""
 
-    def __init__(self, house: House, *, uids: frozenset[int]) -> None:
+    def __init__(self, house: House, *, uids: frozenset[int], connected: Counter[int]) -> None:
         super().__init__(house)
         self._uids = uids
+        self._connected = connected
+        self._uid: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        uid = peer_uid(cast("asyncio.Transport", transport))
+        connection = cast("asyncio.Transport", transport)
+        uid = peer_uid(connection)
+        if self._connected[uid] >= MOST_CONNECTIONS:
+            connection.abort()
+            return
+        self._uid = uid
+        self._connected[uid] += 1
         if uid not in self._uids:
             log.warning("user %d asked for control of the router and was refused", uid)
             self._answer = partial(_refuse, uid)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._uid is not None:
+            self._connected -= Counter((self._uid,))  # and forgets who has none left
+            super().connection_lost(exc)
 
 
 @asynccontextmanager
@@ -53,7 +69,7 @@ async def serve_control(desk: Desk, path: str, *, uids: frozenset[int]) -> Async
     async with AsyncExitStack() as stack:
         try:
             listening = stack.enter_context(listening_at(Path(path)))
-            await server.listen_at(listening, partial(ControlConnection, uids=uids))
+            await server.listen_at(listening, partial(ControlConnection, uids=uids, connected=Counter()))
         except OSError as error:
             problem = cannot_open(path, str(error))
             log.warning("%s %s: %s %s", problem.code, problem.summary, problem.detail, problem.hint)
@@ -102,7 +118,8 @@ def peer_uid(transport: asyncio.Transport) -> int:
     return uid
 
 
-def _refuse(uid: int, _: Request, client: Client) -> None:
+def _refuse(uid: int, request: Request, client: Client) -> None:
+    request.is_persistent = False
     client.reply(403, error_body(403, (not_an_operator(uid),)))
 
 

@@ -208,7 +208,7 @@ class Desk:
         """Have the core decide, and carry out what it wants."""
         core = self._core
         effects = core.on(event, self._now())
-        if core.changes != self._changes:
+        if core.changes != self._changes or core.table is not self.table:
             self._changes, self.table, self.profile = core.changes, core.table, core.profile
             self.changed.set()
         for effect in effects:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
+from kloros_infra.daemon.card_watch import CardWatch
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.health_checks import Checker
 from kloros_infra.daemon.lease_log import LeaseLog
@@ -14,6 +16,7 @@ from kloros_infra.router.effects import Allocated, Announce, Poll
 from kloros_infra.router.events import Event, Ticked, UnitFailed, UnitStarted, UnitStopped
 
 FIRST_POLLS_S = 1.5
+FIRST_LOOK_S = 2.0
 
 
 class DeskHands:
@@ -31,15 +34,24 @@ class DeskHands:
         self._desk = desk
         self._leases = leases
         self._units = None if units is None else UnitKeeper(desk, units, unit_limits)
+        self._cards: CardWatch | None = None
         self._checker = Checker(desk, checks, self._on_healthy)
         self._lookups: set[asyncio.Task[bool]] = set()
         self.announcer: Callable[[Announce], None] | None = None
         """Told of what is to be said aloud."""
         desk.employ(self)
 
+    def watch_cards(self, watch: CardWatch) -> None:
+        """Have what others use of the cards looked at: at once, whenever an instance is started, and all the time."""
+        self._cards = watch
+
     async def open(self) -> None:
         """Find out how units and targets are, before anybody asks."""
         await self._checker.look_at_toggles()
+        if self._cards is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_LOOK_S):
+                    await self._cards.look()
         # What answers is ready, so it is asked before its unit, which only says that something runs.
         self._desk.tell(Ticked())
         try:
@@ -51,11 +63,13 @@ class DeskHands:
             await self._units.look()
 
     async def follow(self) -> None:
-        """Look at units and toggles for ever."""
+        """Look at units, cards and toggles for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._checker.follow_toggles())
             if self._units is not None:
                 group.create_task(self._units.follow())
+            if self._cards is not None:
+                group.create_task(self._cards.follow())
 
     async def close(self) -> None:
         """Leave off; units stay as they are."""
@@ -69,6 +83,8 @@ class DeskHands:
     # Called by the desk.
 
     def start(self, instance: str) -> None:
+        if self._cards is not None:
+            self._cards.hurry()
         if self._units is not None:
             self._units.start(instance)
         else:

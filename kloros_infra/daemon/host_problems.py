@@ -33,7 +33,7 @@ def _busy(target: Target) -> Diagnostic:
     return Diagnostic(
         code="KI874",
         summary="The host has too much to do",
-        detail=f"{_named(target)} answered 429: it takes no more requests for now, and nobody else could serve this one.",
+        detail=f"{_named(target)} answered 429: it takes no more requests for now, and nobody else could serve it.",
         hint="Ask again after as long as the answer says; an instance on this machine would serve meanwhile.",
     )
 

@@ -78,6 +78,13 @@ class ClientConnection(asyncio.Protocol):
         if self._request is None and self._reader.phase is BETWEEN:
             self._close()
 
+    def stop(self) -> None:
+        """End what is being answered, and say so to the client."""
+        work = self._work
+        if work is not None:
+            work.stop()
+        self._close()
+
     def abort(self) -> None:
         """End now."""
         if self._transport is not None:

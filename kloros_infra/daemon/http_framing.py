@@ -85,6 +85,7 @@ class Request:
     is_persistent: bool
     body: bytes
     query: bytes = b""
+    authorization: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class _RefusedError(Exception):
 class _Head:
     """What is known of the request that is being read."""
 
-    __slots__ = ("body", "body_bytes", "headers", "host", "origin", "purpose", "target")
+    __slots__ = ("authorization", "body", "body_bytes", "headers", "host", "origin", "purpose", "target")
 
     def __init__(self) -> None:
         self.target = b""
@@ -111,6 +112,7 @@ class _Head:
         self.host: bytes | None = None
         self.origin = b""
         self.purpose = b""
+        self.authorization = b""
         self.body: list[bytes] = []
         self.body_bytes = 0
 
@@ -144,7 +146,16 @@ class RequestReader:
         begin, length = framing
         if len(data) - begin != length or length > self._limits.body_bytes:
             return None
-        return Request(before.method, before.path, before.origin, before.purpose, True, data[begin:], before.query)
+        return Request(
+            before.method,
+            before.path,
+            before.origin,
+            before.purpose,
+            True,
+            data[begin:],
+            before.query,
+            before.authorization,
+        )
 
     def feed(self, data: bytes) -> None:
         """Read on; after a refusal everything is dropped."""
@@ -239,6 +250,11 @@ class RequestReader:
     def _on_purpose(self, value: bytes) -> None:
         self._head.purpose = value
 
+    def _on_authorization(self, value: bytes) -> None:
+        if self._head.authorization:
+            self._stop(400, http_problems.malformed("it has two Authorization headers"))
+        self._head.authorization = value
+
     def _on_content_length(self, value: bytes) -> None:
         # llhttp has not looked at the value yet when it is handed over here.
         if value.isdigit() and int(value) > self._limits.body_bytes:
@@ -310,13 +326,16 @@ class RequestReader:
         method = parser.get_method().decode("ascii")
         is_persistent = parser.should_keep_alive()
         self._may_know = is_persistent and not expects
-        self.arrivals.append(Request(method, path, head.origin, head.purpose, is_persistent, body, query))
+        self.arrivals.append(
+            Request(method, path, head.origin, head.purpose, is_persistent, body, query, head.authorization)
+        )
 
 
 _HEADER_CHECKS = {
     b"host": RequestReader._on_host,
     b"origin": RequestReader._on_origin,
     b"x-kloros-purpose": RequestReader._on_purpose,
+    b"authorization": RequestReader._on_authorization,
     b"content-length": RequestReader._on_content_length,
     b"transfer-encoding": RequestReader._on_transfer_encoding,
     b"content-encoding": RequestReader._on_content_encoding,

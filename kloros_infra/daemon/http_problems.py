@@ -214,6 +214,26 @@ def refused_field(name: str, reason: str) -> Diagnostic:
     )
 
 
+def no_key(*, is_sent: bool) -> Diagnostic:
+    """The bridge wants a key, and none came that it knows."""
+    return Diagnostic(
+        code="KI866",
+        summary="Key missing or wrong",
+        detail="The key that was sent is none of this router's." if is_sent else "This router wants a key.",
+        hint="Send `Authorization: Bearer KEY` with a key of the credential that `bridge.credential` names.",
+    )
+
+
+def keys_unread(credential: str, reason: str) -> Diagnostic:
+    """The bridge wants a key and cannot know which are right."""
+    return Diagnostic(
+        code="KI867",
+        summary="Keys cannot be read",
+        detail=f"The credential '{credential}' with the keys of HTTP clients cannot be read: {reason}.",
+        hint="Put the keys where the unit's LoadCredential= looks for them, and restart kloros-router.service.",
+    )
+
+
 def not_loopback(host: str) -> Diagnostic:
     """The bridge has no authentication, so it stays on this machine."""
     return Diagnostic(

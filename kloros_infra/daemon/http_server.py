@@ -16,11 +16,13 @@ from kloros_infra.daemon.deadlines import DeadlineWatch
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_connection import Answers, ClientConnection, House
 from kloros_infra.daemon.http_framing import HttpLimits, ResponseHeads
+from kloros_infra.daemon.http_gate import Gate
 from kloros_infra.daemon.upstream import UpstreamPool
 from kloros_infra.errors import ObstacleError
 
 BACKLOG = 1024
 SWEEP_S = 0.1
+LAST_WORDS_S = 0.5
 
 
 class HttpServer:
@@ -77,7 +79,12 @@ class HttpServer:
                 await self._wait_until_empty()
 
     async def cut(self) -> None:
-        """End whatever is left."""
+        """End whatever is left: clients are told, and who does not read it in time is not waited for."""
+        for connection in tuple(self._connections):
+            connection.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._wait_until_empty()
         for connection in tuple(self._connections):
             connection.abort()
         await self._wait_until_empty()
@@ -112,7 +119,9 @@ async def serve(
 ) -> AsyncIterator[HttpServer]:
     """Serve while the context is open; leaving it drains, and being cancelled while draining cuts."""
     bridge = Bridge(desk, upstreams)
-    server = HttpServer(bridge, limits or HttpLimits())
+    credential = desk.table.bridge.credential
+    gate = Gate(bridge, desk, credential, upstreams.credentials) if credential is not None else None
+    server = HttpServer(gate or bridge, limits or HttpLimits())
     await server.listen(host, ports)
     try:
         yield server

@@ -10,7 +10,8 @@ from kloros_infra.daemon.json_body import parse_object
 from kloros_infra.daemon.ollama_answers import AnswerShape, LineStream
 from kloros_infra.daemon.openai import message_in
 from kloros_infra.daemon.refused import headers_of, status_of
-from kloros_infra.daemon.relay import Client, ErrorWriter, Held, Means, Order, Relay
+from kloros_infra.daemon.relay import RETRY_SOON, Client, ErrorWriter, Held, Means, Order, Relay
+from kloros_infra.daemon.request_problems import shutting_down
 from kloros_infra.daemon.upstream_connection import ResponseHead
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Refuse, Send
@@ -114,6 +115,11 @@ class LoadedReply:
     def cancel(self) -> None:
         """Stop: the client is gone."""
         self._means.desk.left(self._order.asked.id)
+
+    def stop(self) -> None:
+        """Answer that the router stops."""
+        self.cancel()
+        self._client.reply(503, ollama.error_body(503, (shutting_down(),)), extra=RETRY_SOON)
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

@@ -136,6 +136,7 @@ _SHAPES = {
 _REFUSED = frozenset(REFUSED_FIELDS)
 _ERROR_TYPES = {
     400: "invalid_request_error",
+    401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",

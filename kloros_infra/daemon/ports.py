@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError
+from kloros_infra.ir.seen_card import SeenCard
 from kloros_infra.ir.seen_unit import SeenUnit
 from kloros_infra.router.effects import Send, Target
 from kloros_infra.router.events import Outcome, Verdict
@@ -70,6 +71,18 @@ class UnitControl(Protocol):
 
     async def log_tail(self, unit: str, lines: int) -> tuple[str, ...]:
         """Give the last lines of a unit's log; none where there is no log."""
+        ...
+
+
+class CardMemory(Protocol):
+    """The cards' driver (adapters.nvml_memory.NvmlCards); asked on a thread of its own."""
+
+    def read(self) -> tuple[SeenCard, ...] | None:
+        """Say how each card is used; none where nobody uses any, None where no driver answers."""
+        ...
+
+    def family(self, pid: int) -> frozenset[int]:
+        """Give a process and its descendants."""
         ...
 
 
@@ -146,6 +159,10 @@ class Credentials(Protocol):
 
     def read(self, name: str) -> str:
         """Give a secret without the line's end; raise OSError."""
+        ...
+
+    def read_lines(self, name: str) -> tuple[str, ...]:
+        """Give the secrets of a file that holds one a line; raise OSError."""
         ...
 
 

@@ -18,6 +18,7 @@ from kloros_infra.daemon.json_body import dump
 from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s, timings_in
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.refused import headers_of, status_of
+from kloros_infra.daemon.request_problems import shutting_down
 from kloros_infra.daemon.sse import DONE, error_event
 from kloros_infra.daemon.upstream import UpstreamPool
 from kloros_infra.daemon.upstream_connection import Exchange, ResponseHead
@@ -34,12 +35,14 @@ LAST_BYTES = 2048
 """So much of an answer's end is looked at for how it ended and what it took."""
 SLICE_BYTES = 64
 _SERVED = Outcome.SERVED
+RETRY_SOON = b"Retry-After: 1\r\n"
 
 
 class Work(Protocol):
     """What a client waits for."""
 
     def cancel(self) -> None: ...
+    def stop(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
@@ -137,6 +140,15 @@ class Relay:
         if self._exchange is not None:
             self._exchange.cancel()
         self._means.desk.left(self._order.asked.id)
+
+    def stop(self) -> None:
+        """End, and say so: the router stops, and waits no longer."""
+        self.cancel()
+        self._problem = problem = shutting_down()
+        if self._has_begun:
+            self._end_early()
+        else:
+            self._client.reply(503, self.errors(503, (problem,)), extra=RETRY_SOON)
 
     def pause(self) -> None:
         """Wait for the client to read."""

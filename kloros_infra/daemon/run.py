@@ -16,12 +16,23 @@ from typing import Protocol
 
 from kloros_infra.daemon.answer_log import AnswerLog
 from kloros_infra.daemon.bus_service import BusService, topics
+from kloros_infra.daemon.card_watch import CardWatch
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.files import read_profile, read_table
 from kloros_infra.daemon.hands import DeskHands
 from kloros_infra.daemon.lease_log import LeaseLog
-from kloros_infra.daemon.ports import Bus, Clock, Direct, HealthChecks, Journal, UnitControl, Upstreams, WatchedText
-from kloros_infra.daemon.request_problems import restart_needed
+from kloros_infra.daemon.ports import (
+    Bus,
+    CardMemory,
+    Clock,
+    Direct,
+    HealthChecks,
+    Journal,
+    UnitControl,
+    Upstreams,
+    WatchedText,
+)
+from kloros_infra.daemon.request_problems import OTHER_VERSION, restart_needed
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.routing import RoutedBus, RoutingTable
@@ -51,6 +62,7 @@ class Outside:
     upstreams: Targets
     clock: Clock
     units: UnitControl | None = None
+    cards: CardMemory | None = None
     open_journal: Callable[[str], Journal] | None = None
     serve_control: Callable[[Desk, str], AbstractAsyncContextManager[object]] | None = None
     open_direct: Callable[[str], AbstractAsyncContextManager[Direct]] | None = None
@@ -80,6 +92,9 @@ async def run_router(
     routing_path: str, outside: Outside, *, stop: Stop, on_ready: Callable[[], None] = _nothing
 ) -> None:
     """Serve until asked to stop; raise ProblemsError (KI813) when there is no table to start with."""
+    await _wait_for_our_version(outside.watch(routing_path), stop)
+    if stop.wanted.is_set():
+        return
     router = _Router(routing_path, outside)
     desk, table = router.desk, router.desk.table
     try:
@@ -111,6 +126,23 @@ async def run_router(
     finally:
         desk.close()
         await router.hands.close()
+
+
+async def _wait_for_our_version(file: WatchedText, stop: Stop) -> None:
+    """Wait while the table is of another version, as it is between an upgrade and the next apply.
+
+    Whoever ends instead is started again and again by his service manager, which then gives up.
+    """
+    told = None
+    while not stop.wanted.is_set():
+        table = read_table(file)
+        if not isinstance(table, Diagnostic) or table.code != OTHER_VERSION:
+            return
+        if table != told:
+            _warn(told := table)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FILE_POLL_S):
+                await stop.wanted.wait()
 
 
 async def _drain(service: BusService, http: AsyncExitStack, stop: Stop) -> None:
@@ -148,6 +180,8 @@ class _Router:
         core = Core(table, profile=profile, now=clock.now(), seed=int(clock.epoch_s()), leases=leases.adopt())
         self.desk = Desk(core, clock)
         self.hands = DeskHands(self.desk, outside.upstreams, leases, units=outside.units)
+        if outside.units is not None and outside.cards is not None:
+            self.hands.watch_cards(CardWatch(self.desk, outside.units, outside.cards))
 
     def tell_of_changes(self, service: BusService) -> None:
         """Have allocations, and what is to be said aloud, published."""
@@ -198,7 +232,8 @@ class _Router:
     def _compare_addresses(self, table: RoutingTable) -> None:
         if table.bus != self.desk.table.bus:
             _warn(restart_needed("bus addresses"))
-        if table.bridge != self.desk.table.bridge:
+        before, after = self.desk.table.bridge, table.bridge
+        if (before.host, before.ports) != (after.host, after.ports):
             _warn(restart_needed("bridge addresses"))
 
 

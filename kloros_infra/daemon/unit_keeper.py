@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.ports import UnitControl
 from kloros_infra.errors import UnitError
+from kloros_infra.ir.routing import Upstream
 from kloros_infra.ir.seen_unit import SeenUnit
 from kloros_infra.router.events import Event, UnitFailed, UnitSeen, UnitStarted, UnitStopped
 
@@ -23,10 +24,14 @@ DOWN = SeenUnit(is_up=False)
 
 @dataclass(frozen=True, slots=True)
 class UnitLimits:
-    """How long a job of the service manager may take, and how often it is asked how units are."""
+    """How long a job of the service manager may take, and how often it is asked how units are.
+
+    A unit that drains stops later, and so does what waits for its end before it starts: `drain_margin_s` after that.
+    """
 
     start_s: float = 90.0
     stop_s: float = 60.0
+    drain_margin_s: float = 15.0
     look_s: float = 5.0
     look_while_coming_s: float = 0.25
 
@@ -38,7 +43,7 @@ class UnitKeeper:
         self._desk = desk
         self._units = units
         self._limits = limits or UnitLimits()
-        self._names: dict[str, str] = {}
+        self._known: dict[str, Upstream] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._orders: Counter[str] = Counter()
         self._seen: dict[str, SeenUnit] = {}
@@ -78,20 +83,18 @@ class UnitKeeper:
 
     async def look(self) -> None:
         """Ask how all units are, and tell what is new."""
-        self._names |= {
-            upstream.instance: upstream.unit for model in self._desk.table.models for upstream in model.upstreams
-        }
+        self._learn()
         orders = self._orders.copy()
         try:
-            states = await self._units.states(tuple(self._names.values()))
-        except UnitError as error:
+            states = await self._units.states(tuple(upstream.unit for upstream in self._known.values()))
+        except Exception as error:  # whatever a service manager may say: the next look may do better
             self._note_mute(error)
             return
         self._is_mute = False
-        for instance, unit in tuple(self._names.items()):
+        for instance, upstream in tuple(self._known.items()):
             # While a job runs, and until one has ended before we asked, the job's own end says more.
             if instance not in self._jobs and self._orders[instance] == orders[instance]:
-                await self._take(instance, states.get(unit, DOWN))
+                await self._take(instance, states.get(upstream.unit, DOWN))
 
     async def close(self) -> None:
         """Leave off; units stay as they are."""
@@ -110,7 +113,13 @@ class UnitKeeper:
         self._jobs[instance] = asyncio.ensure_future(self._carry_out(instance, job))
 
     async def _carry_out(self, instance: str, job: Awaitable[Event]) -> None:
-        event = await job
+        try:
+            event = await job
+        except Exception:  # the instance would stay as it is for ever
+            log.exception("the order for %s was not carried out", instance)
+            self._coming.discard(instance)
+            self._seen.pop(instance, None)
+            event = UnitFailed(instance, f"the router failed on {self._unit(instance)}; its log has the traceback")
         if self._jobs.get(instance) is asyncio.current_task():
             del self._jobs[instance]
             self._orders[instance] += 1
@@ -119,7 +128,10 @@ class UnitKeeper:
 
     async def _up(self, instance: str, job: Callable[[str], Awaitable[None]]) -> Event:
         self._coming.add(instance)
-        unit, limit_s = self._unit(instance), self._limits.start_s
+        # What another profile has must have been drained before.
+        self._learn()
+        longest_s = max(map(self._drained_s, self._known), default=0.0)
+        unit, limit_s = self._unit(instance), max(self._limits.start_s, longest_s)
         try:
             async with asyncio.timeout(limit_s):
                 await job(unit)
@@ -151,7 +163,7 @@ class UnitKeeper:
 
     async def _down(self, instance: str) -> Event:
         self._coming.discard(instance)
-        unit, limit_s = self._unit(instance), self._limits.stop_s
+        unit, limit_s = self._unit(instance), max(self._limits.stop_s, self._drained_s(instance))
         try:
             async with asyncio.timeout(limit_s):
                 await self._units.stop(unit)
@@ -192,15 +204,25 @@ class UnitKeeper:
 
     def _unit(self, instance: str) -> str:
         """Name an instance's unit; one that has left the table is still known."""
-        if instance not in self._names:
-            upstreams = (upstream for model in self._desk.table.models for upstream in model.upstreams)
-            self._names |= {upstream.instance: upstream.unit for upstream in upstreams}
-        return self._names.get(instance, f"llama@{instance}.service")
+        if instance not in self._known:
+            self._learn()
+        known = self._known.get(instance)
+        return f"llama@{instance}.service" if known is None else known.unit
 
-    def _note_mute(self, error: UnitError) -> None:
+    def _drained_s(self, instance: str) -> float:
+        """Say how long an instance may take to stop at least."""
+        known = self._known.get(instance)
+        return 0.0 if known is None else known.drain_s + self._limits.drain_margin_s
+
+    def _learn(self) -> None:
+        self._known |= {
+            upstream.instance: upstream for model in self._desk.table.models for upstream in model.upstreams
+        }
+
+    def _note_mute(self, error: Exception) -> None:
         if not self._is_mute:
             self._is_mute = True
-            log.warning("%s", error)
+            log.warning("%s", error, exc_info=None if isinstance(error, UnitError) else error)
 
 
 def _has_crashed(before: SeenUnit, state: SeenUnit) -> bool:

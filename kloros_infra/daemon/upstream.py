@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import ssl
 from collections import defaultdict
@@ -33,13 +34,13 @@ from kloros_infra.router.events import Outcome, Verdict
 class UpstreamLimits:
     """How patient we are with targets beside what each request is allowed.
 
-    The first byte of a plain answer comes after all is generated, which takes minutes on a CPU: only that of a
-    stream is due when the router says so. After `doubt_s` of silence a target is asked for its health.
+    The first byte of a whole answer comes after all is generated, which takes minutes on a CPU: it may take
+    `whole_answer_s`, and no longer than its request. After `doubt_s` of silence a target is asked for its health.
     """
 
     connect_s: float = 1.0
     tls_connect_s: float = 3.0
-    answer_first_byte_s: float = 900.0
+    whole_answer_s: float = 900.0
     doubt_s: float = 0.5
     # cpp-httplib, llama-server's HTTP library, closes a connection that was idle for 5 s.
     keep_s: float = 4.0
@@ -65,7 +66,8 @@ class UpstreamPool:
         new_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
         self.limits = limits or UpstreamLimits()
-        self._credentials = credentials
+        self.credentials = credentials
+        """What the service manager handed over, with the keys of HTTP clients."""
         self._new_tls = new_tls
         self._tls: ssl.SSLContext | None = None
         self._free: defaultdict[Endpoint, list[UpstreamConnection]] = defaultdict(list)
@@ -80,8 +82,9 @@ class UpstreamPool:
         """Say how long an attempt may be silent."""
         limits = self.limits
         first_byte_s = send.first_byte_s
-        if not is_stream and first_byte_s < limits.answer_first_byte_s:
-            first_byte_s = limits.answer_first_byte_s
+        if not is_stream:
+            # Rounded up, so that what was made for one request does for the next, and nobody is blamed for a deadline.
+            first_byte_s = min(math.ceil(send.left_s), limits.whole_answer_s)
         patience = self._patience
         if patience.first_byte_s != first_byte_s or patience.idle_s != send.stall_s:
             self._patience = patience = Patience(first_byte_s, send.stall_s, limits.doubt_s)
@@ -193,11 +196,11 @@ class UpstreamPool:
 
     def _secret(self, target: Target) -> str:
         """Read a credential each time it is needed: it may be exchanged while the router runs."""
-        if self._credentials is None or target.credential is None:
+        if self.credentials is None or target.credential is None:
             problem = http_problems.no_credential(target, "this router was given no folder of credentials")
             raise UpstreamError(problem, outcome=Outcome.UNREACHED, started=False)
         try:
-            return self._credentials.read(target.credential)
+            return self.credentials.read(target.credential)
         except OSError as error:
             problem = http_problems.no_credential(target, error.strerror or str(error))
             raise UpstreamError(problem, outcome=Outcome.UNREACHED, started=False) from error

@@ -12,10 +12,10 @@ from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.unit_keys import env_keys
 from kloros_infra.planner.file_changes import MASK, with_generation
 from kloros_infra.planner.held import stopped_by_hand
 from kloros_infra.planner.running_drift import STEERING_PREFIXES
-from kloros_infra.planner.unit_keys import env_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kloros_infra.executor.readiness import state_of
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.rpc_server import AWAITED_KEY, RpcState, read_awaited
-from kloros_infra.planner.unit_keys import unit_keys
+from kloros_infra.ir.unit_keys import unit_keys
 
 ONE_ANSWER_S = 2.0
 POLL_S = 0.25

@@ -65,7 +65,12 @@ class BridgeSpec(Spec):
     max_queued: Annotated[PositiveCount, about("Requests that may wait for one model.", 256)] = 256
     first_byte_timeout: Annotated[
         PositiveDuration,
-        about("How long an instance may take to begin its answer.", "5m", standard="5m"),
+        about(
+            "How long an instance may take to the first byte of a streamed answer; one that comes whole takes as long "
+            "as its request allows.",
+            "5m",
+            standard="5m",
+        ),
     ] = 300.0
     stall_timeout: Annotated[
         PositiveDuration,

@@ -13,7 +13,7 @@ from kloros_infra.ir.running import RunningProcess
 
 
 class ActiveState(StrEnum):
-    """systemd's ActiveState, which the embedded supervisor speaks too."""
+    """systemd's ActiveState (org.freedesktop.systemd1(5)), which the embedded supervisor speaks too."""
 
     ACTIVE = "active"
     ACTIVATING = "activating"
@@ -21,6 +21,13 @@ class ActiveState(StrEnum):
     INACTIVE = "inactive"
     FAILED = "failed"
     RELOADING = "reloading"
+    REFRESHING = "refreshing"
+    MAINTENANCE = "maintenance"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ActiveState:
+        """Take a word of a later systemd for a unit that runs: nothing is started or given away beside it."""
+        return cls.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class UnitState:
 
     @property
     def is_active(self) -> bool:
-        return self.active in (ActiveState.ACTIVE, ActiveState.RELOADING)
+        return self.active in (ActiveState.ACTIVE, ActiveState.RELOADING, ActiveState.REFRESHING)
 
     @property
     def is_up(self) -> bool:

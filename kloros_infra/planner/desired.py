@@ -148,6 +148,7 @@ def _instance_unit(instance: Instance, placement: Placement | None, layout: Layo
         profile=instance.profile.name,
         run_in_profile=run,
         gate=None if placement is None else _gate(instance, placement, files.size_bytes),
+        is_stopped_idle=instance.serving.idle_timeout_s is not None,
     )
 
 

@@ -32,7 +32,7 @@ def _unit_drift(unit: DesiredUnit, state: UnitState, change: UnitChange | None, 
     address, begins = unit_address(unit.unit), change is not None and change.verb.is_start
     if state.is_masked:
         yield Drift(address, "is masked: it cannot be started until `systemctl unmask`", unit.run is Run.ALWAYS)
-    if state.is_stopped_by_hand:
+    if state.is_stopped_by_hand and not unit.is_stopped_idle:
         yield Drift(address, "was stopped by hand and stays so", unit.run is Run.ALWAYS)
     for path in state.drop_ins:
         if path.lstrip("/") not in both.desired.tree:

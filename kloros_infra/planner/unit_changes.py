@@ -15,12 +15,12 @@ from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import Cause
 from kloros_infra.planner.keeping import verdict
 from kloros_infra.planner.text_keys import json_keys
-from kloros_infra.planner.unit_keys import unit_keys
 
 WANTING_KEYS = ("Unit.Wants", "Unit.Requires")
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kloros_infra.ir.requests import Priority, UpstreamKind
+from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.routing import RoutedHost, RoutedModel, Upstream
 from kloros_infra.router import breaker as breakers
 from kloros_infra.router.breaker import Breaker
 from kloros_infra.router.candidates import Candidates
 from kloros_infra.router.effects import Effect, Target
 from kloros_infra.router.events import Asked
-from kloros_infra.router.instance import Life, State
+from kloros_infra.router.instance import Life, State, backoff_s
 from kloros_infra.router.lease import Lease
 from kloros_infra.router.select import Chosen
 
@@ -115,6 +115,23 @@ class Local(Station):
         """Work out anew whether it may be given requests."""
         self.is_open = self.life.state is State.READY and self.is_active and not self.is_yielding
 
+    def count_restart(self, now: float) -> None:
+        """Note that it is started anew, and how long to wait before it is again."""
+        self.restart_at = now + backoff_s(self.life.restarts)
+        self.life = self.life._replace(restarts=self.life.restarts + 1)
+
+    def count_failed_stop(self, now: float) -> None:
+        """Note that it did not stop when it was told to, and how long to wait before it is told again."""
+        self.is_stop_ordered = False
+        self.stop_at = now + backoff_s(self.stop_failures)
+        self.stop_failures += 1
+
+    def redefine(self, upstream: Upstream) -> None:
+        """Take over how it is defined."""
+        self.upstream, self.successor = upstream, None
+        self.limit = max(1, upstream.parallel)
+        self.life = self.life._replace(definition=upstream.definition)
+
     def poll_target(self) -> Target:
         """Say where it is asked for its health."""
         return Target(self.name, UpstreamKind.LLAMA_CPP, self.upstream.host, self.upstream.port)
@@ -178,7 +195,3 @@ def a_remote(host: RoutedHost, model_id: str) -> Remote:
 def remote_name(host: RoutedHost, model_id: str) -> str:
     """Name a model of a remote host as a target."""
     return f"{host.name}/{model_id}"
-
-
-RANKS = {priority: priority.rank for priority in Priority}
-"""A dictionary, as `rank` is asked for every request."""

@@ -65,6 +65,10 @@ class Candidate(NamedTuple):
     reason: str
 
 
+RANKS = {priority: priority.rank for priority in Priority}
+"""A dictionary, as `rank` is asked for every request."""
+
+
 class Candidates(NamedTuple):
     """All models that a query means, and those that can serve it; there is at least one of each.
 
@@ -79,6 +83,13 @@ class Candidates(NamedTuple):
     max_latency_s: float | None
     priority: Priority
     can_continue_elsewhere: bool
+    least_rank: int = 0
+    """No request may claim a more urgent one: that of the client, where models.yaml gives it a priority."""
+
+    def rank(self, claimed: Priority | None) -> int:
+        """Say how urgent a request is that claims a priority, or none."""
+        rank = RANKS[claimed or self.priority]
+        return rank if rank > self.least_rank else self.least_rank
 
 
 class _Limits(NamedTuple):
@@ -206,6 +217,7 @@ def _joined(
     declared = meant.declared
     latencies = (limits.query.max_latency_s, declared.max_latency_s if declared else None)
     purpose_priority = declared.priority if declared else Priority.INTERACTIVE
+    clients_priority = limits.client.priority if limits.client else None
     return Candidates(
         considered=found,
         choices=choices,
@@ -213,7 +225,8 @@ def _joined(
         persona=meant.persona,
         purpose=meant.purpose,
         max_latency_s=min((latency for latency in latencies if latency is not None), default=None),
-        priority=(limits.client.priority if limits.client else None) or purpose_priority,
+        priority=clients_priority or purpose_priority,
+        least_rank=0 if clients_priority is None else clients_priority.rank,
         can_continue_elsewhere=declared is not None and declared.can_continue_elsewhere,
     )
 

@@ -15,7 +15,7 @@ from kloros_infra.ir.routing import LOCAL_PRIORITY, RoutedClient, RoutingTable
 from kloros_infra.router import clients as limits
 from kloros_infra.router import refusals, reports, unserved, views
 from kloros_infra.router.agenda import Agenda, Due
-from kloros_infra.router.board import RANKS, Effects, Local, Remote, Request, Station
+from kloros_infra.router.board import Effects, Local, Remote, Request, Station
 from kloros_infra.router.breaker import State as BreakerState
 from kloros_infra.router.candidates import Candidates, candidates
 from kloros_infra.router.clients import Clients, Rate
@@ -89,7 +89,7 @@ class Core:
             Doubted: self._doubted,
             UnitSeen: self._told(self._fleet.seen),
             UnitStarted: self._told(lambda event, now, out: self._fleet.started(event.instance, now, out)),
-            UnitFailed: self._told(self._fleet.failed),
+            UnitFailed: self._told(self._failed),
             UnitStopped: self._told(lambda event, now, out: self._fleet.stopped(event.instance, now, out)),
             TableReplaced: lambda event, now, out: self._serve_anew(event.table, self.profile, now, out),
             ProfileChanged: self._profile_changed,
@@ -125,7 +125,7 @@ class Core:
         station = self._stations[target.name]
         if asked.tokens >= target.context_tokens or not station.takes(now):
             return None
-        request = requests[asked.id] = Request(asked, found, RANKS[asked.priority or found.priority], now)
+        request = requests[asked.id] = Request(asked, found, found.rank(asked.priority), now)
         return self._traffic.sent(request, station, chosen, now)
 
     # What may be asked of it.
@@ -170,7 +170,7 @@ class Core:
             if decided is None:
                 return
             found = decided
-        rank = RANKS[event.priority or found.priority]
+        rank = found.rank(event.priority)
         request = Request(event, found, rank, now)
         if now >= event.deadline_at:
             out.append(Refuse(event.id, unserved.too_late(None, 0.0), is_temporary=True))
@@ -228,7 +228,7 @@ class Core:
         return found
 
     def served(self, id: str, now: float) -> bool:
-        """Take in the usual case of `Ended`, which `on` has to be told where this gives False: nothing is to be done."""
+        """Take in the usual case of `Ended`, after which nothing is to be done; where this gives False tell `on`."""
         fleet, traffic = self._fleet, self._traffic
         if self._is_pressed or traffic.has_pressed or fleet.changed or self._hosts.changed:
             return False
@@ -274,6 +274,10 @@ class Core:
 
         return handler
 
+    def _failed(self, event: UnitFailed, now: float, out: Effects) -> None:
+        self._fleet.failed(event, now, out)
+        self._starter.forgive(now)
+
     def _polled(self, event: Polled, now: float, out: Effects) -> None:
         if (local := self._fleet.locals.get(event.target)) is not None:
             self._fleet.polled(local, event.verdict, now, out)
@@ -304,6 +308,7 @@ class Core:
     def _cards_seen(self, event: CardsSeen, now: float, out: Effects) -> None:
         self._starter.foreign = dict(event.foreign_mib)
         self._fleet.forget_no_room()
+        self._starter.forgive(now)
         self._settle(now, out)
 
     def _profile_changed(self, event: ProfileChanged, now: float, out: Effects) -> None:
@@ -410,7 +415,7 @@ class Core:
         locals_, self._fleet.changed = self._fleet.changed, {}
         remotes, self._hosts.changed = self._hosts.changed, {}
         for local in locals_.values():
-            if local.life.state is State.STOPPING:
+            if local.is_stop_ordered:
                 self._traffic.evict(local, out)
             if self._fleet.forget(local):
                 self._stations.pop(local.name, None)

@@ -30,7 +30,10 @@ class Target(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Ask a target; the answer's first byte is due in `first_byte_s`, and no pause of it may take `stall_s`."""
+    """Ask a target; no pause of the answer may take `stall_s`, and its first byte is due in `first_byte_s`.
+
+    A whole answer begins when all of it is made: only `left_s`, what the request's deadline leaves, bounds that.
+    """
 
     id: str
     target: Target
@@ -43,6 +46,7 @@ class Send(NamedTuple):
     stall_s: float
     can_continue: bool = False
     """Whether `Continue` may follow where the answer breaks off: what was said is to be kept for that."""
+    left_s: float = 900.0
 
 
 class Continue(NamedTuple):

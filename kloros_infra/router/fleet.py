@@ -13,20 +13,16 @@ from kloros_infra.router.effects import Announce, ChangeKind, RestartUnit, Start
 from kloros_infra.router.events import UnitFailed, UnitSeen, Verdict
 from kloros_infra.router.idleness import Idleness, Protected
 from kloros_infra.router.instance import (
-    POLL_INTERVALS_S,
     Happening,
     State,
     after,
-    backoff_s,
     begun,
     is_unhealthy,
-    load_limit_s,
     on_poll,
 )
 from kloros_infra.router.watch import Watch
 
 RUNNING = (State.STARTING, State.LOADING, State.READY, State.SUSPECT)
-SERVING = (State.READY, State.SUSPECT)
 ELSEWHERE_PAUSE_S = 2.0
 """What somebody else has stopped is not started at once, as whoever did so may be about to start it himself."""
 
@@ -103,10 +99,8 @@ class Fleet:
 
     def _redefine(self, local: Local, upstream: Upstream) -> None:
         self.has_redefined = self.has_redefined or local.successor is not None
-        local.upstream, local.successor = upstream, None
+        local.redefine(upstream)
         self._idleness.note(local)
-        local.limit = max(1, upstream.parallel)
-        local.life = local.life._replace(definition=upstream.definition)
 
     def forget(self, local: Local) -> bool:
         """Forget an instance that the table has no more, once nothing of it is left; say whether it is forgotten."""
@@ -150,8 +144,8 @@ class Fleet:
             self._happen(local, Happening.LEAVING, now, out)
 
     def _gone(self, local: Local, now: float, out: Effects) -> None:
-        """Take in that there is no process, and that nobody here has seen to that."""
-        if local.life.state in (*RUNNING, State.STOPPING):
+        """Take in that there is no process; where nobody here wanted that, somebody else has stopped it."""
+        if local.life.state in (*RUNNING, State.STOPPING) and not local.is_stop_ordered:
             local.restart_at = max(local.restart_at, now + ELSEWHERE_PAUSE_S)
         self._happen(local, Happening.GONE, now, out)
 
@@ -164,10 +158,8 @@ class Fleet:
     def stopped(self, instance: str, now: float, out: Effects) -> None:
         """Take in that the job that stops it is done."""
         local = self.locals.get(instance)
-        if local is not None and local.life.state in RUNNING:
-            self._gone(local, now, out)  # it was to be restarted, and is down
-        elif local is not None:
-            self._happen(local, Happening.GONE, now, out)
+        if local is not None:
+            self._gone(local, now, out)
 
     def failed(self, event: UnitFailed, now: float, out: Effects) -> None:
         """Take in that it did not start or stop, or ended by itself: what served before is to run again."""
@@ -176,7 +168,10 @@ class Fleet:
             return
         local.life = local.life._replace(reason=event.reason, last_lines=event.last_lines)
         if local.is_stop_ordered:
-            self._stays(local, now)
+            # It holds its memory until it is seen to be down.
+            local.count_failed_stop(now)
+            self._agenda.note(local.stop_at, Due.ROOM, local.name)
+            self.changed[local.name] = local
             return
         if local.life.state is State.STOPPING:
             local.life = local.life._replace(state=local.left_from)  # it did not stop, it has ended
@@ -184,21 +179,13 @@ class Fleet:
         self._happen(local, Happening.DIED, now, out)
         # The service manager is not to start it when there may be no room: this router does.
         out.append(StopUnit(local.name))
-        if before in SERVING and local.is_active:
-            self._count_restart(local, now)
+        if before in (State.READY, State.SUSPECT) and local.is_active:
+            local.count_restart(now)
             self.wanted[local.name] = None
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} has ended by itself."))
         elif local.life.state is State.FAILED:
             self._unwant(local)
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} did not load: {event.reason}"))
-
-    def _stays(self, local: Local, now: float) -> None:
-        """Take in that it did not stop: it holds its memory until it is seen to be down."""
-        local.is_stop_ordered = False
-        local.stop_at = now + backoff_s(local.stop_failures)
-        local.stop_failures += 1
-        self._agenda.note(local.stop_at, Due.ROOM, local.name)
-        self.changed[local.name] = local
 
     def polled(self, local: Local, verdict: Verdict, now: float, out: Effects) -> None:
         """Take in the answer to a poll; only loading may be told unasked, as a request may show it too."""
@@ -247,13 +234,11 @@ class Fleet:
         local.life = after(local.life, Happening.RESTART_ORDERED, now)._replace(pid=0)
         if local.successor is not None:
             self._redefine(local, local.successor)
-        self._count_restart(local, now)
+        local.count_restart(now)
         out.append(RestartUnit(local.name))
         out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} does not answer and is restarted."))
         self.ended.append(local.name)
         local.breaker = CLOSED
-        local.reopen()
-        self.changed[local.name] = local
         self._await_load(local, now)
 
     def stop(self, local: Local, now: float, out: Effects) -> None:
@@ -325,26 +310,13 @@ class Fleet:
             case Due.DRAINED:
                 self._settle(local, now, out)
             case Due.LOADED:
-                self.check_loaded(local, now, out)
+                if self._watch.is_late(local, now):
+                    local.is_given_up = True
+                    self.stop(local, now, out)
             case _:
-                self.check_restart(local, now, out)
-
-    def check_loaded(self, local: Local, now: float, out: Effects) -> None:
-        """Give up what does not become ready."""
-        if local.life.state in (State.STARTING, State.LOADING):
-            limit_s = load_limit_s(local.upstream.load_s)
-            if now < local.life.since + limit_s:
-                self._agenda.note(local.life.since + limit_s, Due.LOADED, local.name)
-                return
-            local.life = local.life._replace(reason=f"It was not ready within {limit_s:g} s.", last_lines=())
-            local.is_given_up = True
-            self.stop(local, now, out)
-
-    def check_restart(self, local: Local, now: float, out: Effects) -> None:
-        """Restart what was not to be restarted sooner."""
-        if is_unhealthy(local.life):
-            self.restart(local, now, out)
-        self.changed[local.name] = local
+                if is_unhealthy(local.life):
+                    self.restart(local, now, out)
+                self.changed[local.name] = local
 
     # Its states.
 
@@ -425,9 +397,4 @@ class Fleet:
     def _await_load(self, local: Local, now: float) -> None:
         local.reopen()
         self.changed[local.name] = local
-        self._agenda.move(now + POLL_INTERVALS_S[State.STARTING], Due.POLL_INSTANCE, local.name)
-        self._agenda.move(now + load_limit_s(local.upstream.load_s), Due.LOADED, local.name)
-
-    def _count_restart(self, local: Local, now: float) -> None:
-        local.restart_at = now + backoff_s(local.life.restarts)
-        local.life = local.life._replace(restarts=local.life.restarts + 1)
+        self._watch.await_load(local, now)

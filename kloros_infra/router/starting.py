@@ -13,10 +13,12 @@ from typing import NamedTuple
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import Effects, Local, Waiting
 from kloros_infra.router.fleet import Fleet
-from kloros_infra.router.instance import COMING, State
+from kloros_infra.router.instance import COMING, Happening, State, after
 from kloros_infra.router.room import Holder, Room, plan_room
 
 LONGEST_PATIENCE_S = 5.0
+FORGIVEN_S = 10.0
+"""So long after a load has failed it may turn out that others have left it no room."""
 URGENT_RANK = 0
 """Whose requests wait for nobody's turn."""
 STOPPABLE = frozenset({State.STARTING, State.LOADING, State.READY, State.SUSPECT})
@@ -60,8 +62,22 @@ class Starter:
                 local.reopen()
                 self._fleet.changed[local.name] = local
 
+    def forgive(self, now: float) -> None:
+        """Have what has just failed to load be tried again, where others left it no room: that is not for good."""
+        for local in self._fleet.locals.values():
+            life = local.life
+            if life.state is State.FAILED and now - life.since <= FORGIVEN_S and self._is_crowded(local):
+                local.life = after(life, Happening.REDEFINED, now)
+                self._fleet.changed[local.name] = local
+                if local.is_active and (local.upstream.preload or local.upstream.is_pinned):
+                    self._fleet.wanted[local.name] = None
+
+    def _is_crowded(self, local: Local) -> bool:
+        alone = plan_room(_holder(local), (), capacities=self.capacities, foreign=self.foreign, evictable=())
+        return alone is Room.NEVER
+
     def _is_startable(self, local: Local, now: float) -> bool:
-        """Say whether it is to be started now; where it has failed lately, or somebody stopped it, only after a pause."""
+        """Say whether it is to be started now; after it has failed, or somebody stopped it, only after a pause."""
         if local.life.state is not State.STOPPED or not local.is_active or local.no_room is not None:
             return False
         if now < local.restart_at:

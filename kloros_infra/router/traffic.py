@@ -118,8 +118,7 @@ class Traffic:
             before, station.breaker = station.breaker, breakers.on_probe(station.breaker, now)
             request.is_probe = station.breaker is not before
         first_byte_s, found = self._first_byte_s, request.found
-        if asked.deadline_at - now < first_byte_s:
-            first_byte_s = max(asked.deadline_at - now, 0.0)
+        left_s = max(asked.deadline_at - now, 0.0)
         return Send(
             id,
             target,
@@ -128,9 +127,10 @@ class Traffic:
             request.attempt,
             reason,
             self.lending.begin(request, now),
-            first_byte_s,
+            min(first_byte_s, left_s),
             self._stall_s,
             found.can_continue_elsewhere,
+            left_s,
         )
 
     def serve(self, station: Station, now: float, out: Effects) -> None:
@@ -207,7 +207,7 @@ class Traffic:
             self._faltered(request, station, event, now, out)
 
     def served_at_once(self, id: str, now: float) -> Station | None:
-        """Take in that a request was served, as `ended` would; None where more follows than its station's free place."""
+        """Take in that a request was served, as `ended` would; None where more follows than a free place."""
         request = self.requests.get(id)
         station = request.station if request is not None else None
         if request is None or station is None or request.lease is not None or request.asked.session is not None:
@@ -245,6 +245,7 @@ class Traffic:
         request.is_spared = False
         if outcome is Outcome.BUSY:
             self._set_breaker(station, breakers.on_busy(station.breaker, now, event.retry_after_s), out)
+            request.is_spared = _falls_with_others(request, station, now)
         elif outcome is Outcome.SILENT and is_late:
             # It was given less time than others: that tells nothing of it.
             if request.is_probe:

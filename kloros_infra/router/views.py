@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kloros_infra.ir.requests import Priority
-from kloros_infra.router.board import RANKS, Local
+from kloros_infra.router.board import Local
+from kloros_infra.router.candidates import RANKS
 from kloros_infra.router.instance import State
 from kloros_infra.router.traffic import Traffic
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import Effects, Local
 from kloros_infra.router.effects import Poll
-from kloros_infra.router.instance import DOUBT_TIMEOUT_S, POLL_INTERVALS_S, POLL_LOST_S, POLL_TIMEOUT_S, State
+from kloros_infra.router.instance import (
+    DOUBT_TIMEOUT_S,
+    POLL_INTERVALS_S,
+    POLL_LOST_S,
+    POLL_TIMEOUT_S,
+    State,
+    load_limit_s,
+)
 
 HEALTH_PATH = "/health"
 
@@ -28,6 +35,22 @@ class Watch:
             return
         at = now if local.is_doubted and local.life.failures else now + interval_s
         self._agenda.move(at, Due.POLL_INSTANCE, local.name)
+
+    def await_load(self, local: Local, now: float) -> None:
+        """Ask soon whether it is ready, and give it up when it is not in time."""
+        self._agenda.move(now + POLL_INTERVALS_S[State.STARTING], Due.POLL_INSTANCE, local.name)
+        self._agenda.move(now + load_limit_s(local.upstream.load_s), Due.LOADED, local.name)
+
+    def is_late(self, local: Local, now: float) -> bool:
+        """Say whether it is not ready in time; where it began anew, it is looked at again."""
+        if local.life.state not in (State.STARTING, State.LOADING):
+            return False
+        limit_s = load_limit_s(local.upstream.load_s)
+        if now < local.life.since + limit_s:
+            self._agenda.note(local.life.since + limit_s, Due.LOADED, local.name)
+            return False
+        local.life = local.life._replace(reason=f"It was not ready within {limit_s:g} s.", last_lines=())
+        return True
 
     def ask(self, local: Local, now: float, out: Effects) -> None:
         """Ask for its health, and again later if no answer comes."""

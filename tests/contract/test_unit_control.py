@@ -156,9 +156,36 @@ def test_what_ends_by_itself_is_down_and_its_last_words_can_be_read(real: Manage
     real.install(UNIT, '[Service]\nType=exec\nExecStart=:/bin/sh -c "echo goodbye; exec sleep 300"\n')
     run(real.units.start(UNIT))
     os.kill(real.state().pid, signal.SIGKILL)
-    real.becomes(lambda state: not state.is_up)
+    assert real.becomes(lambda state: not state.is_up) == SeenUnit(is_up=False, has_failed=True)
     assert "goodbye" in run(real.units.log_tail(UNIT, 5))
     assert run(real.units.log_tail(UNKNOWN, 5)) == ()
+
+
+def test_what_somebody_stops_is_seen_to_stop_and_has_not_failed(real: Managed) -> None:
+    real.install(UNIT, STUBBORN)
+    run(real.units.start(UNIT))
+    pid = real.state().pid
+
+    async def stop() -> None:
+        stopping = asyncio.ensure_future(real.units.stop(UNIT))
+        while not (await real.units.states((UNIT,)))[UNIT].is_stopping:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.01)  # the pause between two polls of another process
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait((stopping,))
+
+    run(stop())
+    assert not real.state().is_up
+    assert not real.state().comes_back
+
+
+def test_what_fails_and_comes_back_says_so(real: Managed) -> None:
+    real.install(UNIT, f"{SLEEPS}Restart=on-failure\nRestartSec=60\n")
+    run(real.units.start(UNIT))
+    os.kill(real.state().pid, signal.SIGKILL)
+    failed = SeenUnit(is_up=False, has_failed=True, comes_back=True)
+    assert real.becomes(lambda state: not state.is_up) == failed
+    run(real.units.stop(UNIT))
+    assert not real.state().comes_back
 
 
 def test_what_hangs_and_ignores_sigterm_is_restarted_at_once(real: Managed) -> None:

@@ -24,6 +24,7 @@ class FakeUnitControl:
         self.clinging: set[str] = set()
         self.crashed: set[str] = set()
         self.leaving: set[str] = set()
+        self.killed: set[str] = set()
         self.slow: dict[str, asyncio.Event] = {}
         self.logs: dict[str, tuple[str, ...]] = {}
         self.orders: list[tuple[str, str]] = []
@@ -71,6 +72,11 @@ class FakeUnitControl:
         self.leaving.discard(unit)
         self.crashed.discard(unit)
 
+    def kill_for_good(self, unit: str) -> None:
+        """End a unit that took too long to stop: it has failed, and does not come back."""
+        self.gone(unit)
+        self.killed.add(unit)
+
     def replace(self, unit: str) -> None:
         """Restart a unit for somebody else."""
         self.gone(unit)
@@ -78,7 +84,8 @@ class FakeUnitControl:
 
     def _state(self, unit: str) -> SeenUnit:
         crashed, pid = unit in self.crashed, self.pids.get(unit, 0)
-        return SeenUnit(pid > 0, pid, is_stopping=unit in self.leaving, has_failed=crashed, comes_back=crashed)
+        has_failed = crashed or unit in self.killed
+        return SeenUnit(pid > 0, pid, is_stopping=unit in self.leaving, has_failed=has_failed, comes_back=crashed)
 
     async def _job(self, order: str, unit: str) -> None:
         """Wait until a job may end; a later one for the same unit takes its place."""
@@ -98,5 +105,6 @@ class FakeUnitControl:
 
     def _run(self, unit: str) -> None:
         self.crashed.discard(unit)
+        self.killed.discard(unit)
         self._last_pid += 1
         self.pids[unit] = self._last_pid

@@ -48,7 +48,8 @@ class Ending:
 
 def a_chat(tokens: int, *, is_stream: bool = False, **more: object) -> dict[str, object]:
     """Ask for exactly so many tokens."""
-    body = {"messages": PROMPT, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, **more}
+    asked = {"messages": PROMPT, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, **more}
+    body = {name: value for name, value in asked.items() if value is not None}
     return {**body, "stream": True} if is_stream else body
 
 

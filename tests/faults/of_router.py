@@ -55,7 +55,7 @@ async def killed(site: Site, findings: Findings) -> None:
 async def drained(site: Site, findings: Findings) -> None:
     """Ask the router to end while fifty streams run: all of them finish, and nobody new comes in."""
     async with site.web() as web:
-        crowd = crowd_of(web, STREAMS, tokens=20, is_stream=True)
+        crowd = crowd_of(web, STREAMS, tokens=12, is_stream=True)
         await until(lambda: crowd.begun == STREAMS, 60, "all streams under way")
         pid = site.send(ROUTER, signal.SIGTERM)
         begun = time.monotonic()
@@ -85,7 +85,7 @@ async def cut(site: Site, findings: Findings) -> None:
         ended_s = time.monotonic() - begun
     findings.account(tally)
     findings.note(f"ended after {ended_s:.1f} s")
-    findings.check(tally.only(Kind.TOLD, Kind.ANSWERED, Kind.CUT), "a stream ended otherwise")
+    findings.check(tally.only(Kind.TOLD, Kind.ANSWERED), "a stream ended otherwise")
     findings.check(ended_s < 2.0 + LATE_S, "it took its time")
     await asyncio.to_thread(site.supervisor.start, ROUTER)
 

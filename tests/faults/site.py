@@ -55,7 +55,7 @@ hosts:
 profiles: {cpu_only: {gpus: []}}
 purposes: {fast: {candidates: [small, spare], default: true}}
 bus: {xsub: "tcp://127.0.0.1:XSUB", xpub: "tcp://127.0.0.1:XPUB", direct: "tcp://127.0.0.1:DIRECT"}
-bridge: {ports: [BRIDGE]}
+bridge: {ports: [BRIDGE], stall_timeout: 8s}
 models:
 """
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from kloros_infra.compiler.emit import definition_of
 from kloros_infra.compiler.emit_routing import emit_routing, routing_table
 from kloros_infra.compiler.kept_instances import InstanceTexts
 from kloros_infra.compiler.parse import parse
@@ -93,12 +96,22 @@ def test_a_card_holds_what_the_most_careful_placement_was_told() -> None:
     assert table.capacities == (RoutedCapacity(card=str(told.card), mib=least // 2**20),)
 
 
-def test_a_definition_changes_with_all_that_an_instance_is_started_by() -> None:
-    texts = (InstanceTexts("A=1", "unit"), InstanceTexts("A=2", "unit"), InstanceTexts("A=1", "other"))
-    definitions = [upstream_of(an_instance(), texts=one).definition for one in texts]
+UNIT = "[Unit]\nDescription=one\nX-Kloros-Weights=aa\n[Service]\nExecStart=/bin/x --a\nMemoryMax=1G\nNice=1\n"
+ENV = "A=1\n"
 
-    assert len({*definitions, ""}) == 4
-    assert upstream_of(an_instance(), texts=texts[0]).definition == definitions[0]
+
+@pytest.mark.parametrize(("old", "new"), [("--a", "--b"), ("=aa", "=bb"), ("Nice=1", "Nice=2"), ("A=1", "A=2")])
+def test_a_definition_changes_with_all_that_an_instance_is_started_by(old: str, new: str) -> None:
+    assert definition_of(UNIT.replace(old, new), ENV.replace(old, new)) != definition_of(UNIT, ENV)
+
+
+@pytest.mark.parametrize(("old", "new"), [("=one", "=two"), ("MemoryMax=1G", "MemoryMax=2G"), ("A=1", "# a\nA=1")])
+def test_a_definition_stays_where_an_apply_restarts_nothing(old: str, new: str) -> None:
+    assert definition_of(UNIT.replace(old, new), ENV.replace(old, new)) == definition_of(UNIT, ENV)
+
+
+def test_an_upstream_has_the_definition_of_its_texts() -> None:
+    assert upstream_of(an_instance(), texts=InstanceTexts(ENV, UNIT, "0f")).definition == "0f"
     assert upstream_of(an_instance()).definition == ""
 
 

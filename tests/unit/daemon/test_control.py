@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from kloros_infra.adapters.clock import SystemClock
-from kloros_infra.daemon.control_socket import serve_control
+from kloros_infra.daemon.control_socket import MOST_CONNECTIONS, serve_control
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.ir.control import Runtimes
 from kloros_infra.router.events import Asked
@@ -90,7 +90,8 @@ def test_stop_and_start_order_what_they_name(folder: Path) -> None:
         assert (await operator.post("/runtimes/stop", {"profile": "code"}))[0] == 200
         status, body = await operator.post("/runtimes/start", {"profile": "code-cpu_only", "model_id": "qwen-coder"})
         assert (status, body["status"]) == (202, "starting")
-        assert operator.hands.orders == [("stop", "code-cpu_only"), ("start", "code-cpu_only")]
+        # What does not start is stopped, so that its service manager does not go on trying.
+        assert operator.hands.orders[:2] == [("stop", "code-cpu_only"), ("start", "code-cpu_only")]
         body = (await operator.get("/runtimes/health"))[1]["runtimes"][0]
         assert (body["status"], body["reason"]) == ("failed", "nobody starts it here.")
 
@@ -182,6 +183,40 @@ def test_who_is_no_operator_is_refused_whatever_he_asks(folder: Path, caplog: py
 
     operated(folder, test, uids=frozenset())
     assert f"user {os.geteuid()} asked" in caplog.text
+
+
+async def _has_closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+def test_who_is_refused_is_not_kept(folder: Path) -> None:
+    async def test(operator: Operator) -> None:
+        reader, writer = await asyncio.open_unix_connection("control.sock")
+        writer.write(b"GET /queue HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(2):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        writer.close()
+
+    operated(folder, test, uids=frozenset())
+
+
+def test_one_user_has_so_many_connections_and_no_more(folder: Path) -> None:
+    async def test(operator: Operator) -> None:
+        opened = [await asyncio.open_unix_connection("control.sock") for _ in range(MOST_CONNECTIONS)]
+        reader, further = await asyncio.open_unix_connection("control.sock")
+        async with asyncio.timeout(2):
+            assert await _has_closed(reader)
+        further.close()
+        for _, writer in opened:
+            writer.close()
+            await writer.wait_closed()
+        assert (await operator.get("/queue"))[0] == 200
+
+    operated(folder, test)
 
 
 def test_the_socket_replaces_a_former_routers_and_goes_with_its_own(folder: Path) -> None:

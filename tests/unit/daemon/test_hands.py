@@ -18,15 +18,15 @@ from kloros_infra.daemon.unit_keeper import UnitLimits
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Allocated, AllocationChange, Announce, ChangeKind, Refuse, Send, Target
-from kloros_infra.router.events import Asked, Ended, Outcome, StartAsked, StopAsked, Verdict
+from kloros_infra.router.events import Asked, Doubted, Ended, Outcome, StartAsked, StopAsked, Ticked, Verdict
 from kloros_infra.router.query import Query
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.unit_control import FakeUnitControl
 from tests.unit.daemon.test_desk import Hearer, until
 
 INSTANCE, UNIT = "small-cpu_only", "llama@small-cpu_only.service"
-TABLE = a_routing_table(a_routed_model("small", an_upstream(preload=False)))
-QUICK = UnitLimits(start_s=0.3, stop_s=0.3, look_s=0.05, look_while_coming_s=0.02)
+TABLE = a_routing_table(a_routed_model("small", an_upstream(preload=False).model_copy(update={"drain_s": 0.1})))
+QUICK = UnitLimits(start_s=0.3, stop_s=0.3, drain_margin_s=0.1, look_s=0.05, look_while_coming_s=0.02)
 
 
 class FakeChecks:
@@ -180,6 +180,91 @@ def test_a_unit_that_serves_and_ends_by_itself_is_started_again() -> None:
         scene.checks.verdicts[INSTANCE] = Verdict.FAILING
         scene.units.crash(UNIT)
         await until(lambda: scene.units.orders.count(("start", UNIT)) == 2)
+
+    run(test)
+
+
+async def serving(scene: Scene) -> None:
+    """Have the unit run and be healthy."""
+    await scene.units.start(UNIT)
+    scene.checks.verdicts[INSTANCE] = Verdict.HEALTHY
+    await scene.open()
+    await until(lambda: scene.status() == "healthy")
+    scene.units.orders.clear()
+
+
+def test_what_somebody_else_stops_is_let_go_and_not_started_again() -> None:
+    async def test(scene: Scene) -> None:
+        await serving(scene)
+        scene.units.leave(UNIT)
+        await until(lambda: scene.status() == "stopping")
+        scene.checks.verdicts[INSTANCE] = Verdict.FAILING
+        scene.units.gone(UNIT)
+        await until(lambda: scene.status() == "stopped")
+        await asyncio.sleep(0.3)  # several looks
+        assert scene.units.orders == []
+
+    run(test)
+
+
+def test_what_takes_too_long_to_stop_for_somebody_is_no_crash() -> None:
+    async def test(scene: Scene) -> None:
+        await serving(scene)
+        scene.units.leave(UNIT)
+        await until(lambda: scene.status() == "stopping")
+        scene.checks.verdicts[INSTANCE] = Verdict.FAILING
+        scene.units.kill_for_good(UNIT)
+        await until(lambda: scene.status() == "stopped")
+        await asyncio.sleep(0.3)  # several looks
+        assert scene.units.orders == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("what", ["leave", "gone", "replace"])
+def test_a_unit_is_looked_at_before_it_is_restarted(what: str) -> None:
+    async def test(scene: Scene) -> None:
+        await serving(scene)
+        assert scene.following is not None
+        scene.following.cancel()  # the next look is the one before the restart
+        getattr(scene.units, what)(UNIT)
+        scene.checks.verdicts[INSTANCE] = Verdict.FAILING
+        for _ in range(3):
+            scene.desk.tell(Doubted(INSTANCE))
+            await until(lambda: not scene.desk.tell(Ticked()))
+            await asyncio.sleep(0.01)  # the check answers
+        expected = {"leave": "stopping", "gone": "stopped", "replace": "loading"}[what]
+        await until(lambda: scene.status() == expected)
+        assert scene.units.orders == []
+
+    run(test)
+
+
+def test_a_stop_that_fails_is_looked_at_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(scene: Scene) -> None:
+        await serving(scene)
+        scene.units.clinging.add(UNIT)
+        scene.desk.tell(StopAsked(INSTANCE))
+        await until(lambda: scene.units.orders == [("stop", UNIT)])
+        await until(lambda: scene.status() in ("healthy", "draining"))
+        assert "is not stopped" in caplog.text
+        scene.units.gone(UNIT)
+        scene.checks.verdicts[INSTANCE] = Verdict.FAILING
+        await until(lambda: scene.status() == "stopped")
+
+    run(test)
+
+
+def test_the_service_manager_is_kept_from_starting_what_the_router_gave_up() -> None:
+    async def test(scene: Scene) -> None:
+        await scene.open()
+        scene.ask()
+        await until(lambda: scene.status() == "loading")
+        scene.units.crash(UNIT, "failed to load model")
+        await until(lambda: scene.status() == "failed")
+        await until(lambda: ("stop", UNIT) in scene.units.orders)
+        await asyncio.sleep(0.2)  # several looks
+        assert scene.status() == "failed"
 
     run(test)
 

@@ -23,7 +23,7 @@ from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
 
 RECORDED = Path(__file__).parent / "recorded"
-QUICK = UpstreamLimits(connect_s=0.5, answer_first_byte_s=0.2, doubt_s=0.05, sweep_s=0.01)
+QUICK = UpstreamLimits(connect_s=0.5, whole_answer_s=0.2, doubt_s=0.05, sweep_s=0.01)
 SHORT = Patience(first_byte_s=0.2, idle_s=0.2, doubt_s=0.05)
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -338,6 +338,17 @@ def test_a_single_token_is_rated_by_our_own_clock() -> None:
         assert done.tokens_per_s < 1000
 
     run(test, (STREAM_HEAD, chunked(events), 0.05, chunked(b"data: [DONE]\n\n") + END))
+
+
+@pytest.mark.parametrize(
+    ("left_s", "is_stream", "first_byte_s"),
+    [(40.0, True, 10.0), (40.0, False, 40.0), (3.2, False, 4.0), (5000.0, False, 900.0)],
+)
+def test_the_first_byte_is_due_for_a_stream_and_a_whole_answer_takes_as_long_as_its_request(
+    left_s: float, is_stream: bool, first_byte_s: float
+) -> None:
+    send = a_send(first_byte_s=10.0, left_s=left_s)
+    assert UpstreamPool().patience(send, is_stream=is_stream).first_byte_s == first_byte_s
 
 
 COMPLETION_FAULTS: dict[str, tuple[Play, str, str]] = {

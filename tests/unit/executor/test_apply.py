@@ -20,11 +20,11 @@ from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Interrupted, Run
 from kloros_infra.ir.observed import Installed, Listener
 from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.unit_keys import restart_keys
 from kloros_infra.planner.cost import start_timeout_s
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.generation_changes import desired_of, manifest_of
-from kloros_infra.planner.unit_keys import restart_keys
 from tests.fakes.machine import FakeMachine, KilledError, Watch
 from tests.fakes.outside import FakeJournal, FakePorts
 from tests.fakes.service_manager import FakeServiceManager

@@ -43,6 +43,12 @@ def test_a_stop_by_hand_is_told() -> None:
     assert any("stopped by hand" in one.what and one.matters for one in found)
 
 
+def test_what_the_router_stops_while_nobody_uses_it_is_as_it_shall_be() -> None:
+    desired = Site().desired()
+    units = tuple(replace(unit, is_stopped_idle=unit.unit == UNIT) for unit in desired.units)
+    assert drift_of(UnitState(UNIT, ActiveState.INACTIVE, is_stopped_by_hand=True), replace(desired, units=units)) == ()
+
+
 def test_a_drop_in_of_ours_is_none() -> None:
     own = f"{LAYOUT.units}/{UNIT}.d/50-ours.conf"
     site = Site(extra={own: "[Service]\n"})

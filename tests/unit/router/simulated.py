@@ -324,22 +324,23 @@ class Machine(Units):
             case "stop" if unit.phase in ("up", "loading"):
                 self._end_process(name)
                 self.tell(UnitSeen(name, False))
-            case "leave" if unit.phase in ("up", "loading"):
-                self._leave_orderly(name)
-            case "replace" if unit.phase == "up" and self._upstream(name) is not None:
-                self._replace(unit)
-            case "cling":
-                unit.is_clinging = True
-            case "let go":
-                unit.is_clinging = False
             case "start" if unit.phase == "down" and self._upstream(name) is not None:
                 unit.is_orderly = True
                 self._run(unit, "up")
                 self.tell(UnitSeen(name, True, unit.pid))
-            case "spoil":
-                unit.is_spoilt = True
-            case "mend":
-                unit.is_spoilt = False
+            case _:
+                self._burden(what, unit)
+
+    def _burden(self, what: str, unit: Unit) -> None:
+        match what:
+            case "leave" if unit.phase in ("up", "loading"):
+                self._leave_orderly(unit.upstream.instance)
+            case "replace" if unit.phase == "up" and self._upstream(unit.upstream.instance) is not None:
+                self._replace(unit)
+            case "cling" | "let go":
+                unit.is_clinging = what == "cling"
+            case "spoil" | "mend":
+                unit.is_spoilt = what == "spoil"
 
     def _host(self, what: str, host: str) -> None:
         match what:

@@ -85,7 +85,12 @@ class Units(World):
         self._check(not unit.is_known_to_leave, f"{instance} is ordered to stop while somebody else stops it")
         flights = self.in_flight.get(instance, set())
         if flights:
-            is_over = unit.drain_from is not None and self.now >= unit.drain_from + unit.upstream.drain_s - 1e-6
+            for id in flights:
+                flight = self.askers[id].flight
+                if flight is not None:
+                    self.sent[flight.send.allocation_id] = float("inf")  # it is taken back, told of or not
+            drain_s = min(unit.upstream.drain_s, (self._upstream(instance) or unit.upstream).drain_s)
+            is_over = unit.drain_from is not None and self.now >= unit.drain_from + drain_s - 1e-6
             self._check(is_over, f"{instance} is stopped while it serves {sorted(flights)}")
         upstream = self._upstream(instance)
         if upstream is not None and upstream.is_pinned and upstream.profile == self.profile:

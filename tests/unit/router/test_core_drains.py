@@ -120,7 +120,7 @@ def test_an_instance_that_is_defined_otherwise_serves_as_it_was_until_its_proces
     ready.end(first)
     (send,) = ready.of(Send)
     assert (send.id, send.target.port) == (waiting, 8601)
-    ready.after(3600.0)
+    ready.after(40.0)
     assert ready.stopped == []
 
     ready.tell(UnitSeen("a-max", is_up=True, pid=101))  # apply has restarted it

@@ -52,7 +52,7 @@ def test_a_request_goes_to_what_is_ready_at_once(told: Told) -> None:
     id = told.ask("a", for_s=20.0)
     (send,) = told.of(Send)
     assert (send.id, send.target.name, send.attempt) == (id, "a-max", 1)
-    assert (send.first_byte_s, send.stall_s) == (20.0, 30.0)
+    assert (send.first_byte_s, send.left_s, send.stall_s) == (20.0, 20.0, 30.0)
     assert send.allocation_id.startswith("alloc_00000007_")
     assert "'a'" in send.reason
     assert told.end(id) == []
@@ -60,7 +60,7 @@ def test_a_request_goes_to_what_is_ready_at_once(told: Told) -> None:
 
 def test_the_first_byte_may_take_as_long_as_the_bridge_allows_where_the_deadline_is_later(told: Told) -> None:
     told.ask("a", for_s=1000.0)
-    assert told.of(Send)[0].first_byte_s == 300.0
+    assert (told.of(Send)[0].first_byte_s, told.of(Send)[0].left_s) == (300.0, 1000.0)
 
 
 def test_an_id_that_is_known_is_the_same_request_told_twice(told: Told) -> None:

@@ -28,23 +28,26 @@ def test_retries_have_a_budget(twice: Told) -> None:
     assert twice.refusal().problem.code == "KI873"
 
 
-def test_what_falls_with_one_failure_costs_the_budget_one_retry() -> None:
+@pytest.mark.parametrize("outcome", [Outcome.UNREACHED, Outcome.BUSY])
+def test_what_falls_with_one_failure_costs_the_budget_one_retry(outcome: Outcome) -> None:
     told = Told(a_table(a_model("a", an_instance("a-max", parallel=2)), hosts=(a_host("east", "a"),)))
     told.up("a-max")
     for _ in range(3):
         ids = [told.ask("a") for _ in range(2)]
         told.now += 0.1
         for id in ids:
-            told.end(id, Outcome.UNREACHED)
+            told.end(id, outcome)
             assert told.sent == [(id, "east/a")]
             told.end(id)
-        told.healthy("a-max")
+        told.now += 1.1  # a busy one is left alone for a second
+        if outcome is not Outcome.BUSY:
+            told.healthy("a-max")
         told.end(told.ask("a"))
     ids = [told.ask("a") for _ in range(2)]
     told.now += 0.1
-    told.end(ids[0], Outcome.UNREACHED)
+    told.end(ids[0], outcome)
     assert told.refusal().problem.code == "KI873", "it is the fourth failure, and not the seventh"
-    told.end(ids[1], Outcome.UNREACHED)
+    told.end(ids[1], outcome)
     assert told.sent == [(ids[1], "east/a")]
 
 

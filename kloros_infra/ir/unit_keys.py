@@ -12,6 +12,8 @@ from kloros_infra.ir.plan import KeyChange
 
 ENVIRONMENT_FILE = "Service.EnvironmentFile"
 EXEC_START = "Service.ExecStart"
+WEIGHTS_KEY = "Unit.X-Kloros-Weights"
+"""The digests of all that an instance loads: an apply that ended early may have replaced weights and no unit."""
 
 
 class Effect(IntEnum):
@@ -117,6 +119,13 @@ def restart_keys(before: str, after: str) -> frozenset[str]:
     """List the settings for which a unit that runs by `before` must be restarted to run by `after`."""
     changes = key_changes(unit_keys(before), unit_keys(after))
     return frozenset(change.key for change in changes if effect_of(change.key) is Effect.RESTART)
+
+
+def started_by(text: str) -> Mapping[str, str]:
+    """Keep of a unit file what a process reads as it starts, and the digests of what it loads."""
+    return {
+        key: value for key, value in unit_keys(text).items() if key == WEIGHTS_KEY or effect_of(key) is Effect.RESTART
+    }
 
 
 def environment_files(text: str) -> tuple[str, ...]:

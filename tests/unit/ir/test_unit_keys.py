@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kloros_infra.compiler.systemd_syntax import env_value
 from kloros_infra.ir.plan import KeyChange
-from kloros_infra.planner.unit_keys import (
+from kloros_infra.ir.unit_keys import (
     Effect,
     effect_of,
     env_keys,
