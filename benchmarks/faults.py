@@ -32,7 +32,7 @@ def run(fault: Fault, site: Site) -> tuple[Findings, float]:
 
     try:
         asyncio.run(within())
-    except Exception as error:  # noqa: BLE001 - one fault's trouble is not the next one's
+    except Exception as error:
         findings.misses.append(f"{type(error).__name__}: {error}")
     return findings, time.monotonic() - begun
 
@@ -40,7 +40,9 @@ def run(fault: Fault, site: Site) -> tuple[Findings, float]:
 def line(fault: Fault, findings: Findings, took_s: float) -> str:
     """Write a row of the table."""
     outcome = f"**not so**: {'; '.join(findings.misses)}" if findings.misses else "so"
-    return f"| {fault.row} | {fault.title} | {fault.expected} | {outcome} | {'; '.join(findings.figures)} | {took_s:.0f} |"
+    return (
+        f"| {fault.row} | {fault.title} | {fault.expected} | {outcome} | {'; '.join(findings.figures)} | {took_s:.0f} |"
+    )
 
 
 def main() -> None:

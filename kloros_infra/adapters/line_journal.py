@@ -19,9 +19,12 @@ class LineJournal:
         self._path = path
 
     def read(self) -> str:
-        """Give the text; empty where there is no file. Raise OSError or UnicodeDecodeError."""
+        """Give the text, empty where there is no file; raise OSError.
+
+        Lines that are no text any more are no records.
+        """
         try:
-            return self._path.read_text("utf-8")
+            return self._path.read_text("utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -39,7 +42,7 @@ class LineJournal:
 
 
 def journal_in_place(path: Path) -> LineJournal:
-    """Give a journal in a folder that is there: systemd makes it (StateDirectory=), the embedded supervisor does not."""
+    """Give a journal in a folder that is there: systemd makes it (StateDirectory=), the supervisor does not."""
     with suppress(OSError):  # reading and writing say what is wrong
         path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     return LineJournal(path)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from kloros_infra.cli.project import Project
     from kloros_infra.compiler.compiled import Compiled
     from kloros_infra.compiler.sources import Sources
-    from kloros_infra.daemon.ports import UnitControl
-    from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.gate import Probes
     from kloros_infra.executor.machine import Machine
     from kloros_infra.executor.ports import Display, ServiceManager, StagedCheck
@@ -354,50 +352,3 @@ def stop_supervisor(where: Target) -> None:
         from kloros_infra.adapters.processes import SupervisorClient
 
         SupervisorClient(where.root).shutdown()
-
-
-def unit_control(root: Path | None) -> UnitControl | None:
-    """Give the router who starts and stops the units of its root; None where there is nobody."""
-    from kloros_infra.adapters.supervised_units import SupervisedUnits, is_supervised
-    from kloros_infra.adapters.systemd import is_available
-    from kloros_infra.adapters.systemd_units import SystemdUnits
-
-    if root == Path("/"):
-        return SystemdUnits() if is_available() else None
-    return SupervisedUnits(root) if root is not None and is_supervised(root) else None
-
-
-@asynccontextmanager
-async def router_outside(root: Path | None = None) -> AsyncIterator[Outside]:
-    """Give the router the real world, on its loop; close connections to llama-servers at the end."""
-    from kloros_infra.adapters.bus_address import bus_addresses
-    from kloros_infra.adapters.chembus import BusPeer
-    from kloros_infra.adapters.clock import SystemClock
-    from kloros_infra.adapters.credentials import CredentialFolder
-    from kloros_infra.adapters.direct_endpoint import DirectEndpoint
-    from kloros_infra.adapters.line_journal import journal_in_place
-    from kloros_infra.adapters.nvml_memory import NvmlCards
-    from kloros_infra.adapters.watched_file import WatchedFile
-    from kloros_infra.cli.router_root import operators
-    from kloros_infra.daemon.control_socket import serve_control
-    from kloros_infra.daemon.http_server import serve
-    from kloros_infra.daemon.run import Outside
-    from kloros_infra.daemon.upstream import UpstreamPool
-
-    secrets = os.environ.get("CREDENTIALS_DIRECTORY")
-    upstreams = UpstreamPool(credentials=CredentialFolder(Path(secrets) if secrets else None))
-    try:
-        yield Outside(
-            watch=lambda path: WatchedFile(Path(path)),
-            connect_bus=lambda bus, topics: BusPeer(bus_addresses(os.environ, bus), topics),
-            serve_http=lambda desk, host, ports: serve(desk, upstreams, host=host, ports=ports),
-            upstreams=upstreams,
-            clock=SystemClock(),
-            open_journal=lambda path: journal_in_place(Path(path)),
-            open_direct=DirectEndpoint,
-            units=unit_control(root),
-            cards=NvmlCards(),
-            serve_control=lambda desk, path: serve_control(desk, path, uids=operators(root)),
-        )
-    finally:
-        await upstreams.close()

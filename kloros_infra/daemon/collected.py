@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kloros_infra.daemon import http_problems
+from kloros_infra.daemon.exchange import ResponseHead
 from kloros_infra.daemon.json_body import parse_object
 from kloros_infra.daemon.openai import error_message
 from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s
 from kloros_infra.daemon.ports import Completion, Hearer, UpstreamError
 from kloros_infra.daemon.sse import DONE, EventReader
-from kloros_infra.daemon.upstream_connection import ResponseHead
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Target
 from kloros_infra.router.events import Outcome

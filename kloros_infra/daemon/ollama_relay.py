@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kloros_infra.daemon import http_problems, ollama, ollama_answers
+from kloros_infra.daemon.exchange import ResponseHead
 from kloros_infra.daemon.http_framing import NDJSON
 from kloros_infra.daemon.json_body import parse_object
 from kloros_infra.daemon.ollama_answers import AnswerShape, LineStream
@@ -12,7 +13,6 @@ from kloros_infra.daemon.openai import message_in
 from kloros_infra.daemon.refused import headers_of, status_of
 from kloros_infra.daemon.relay import RETRY_SOON, Client, ErrorWriter, Held, Means, Order, Relay
 from kloros_infra.daemon.request_problems import shutting_down
-from kloros_infra.daemon.upstream_connection import ResponseHead
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Refuse, Send
 from kloros_infra.router.events import Ended, Outcome

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from kloros_infra.daemon import http_problems, openai
 from kloros_infra.daemon.continuing import Told
 from kloros_infra.daemon.desk import Desk
+from kloros_infra.daemon.exchange import Exchange, ResponseHead
 from kloros_infra.daemon.http_framing import EVENT_STREAM, JSON
 from kloros_infra.daemon.json_body import dump
 from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s, timings_in
@@ -21,7 +22,6 @@ from kloros_infra.daemon.refused import headers_of, status_of
 from kloros_infra.daemon.request_problems import shutting_down
 from kloros_infra.daemon.sse import DONE, error_event
 from kloros_infra.daemon.upstream import UpstreamPool
-from kloros_infra.daemon.upstream_connection import Exchange, ResponseHead
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.routing import RoutedPersona
 from kloros_infra.router.effects import Refuse, Send, Target

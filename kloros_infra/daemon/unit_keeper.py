@@ -19,6 +19,8 @@ from kloros_infra.router.events import Event, UnitFailed, UnitSeen, UnitStarted,
 log = logging.getLogger(__name__)
 
 LAST_LINES = 20
+NO_ANSWER = "KI602"
+"""The service manager could not be asked, as while D-Bus is away or no descriptor is left."""
 DOWN = SeenUnit(is_up=False)
 
 
@@ -34,6 +36,8 @@ class UnitLimits:
     drain_margin_s: float = 15.0
     look_s: float = 5.0
     look_while_coming_s: float = 0.25
+    mute_s: float = 10.0
+    order_again_s: float = 0.5
 
 
 class UnitKeeper:
@@ -134,7 +138,7 @@ class UnitKeeper:
         unit, limit_s = self._unit(instance), max(self._limits.start_s, longest_s)
         try:
             async with asyncio.timeout(limit_s):
-                await job(unit)
+                await self._order_patiently(job, unit)
         except UnitError as error:
             self._coming.discard(instance)
             return UnitFailed(instance, error.problem.detail, error.last_lines)
@@ -143,6 +147,19 @@ class UnitKeeper:
             return UnitFailed(instance, f"{unit} did not start within {limit_s:g} s", await self._tail(unit))
         self._seen[instance] = SeenUnit(is_up=True)
         return UnitStarted(instance)
+
+    async def _order_patiently(self, job: Callable[[str], Awaitable[None]], unit: str) -> None:
+        """Give an order; one that nobody takes says nothing of the unit, and is given again for a while."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._limits.mute_s
+        while True:
+            try:
+                return await job(unit)
+            except UnitError as error:
+                if error.problem.code != NO_ANSWER or loop.time() >= until:
+                    raise
+                self._note_mute(error)
+            await asyncio.sleep(self._limits.order_again_s)
 
     async def _again(self, instance: str) -> Event:
         unit, known = self._unit(instance), self._seen.get(instance, DOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
 import ssl
@@ -14,20 +15,17 @@ from typing import Any, NamedTuple
 from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.collected import ChatSink, WholeSink
 from kloros_infra.daemon.deadlines import DeadlineWatch
+from kloros_infra.daemon.exchange import Exchange, Patience, ResponseSink
 from kloros_infra.daemon.json_body import dump, parse_object
 from kloros_infra.daemon.ports import Credentials, Hearer, UpstreamError
-from kloros_infra.daemon.upstream_connection import (
-    Endpoint,
-    Exchange,
-    Patience,
-    ResponseSink,
-    UpstreamConnection,
-    endpoint_of,
-)
+from kloros_infra.daemon.upstream_connection import Endpoint, UpstreamConnection, endpoint_of
 from kloros_infra.daemon.upstream_request import get_request, owner_of, place_of, post_head, post_request
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Send, Target
 from kloros_infra.router.events import Outcome, Verdict
+
+# What this process or machine has no more of; no target is to blame for it.
+_OUR_LACK = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,7 @@ class UpstreamLimits:
     # cpp-httplib, llama-server's HTTP library, closes a connection that was idle for 5 s.
     keep_s: float = 4.0
     sweep_s: float = 0.05
+    ask_again_s: float = 0.25
 
 
 class Way(NamedTuple):
@@ -124,10 +123,15 @@ class UpstreamPool:
 
     async def check(self, target: Target, path: bytes, *, timeout_s: float) -> Verdict:
         """Ask for a target's health: 200 is healthy, 503 loading (llama-server, tools/server/README.md)."""
-        try:
-            status, _ = await self._get(target, path, timeout_s)
-        except (UpstreamError, TimeoutError):
-            return Verdict.FAILING
+        while True:
+            try:
+                status, _ = await self._get(target, path, timeout_s)
+                break
+            except (UpstreamError, TimeoutError) as error:
+                if not isinstance(error, UpstreamError) or error.outcome is not Outcome.BUSY:
+                    return Verdict.FAILING
+            # We could not even ask: that says nothing of the target.
+            await asyncio.sleep(self.limits.ask_again_s)
         return {200: Verdict.HEALTHY, 503: Verdict.LOADING}.get(status, Verdict.FAILING)
 
     async def is_switched_on(self, url: str, *, timeout_s: float) -> bool:
@@ -243,7 +247,8 @@ class UpstreamPool:
             problem = http_problems.cannot_connect(target, f"no reply in {limit_s:g} s")
             exchange.fail(problem, Outcome.UNREACHED)
         except OSError as error:
-            exchange.fail(http_problems.cannot_connect(target, _reason(error)), Outcome.UNREACHED)
+            outcome = Outcome.BUSY if error.errno in _OUR_LACK else Outcome.UNREACHED
+            exchange.fail(http_problems.cannot_connect(target, _reason(error)), outcome)
         else:
             if exchange.is_over:
                 connection.free_since = connection.loop.time()

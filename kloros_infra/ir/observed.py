@@ -25,7 +25,7 @@ class ActiveState(StrEnum):
     MAINTENANCE = "maintenance"
 
     @classmethod
-    def _missing_(cls, value: object) -> ActiveState:
+    def _missing_(cls, value: object) -> ActiveState:  # noqa: ARG003 - enum asks with it (enum.Enum._missing_)
         """Take a word of a later systemd for a unit that runs: nothing is started or given away beside it."""
         return cls.ACTIVE
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from kloros_infra.ir.requests import Priority
-from kloros_infra.ir.routing import LOCAL_PRIORITY, RoutedClient, RoutingTable
-from kloros_infra.router import clients as limits
-from kloros_infra.router import refusals, reports, unserved, views
+from kloros_infra.ir.routing import LOCAL_PRIORITY, RoutingTable
+from kloros_infra.router import reports, unserved, views
+from kloros_infra.router.admission import Admission
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import Effects, Local, Remote, Request, Station
 from kloros_infra.router.breaker import State as BreakerState
-from kloros_infra.router.candidates import Candidates, candidates
-from kloros_infra.router.clients import Clients, Rate
+from kloros_infra.router.candidates import Candidates
 from kloros_infra.router.definitions import as_running
 from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Effect, Refuse, Send
 from kloros_infra.router.events import (
@@ -48,12 +47,9 @@ from kloros_infra.router.hosts import Hosts
 from kloros_infra.router.instance import State
 from kloros_infra.router.lease import Adopted, Lease, changed
 from kloros_infra.router.query import Query, Refused
-from kloros_infra.router.select import Ask, Chosen
+from kloros_infra.router.select import Ask
 from kloros_infra.router.starting import Demand, Starter
 from kloros_infra.router.traffic import Traffic
-
-REMEMBERED = 1024
-"""Few names can be asked by, but there are also numbers among what a query says: what is remembered has a bound."""
 
 
 class Core:
@@ -68,14 +64,9 @@ class Core:
         self._traffic = Traffic(self._agenda, self._stations, seed=seed, find=self._find, doubt=self._doubt)
         waiting = self._traffic.waiting
         self._fleet = Fleet(self._agenda, waiting, self._adopted.is_lent)
-        self._running = table
-        """The table, with instances as they run where they are not restarted yet."""
+        self._admission = Admission(table, profile)
         self._starter = Starter(self._fleet, self._agenda, waiting, self._adopted.is_active)
         self._hosts = Hosts(self._agenda)
-        self._found: dict[tuple[Query, str], Candidates] = {}
-        self._usual: dict[tuple[Query, str], tuple[Candidates, Chosen]] = {}
-        """Those of `_found` for which neither speed nor the client's rate matters, and what is chosen if it is free."""
-        self._rates: dict[str, Rate] = {}
         self._is_pressed = False
         """Whether requests wait for an instance that does not run."""
         self._changes = 0
@@ -116,7 +107,7 @@ class Core:
 
         Most requests are for a model whose first target is ready and free, of clients without a rate.
         """
-        usual = self._usual.get((asked.query, asked.client))
+        usual = self._admission.usual.get((asked.query, asked.client))
         requests = self._traffic.requests
         if usual is None or asked.session is not None or asked.id in requests or now >= asked.deadline_at:
             return None
@@ -141,9 +132,9 @@ class Core:
 
     def explain(self, query: Query, now: float, *, client: str = "", ask: Ask | None = None) -> Explanation:
         """Decide as for a request, and keep what was looked at."""
-        routed = self._clients.named(client)
+        routed = self._admission.named(client)
         standing = reports.standings(self._traffic, self.table.bridge.max_queued, now)
-        return explain(self._running, query, Situation(self.profile, standing, routed, ask or Ask()))
+        return explain(self._admission.running, query, Situation(self.profile, standing, routed, ask or Ask()))
 
     def queue_position(self, id: str) -> int | None:
         """Say how many are served up to and with a request that waits; None where it does not."""
@@ -163,13 +154,10 @@ class Core:
         if send is not None:
             out.append(send)
             return
-        client = self._clients.named(event.client)
-        found = self._found.get((event.query, event.client))
-        if found is None or (client is not None and client.requests_per_minute is not None):
-            decided = self._admitted(event, client, now, out)
-            if decided is None:
-                return
-            found = decided
+        client = self._admission.named(event.client)
+        found = self._admission.admitted(event, client, now, out)
+        if found is None:
+            return
         rank = found.rank(event.priority)
         request = Request(event, found, rank, now)
         if now >= event.deadline_at:
@@ -188,44 +176,9 @@ class Core:
         if local is not None and local.life.state is State.STOPPED and station.host.priority >= LOCAL_PRIORITY:
             self._fleet.wanted[local.name] = None
 
-    def _admitted(self, event: Asked, client: RoutedClient | None, now: float, out: Effects) -> Candidates | None:
-        """Find the candidates, unless the client may not ask, or not yet."""
-        problem = self._clients.refusal(client, event.client)
-        if problem is not None:
-            out.append(Refuse(event.id, problem, is_temporary=False))
-            return None
-        if client is not None and client.requests_per_minute is not None:
-            per_minute = client.requests_per_minute
-            self._rates[client.name], wait_s = limits.on_request(self._rates.get(client.name), per_minute, now)
-            if wait_s is not None:
-                out.append(Refuse(event.id, refusals.too_fast(client.name, per_minute), True, wait_s))
-                return None
-        found = self._candidates(event.query, event.client, client)
-        if isinstance(found, Refused):
-            out.append(Refuse(event.id, found.problem, found.is_temporary))
-            return None
-        return found
-
     def _find(self, request: Request) -> Candidates | Refused:
         asked = request.asked
-        return self._candidates(asked.query, asked.client, self._clients.named(asked.client))
-
-    def _candidates(self, query: Query, name: str, client: RoutedClient | None) -> Candidates | Refused:
-        """List candidates, or remember them; a refusal may be of any name, and is not remembered."""
-        key = query, name
-        known = self._found.get(key)
-        if known is not None:
-            return known
-        found = candidates(self._running, query, profile=self.profile, client=client)
-        if not isinstance(found, Refused):
-            if len(self._found) >= REMEMBERED:
-                self._found.clear()
-                self._usual.clear()
-            self._found[key] = found
-            if found.max_latency_s is None and (client is None or client.requests_per_minute is None):
-                first = found.choices[0]
-                self._usual[key] = found, Chosen(first, first.targets[0], first.reason)
-        return found
+        return self._admission.candidates(asked.query, asked.client, self._admission.named(asked.client))
 
     def served(self, id: str, now: float) -> bool:
         """Take in the usual case of `Ended`, after which nothing is to be done; where this gives False tell `on`."""
@@ -319,7 +272,7 @@ class Core:
     def _serve_anew(self, table: RoutingTable, profile: str, now: float, out: Effects) -> None:
         """Take in another table or profile: what is the same in both goes on, and all that wait are placed anew."""
         self.table, self.profile = table, profile
-        self._clients = Clients(table.policies)
+        self._admission.use(table, profile)
         self._starter.capacities = {capacity.card: capacity.mib for capacity in table.capacities}
         self._traffic.use(table)
         self._hosts.replace(table, now)
@@ -334,9 +287,7 @@ class Core:
     def _serve_as_running(self, now: float, out: Effects) -> None:
         """Send to each instance as its process is, and place all that wait anew."""
         self._fleet.has_redefined = False
-        self._running = as_running(self.table, self._fleet.locals.values())
-        self._found.clear()
-        self._usual.clear()
+        self._admission.serve(as_running(self.table, self._fleet.locals.values()))
         for model_id in tuple(self._traffic.lines):
             self._traffic.replace_waiting(model_id, now, out)
 

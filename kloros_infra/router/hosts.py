@@ -23,6 +23,8 @@ class Host:
     routed: RoutedHost
     is_enabled: bool = True
     is_up: bool = True
+    has_answered: bool = False
+    """Until it has, one failure is enough: nothing speaks for it."""
     failures: int = 0
     polled_at: float | None = None
     stations: dict[str, Remote] = field(default_factory=dict)
@@ -60,7 +62,9 @@ class Hosts:
         """Take in the answer to a poll; a host that loads a model is there."""
         host.polled_at = None
         host.failures = host.failures + 1 if verdict is Verdict.FAILING else 0
-        is_up = host.failures == 0 or (host.is_up and host.failures < host.routed.health_failures)
+        host.has_answered = host.has_answered or host.failures == 0
+        may_fail = host.is_up and host.has_answered
+        is_up = host.failures == 0 or (may_fail and host.failures < host.routed.health_failures)
         if is_up is not host.is_up:
             host.is_up = is_up
             state = "answers again" if is_up else "does not answer"

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from kloros_infra.router.effects import Allocated, AllocationChange
 
 JANITOR_S = 60.0
+LARGEST = 1e12
+"""Times beyond are no times; nor are NaN and the infinities, which Python's JSON lets in."""
 ADOPTED_ACTIVE_S = 30.0
 """How long after a router's start its predecessor's allocations protect an instance from being stopped for another.
 
@@ -37,11 +39,14 @@ class Lease(NamedTuple):
 
 
 class Adopted:
-    """Allocations from before the router's start: nobody will end them, so they protect for a while and expire."""
+    """Allocations from before the router's start: nobody will end them, so they protect for a while and expire.
+
+    The clock on the wall may have been put back since: none was lent later than now.
+    """
 
     def __init__(self, leases: Iterable[Lease], now: float) -> None:
         self._active_until = now + ADOPTED_ACTIVE_S
-        self._leases = {lease.allocation_id: lease for lease in leases}
+        self._leases = {one.allocation_id: one._replace(created_at=min(one.created_at, now)) for one in leases}
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -128,4 +133,4 @@ def _lease(record: dict[str, Any], epoch_offset_s: float) -> Lease | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

@@ -98,7 +98,7 @@ class FaultProxy:
         self._full.append(door)
         for _ in range(3):
             knocking = socket.socket()
-            knocking.setblocking(False)  # noqa: FBT003 - the socket module's own
+            knocking.setblocking(False)
             with suppress(BlockingIOError):
                 knocking.connect(("127.0.0.1", self.port))
             self._full.append(knocking)

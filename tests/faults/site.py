@@ -39,6 +39,7 @@ MODEL = """\
     purpose_tags: [fast]
     context_tokens: CONTEXT
     parallel: SLOTS
+    arguments: {threads: 1}
     current_version: "1"
     versions: [{version_id: "1", gguf_url: "WEIGHTS"}]
     profiles: {cpu_only: {port: PORT}}

@@ -33,8 +33,8 @@ def command(routing: Path, log_level: str) -> None:
     import logging
 
     from kloros_infra.cli.router_root import root_of
+    from kloros_infra.cli.router_wiring import router_outside
     from kloros_infra.cli.run_loop import run_loop
-    from kloros_infra.cli.wiring import router_outside
     from kloros_infra.daemon.run import Stop, run_router
 
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(message)s")

@@ -16,6 +16,7 @@ from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.compiler.placed import card_shares
 from kloros_infra.compiler.resolve import resolve
+from kloros_infra.ir.card_share import CONTEXT_BYTES
 from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.load_time import expected_load_s
@@ -93,7 +94,7 @@ def test_a_card_holds_what_the_most_careful_placement_was_told() -> None:
 
     table = routing_table(a_catalog(first, second), LAYOUT, placements)
 
-    assert table.capacities == (RoutedCapacity(card=str(told.card), mib=least // 2**20),)
+    assert table.capacities == (RoutedCapacity(card=str(told.card), mib=(least + CONTEXT_BYTES) // 2**20),)
 
 
 UNIT = "[Unit]\nDescription=one\nX-Kloros-Weights=aa\n[Service]\nExecStart=/bin/x --a\nMemoryMax=1G\nNice=1\n"

@@ -167,12 +167,13 @@ def test_a_setting_is_plain_values_for_programs() -> None:
         "settings": [],
     }
     assert setting_data(found("version"))["default"] is None
-    assert setting_data(found("bus"))["settings"] == ["xsub", "xpub", "direct", "managed"]
+    assert setting_data(found("bus"))["settings"] == ["xsub", "xpub", "direct", "managed", "voice"]
     assert [one["path"] for one in setting_data(found("bus"), is_recursive=True)["settings"]] == [
         "bus.xsub",
         "bus.xpub",
         "bus.direct",
         "bus.managed",
+        "bus.voice",
     ]
 
 
@@ -212,5 +213,5 @@ def test_the_reference_says_the_rules_of_names_once() -> None:
 
 
 def test_sections_have_their_settings_below_them() -> None:
-    assert [one.name for one in children(found("bus"))] == ["xsub", "xpub", "direct", "managed"]
+    assert [one.name for one in children(found("bus"))] == ["xsub", "xpub", "direct", "managed", "voice"]
     assert children(found("bus.xsub")) == ()

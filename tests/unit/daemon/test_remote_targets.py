@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from kloros_infra.adapters.credentials import CredentialFolder
+from kloros_infra.daemon.exchange import Exchange, Patience
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
-from kloros_infra.daemon.upstream_connection import VANISHED_MS, Exchange, Patience
+from kloros_infra.daemon.upstream_connection import VANISHED_MS
 from kloros_infra.daemon.upstream_request import get_request, place_of, post_head, post_request
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.router.effects import Target

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from kloros_infra.daemon.exchange import Exchange, Patience, ResponseHead
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
-from kloros_infra.daemon.upstream_connection import STALE_WITHIN_S, Exchange, Patience, ResponseHead
+from kloros_infra.daemon.upstream_connection import STALE_WITHIN_S
 from kloros_infra.router.effects import Target
 from kloros_infra.router.events import Outcome, Verdict
 from tests.factories import a_send, a_target

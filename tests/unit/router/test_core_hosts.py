@@ -43,6 +43,7 @@ def test_it_gets_eight_requests_at_a_time(told: Told) -> None:
 
 
 def test_after_as_many_failures_as_it_may_have_it_gets_nothing_until_it_answers(told: Told) -> None:
+    told.healthy("east")
     told.healthy("east", Verdict.FAILING)
     assert told.of(Announce) == []
     told.healthy("east", Verdict.FAILING)
@@ -60,7 +61,15 @@ def test_after_as_many_failures_as_it_may_have_it_gets_nothing_until_it_answers(
     assert told.sent
 
 
+def test_a_host_that_has_never_answered_gets_nothing_after_its_first_failure(told: Told) -> None:
+    told.healthy("east", Verdict.FAILING)
+    assert [news.text for news in told.of(Announce)] == ["east does not answer."]
+    told.ask("a")
+    assert told.refusal().is_temporary
+
+
 def test_those_that_wait_for_it_are_refused_when_it_goes_away(told: Told) -> None:
+    told.healthy("east")
     ids = [told.ask("a") for _ in range(REMOTE_LIMIT + 1)]
     told.healthy("east", Verdict.FAILING)
     told.healthy("east", Verdict.FAILING)

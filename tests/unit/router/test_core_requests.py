@@ -6,8 +6,8 @@ import pytest
 
 from kloros_infra.ir.requests import ClientAccess, Priority
 from kloros_infra.ir.routing import RoutedClient, RoutedPolicies, RoutedPurpose
+from kloros_infra.router.admission import REMEMBERED
 from kloros_infra.router.breaker import FAILURES_IN_A_ROW
-from kloros_infra.router.core import REMEMBERED
 from kloros_infra.router.effects import Allocated, AllocationChange, Continue, Refuse, Send
 from kloros_infra.router.events import Asked, Began, Ended, Left, Outcome, Ticked
 from kloros_infra.router.lending import YOUNG_S

@@ -65,6 +65,8 @@ def test_what_had_not_ended_comes_back_on_the_clock_of_whoever_reads() -> None:
         '{"change": "created"}',
         json.dumps(a_lease()._asdict() | {"change": "created", "ttl_s": True}),
         json.dumps(a_lease()._asdict() | {"change": "created", "target": None}),
+        json.dumps(a_lease()._asdict() | {"change": "created", "created_at": float("nan")}),
+        json.dumps(a_lease()._asdict() | {"change": "created", "ttl_s": float("inf")}),
         "[" * 100_000,
     ],
 )
@@ -85,6 +87,12 @@ def test_a_torn_journal_gives_a_prefix_of_what_was_lent(steps: list[tuple[int, A
         read_journal("".join(lines[:count]), epoch_offset_s=EPOCH_OFFSET_S) for count in (complete, complete + 1)
     ]
     assert found in expected
+
+
+def test_where_the_clock_was_put_back_nothing_protects_longer_than_it_was_lent_for() -> None:
+    adopted = Adopted([a_lease()._replace(created_at=30 * 86_400.0)], 10.0)
+    assert adopted.is_lent("code-max", 609.9)
+    assert not adopted.is_lent("code-max", 610.0)
 
 
 def test_what_is_adopted_protects_from_eviction_for_a_moment_and_from_idleness_until_it_expires() -> None:
