@@ -28,7 +28,7 @@ from typing import Any
 import uvloop
 import zmq
 
-from benchmarks.http_hop import cpu_s
+from benchmarks.router_hops import cpu_s
 from kloros_infra.adapters.bus_proxy import BusProxy
 from kloros_infra.adapters.chembus import BusPeer
 from kloros_infra.adapters.clock import SystemClock

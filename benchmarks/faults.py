@@ -1,6 +1,6 @@
 """Do to a real installation what can go wrong with it, and see what its clients notice.
 
-Bus, router and two llama-servers with a small real model run under the embedded supervisor; 32 clients ask at a time, and
+Bus, router and two llama-servers with a small real model run under the embedded supervisor; 32 clients ask at once, and
 each request is accounted for: answered, told that it failed, or lost. Prints a Markdown table and ends with 1 where
 an outcome is not the stated one:
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError, ProblemsError
-from kloros_infra.ir.generation import Provenance
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from kloros_infra.executor.ports import Display, ServiceManager, StagedCheck
     from kloros_infra.ir.artifact import ArtifactTree
     from kloros_infra.ir.catalog import Catalog
+    from kloros_infra.ir.generation import Provenance
     from kloros_infra.ir.observed import Observed
     from kloros_infra.planner.desired import Desired
 
@@ -149,6 +149,7 @@ def provenance_of(project: Project) -> Provenance:
     """Say what a generation that is made now is made from."""
     from kloros_infra import __version__
     from kloros_infra.adapters.git import commit_of
+    from kloros_infra.ir.generation import Provenance
 
     texts = "\0".join((project.text, *project.parts.values()))
     return Provenance(
@@ -165,6 +166,7 @@ def desired_for(
 ) -> Desired:
     """Say what a target shall look like while `profile`, or the one its cards allow, is active."""
     from kloros_infra.ir.artifact import TextFile
+    from kloros_infra.ir.generation import Provenance
     from kloros_infra.planner.desired import desired_state
     from kloros_infra.planner.obstacles import unnamed_cards
 

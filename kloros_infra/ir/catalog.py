@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.relaxation import Relaxation
@@ -14,6 +13,9 @@ from kloros_infra.ir.relaxation import Relaxation
 if TYPE_CHECKING:
     # Words about requests speak of models, so they stand above them.
     from kloros_infra.ir.catalog_requests import Client, RemoteHost, RemoteModel
+
+    # The router starts without the lock, whose checks take longer to build than all of this.
+    from kloros_infra.ir.lock import LockedWeights
     from kloros_infra.ir.requests import Mark, Priority
 
 ArgumentValue = bool | int | float | str | tuple[int | float | str, ...]

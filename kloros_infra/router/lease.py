@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from kloros_infra.router.effects import Allocated, AllocationChange
 
 JANITOR_S = 60.0
+LONGEST_S = 86_400.0
+"""No allocation of a router that is gone protects for longer, whatever a journal says that was tampered with."""
 LARGEST = 1e12
 """Times beyond are no times; nor are NaN and the infinities, which Python's JSON lets in."""
 ADOPTED_ACTIVE_S = 30.0
@@ -46,7 +48,7 @@ class Adopted:
 
     def __init__(self, leases: Iterable[Lease], now: float) -> None:
         self._active_until = now + ADOPTED_ACTIVE_S
-        self._leases = {one.allocation_id: one._replace(created_at=min(one.created_at, now)) for one in leases}
+        self._leases = {lease.allocation_id: _bounded(lease, now) for lease in leases}
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -79,6 +81,10 @@ class Adopted:
         for lease in taken:
             del self._leases[lease.allocation_id]
         return taken
+
+
+def _bounded(lease: Lease, now: float) -> Lease:
+    return lease._replace(created_at=min(lease.created_at, now), ttl_s=min(lease.ttl_s, LONGEST_S))
 
 
 def changed(lease: Lease, change: AllocationChange) -> Allocated:

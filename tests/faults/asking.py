@@ -127,6 +127,11 @@ class Tally:
         """Say whether all ended in one of these ways."""
         return set(self.kinds) <= set(kinds)
 
+    def brief(self) -> str:
+        """Say how they ended, where more follows."""
+        words = {Kind.TOLD: "told", Kind.REFUSED: "refused", Kind.CUT: "cut", Kind.LOST: "lost"}
+        return ", ".join(f"{self.kinds[kind]} {words.get(kind, kind)}" for kind in Kind if self.kinds[kind])
+
     def __str__(self) -> str:
         kinds = ", ".join(f"{self.kinds[kind]} {kind}" for kind in Kind if self.kinds[kind])
         codes = Counter(ending.code for ending in self.endings if ending.code)

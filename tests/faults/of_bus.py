@@ -56,5 +56,5 @@ async def hung(site: Site, findings: Findings) -> None:
 FAULTS = (
     Fault("21", "bus proxy killed with 32 requests on it", "started again; all 32 answered, each id once", killed,
           is_quick=True),
-    Fault("21b", "bus proxy hangs (SIGSTOP)", "direct requests are answered meanwhile, the others when it goes on", hung),
+    Fault("21b", "bus proxy hangs (SIGSTOP)", "direct requests are answered meanwhile, others when it goes on", hung),
 )  # fmt: skip

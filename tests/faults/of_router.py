@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from tests.faults.site import BUS, ROUTER, SMALL, SPARE, Site, until
 IN_FLIGHT = 200
 STREAMS = 50
 AGAIN_S = 2.0
-LATE_S = 1.0
+LATE_S = 2.0
+"""What a busy machine may add to a time that is measured from outside."""
 WINDOW_S = 30.0
 STATE = "var/lib/kloros-router"
 
@@ -44,7 +45,9 @@ async def killed(site: Site, findings: Findings) -> None:
         replies = await asyncio.gather(*asked)
     await site.heal()
     after = site.pids()
-    findings.note(f"HTTP: {tally}; bus: {bus_tally(replies)}; started after {started_s:.1f} s, served again after {again_s:.1f} s")
+    findings.note(
+        f"HTTP: {tally}; bus: {bus_tally(replies)}; started after {started_s:.1f} s, served again after {again_s:.1f} s"
+    )
     findings.check(again_s <= AGAIN_S + LATE_S, f"it served again only after {again_s:.1f} s")
     findings.check(tally.lost == 0, "a request over HTTP ended as if it were whole")
     findings.check(all(reply == "answered" for reply in replies), "a request over the bus was lost")
@@ -98,7 +101,7 @@ async def no_descriptors(site: Site, findings: Findings) -> None:
     """Leave the router eight descriptors more than it has."""
     pid = site.pid(ROUTER)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    used = descriptors(pid)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 8, before[1]))
     try:
         async with a_web(site.bridge, timeout_s=30) as web:
@@ -117,13 +120,19 @@ async def no_descriptors(site: Site, findings: Findings) -> None:
     findings.check(again.answered == len(again.endings), "not all were answered afterwards")
 
 
+HARMS: dict[str, Callable[[bytes], bytes]] = {
+    "cut in half": lambda data: data[: len(data) // 2],
+    "flipped": lambda data: bytes(byte ^ 0x20 for byte in data),
+    "random": lambda _: os.urandom(4096),
+    "empty": lambda _: b"",
+}
+
+
 async def broken_files(site: Site, findings: Findings) -> None:
     """Start the router with journals and a profile that are not what they were."""
     state, profile = site.root / STATE, site.root / "run/kloros/gpu_profile"
     kept = profile.read_text()
-    broken = {"cut in half": lambda data: data[: len(data) // 2], "random": lambda _: os.urandom(4096),
-              "flipped": lambda data: bytes(byte ^ 0x20 for byte in data), "empty": lambda _: b""}  # fmt: skip
-    for name, harm in broken.items():
+    for name, harm in HARMS.items():
         await asyncio.to_thread(site.supervisor.stop, ROUTER)
         for file in (state / "leases.jsonl", state / "answers.log", profile):
             file.write_bytes(harm(file.read_bytes() if file.exists() else b"x" * 200))
@@ -134,7 +143,7 @@ async def broken_files(site: Site, findings: Findings) -> None:
         findings.check(tally.answered == 8, f"{name}: {tally}")
     profile.write_text(kept)
     table = site.routing.read_text()
-    findings.note(f"{len(broken)} starts, all served")
+    findings.note(f"{len(HARMS)} starts, all served")
     findings.check("Traceback" not in site.log(ROUTER, 400), "the log has a traceback")
     findings.check(json.loads(table)["version"] == 2, "the table is another")
 
@@ -210,17 +219,23 @@ async def bus_ask(client: AsyncClient, *, tokens: int = 4) -> str:
     return "answered" if answer.model_id else "empty"
 
 
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def bus_tally(replies: list[str]) -> str:
     return ", ".join(f"{replies.count(reply)} {reply}" for reply in sorted(set(replies)))
 
 
 FAULTS = (
-    Fault("20", "router killed with 200 requests in flight", "serves again within 2 s, runs what ran, starts nothing "
-          "twice; HTTP clients see the connection end, bus clients get all answers", killed, is_quick=True),
-    Fault("25", "journals and profile cut, flipped, random, empty", "ignored and written anew; all served", broken_files),
+    Fault("20", "router killed with 200 requests in flight",
+          "serves again within 2 s, keeps what runs, starts nothing twice; HTTP clients see their connection end, "
+          "bus clients get all answers", killed, is_quick=True),
+    Fault("25", "journals and profile cut, flipped, random, empty", "passed over and written anew; all served",
+          broken_files),
     Fault("25b", "routing table torn while 32 ask", "the old one stays, health says so; all answered", torn_table),
-    Fault("26", "router out of file descriptors (EMFILE) for 3 s", "refused with a reason, or served afterwards; goes on",
-          no_descriptors),
+    Fault("26", "router out of file descriptors (EMFILE) for 3 s",
+          "what it cannot take is closed or refused; no model is blamed for it, and it goes on", no_descriptors),
     Fault("27", "SIGTERM with 50 streams", "no new clients, 50 of 50 finish, then it ends", drained, is_quick=True),
     Fault("27b", "a second SIGTERM", "each stream ends in an error event, at once", cut),
 )  # fmt: skip

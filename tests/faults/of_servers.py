@@ -21,7 +21,7 @@ LATE_S = 1.0
 """What a busy machine may add to a deadline that is measured from outside."""
 LET_GO_S = 0.5
 SLOW_STEP_S = 2.0
-"""llama-server looks for clients that have left between two steps, of which one with 32 streams on two cores takes long."""
+"""llama-server looks for clients that have left between two steps; one with 32 streams takes long on two cores."""
 MOST_STARTS = 5
 
 
@@ -52,8 +52,8 @@ async def killed_with_no_other(site: Site, findings: Findings) -> None:
 
 async def killed_mid_stream(site: Site, findings: Findings) -> None:
     async with site.web() as web:
-        crowd = crowd_of(web, tokens=120, is_stream=True, model="small")
-        await until(lambda: crowd.begun >= 8, 60, "streams under way")
+        crowd = crowd_of(web, tokens=200, is_stream=True, model="small")
+        await until(lambda: crowd.begun == len(crowd.tasks), 60, "all streams under way")
         pid = site.send(SMALL, signal.SIGKILL)
         tally = await crowd.ended()
     findings.account(tally)
@@ -140,7 +140,7 @@ async def weights_broken(site: Site, findings: Findings) -> None:
     others_served(findings, named, others)
     findings.account(again)
     findings.check(again.only(Kind.REFUSED), "the second time a request for the model was not refused")
-    findings.check(b"gguf" in named.endings[0].data.lower(), "the refusal has not the last lines of the log")
+    findings.check(b"wrote last" in named.endings[0].data, "the refusal has not the last lines of the log")
     starts = site.starts(SPARE) - starts
     findings.note(f"{starts} starts")
     findings.check(starts <= MOST_STARTS, "it is started again and again")

@@ -102,7 +102,7 @@ class Site:
     def modelctl(self, *words: str) -> str:
         """Run `modelctl` on the root."""
         program = Path(sys.executable).with_name("modelctl")
-        argv = [program, *words, "--root", self.root]
+        argv = [str(program), *words, "--root", str(self.root)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         return done.stdout + done.stderr
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kloros_infra.router.effects import AllocationChange
 from kloros_infra.router.lease import (
     ADOPTED_ACTIVE_S,
+    LONGEST_S,
     Adopted,
     Lease,
     changed,
@@ -87,6 +88,18 @@ def test_a_torn_journal_gives_a_prefix_of_what_was_lent(steps: list[tuple[int, A
         read_journal("".join(lines[:count]), epoch_offset_s=EPOCH_OFFSET_S) for count in (complete, complete + 1)
     ]
     assert found in expected
+
+
+def test_a_journal_of_which_any_byte_was_flipped_is_read_and_protects_no_longer_than_a_lease_may() -> None:
+    whole = b"".join(written(a_lease(f"alloc_{n}"), AllocationChange.CREATED).encode() for n in range(2))
+    for at in range(len(whole)):
+        for flip in (0x01, 0x10, 0x80, 0xFF):
+            harmed = whole[:at] + bytes((whole[at] ^ flip,)) + whole[at + 1 :]
+            text = harmed.decode("utf-8", errors="replace")
+            adopted = Adopted(read_journal(text, epoch_offset_s=EPOCH_OFFSET_S), 10.0)
+            assert len(adopted) <= 2
+            adopted.expired(10.0 + LONGEST_S)
+            assert len(adopted) == 0
 
 
 def test_where_the_clock_was_put_back_nothing_protects_longer_than_it_was_lent_for() -> None:
