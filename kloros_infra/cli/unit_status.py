@@ -15,7 +15,7 @@ from kloros_infra.cli.runtimes import runtimes_by_unit, until_text
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
 from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, Runtime
 from kloros_infra.ir.gate import InstanceGate
-from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.generation import DesiredUnit, Interrupted, Run
 from kloros_infra.ir.names import instance_of
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
@@ -28,8 +28,15 @@ UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
 
 def read_status(where: Target) -> Status:
     """Look at what the current generation has run, whatever models.yaml says by now."""
+    # In this order: what an apply or an undoing that ends meanwhile has done is then in the history.
+    is_at_work, unfinished = is_locked(where.root), journal_of(where).unfinished()
+    waiting = Confirmation(where.root).read()
     history = generations_of(where).history()
-    status = _with_apply(Status(history.current, history.last_good, ""), where)
+    status = Status(history.current, history.last_good, "")
+    if waiting is not None and not (is_at_work and waiting.left_s is None):
+        status = replace(status, unconfirmed=Unconfirmed(waiting.previous, waiting.left_s))
+    if unfinished is not None:
+        status = _with_unfinished(status, unfinished, is_at_work=is_at_work)
     if history.current is None:
         return status
     desired = desired_at(where, history.current)
@@ -51,15 +58,8 @@ def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
     return replace(status, until=until_text(runtime) if is_up else status.until, last_error=last_error)
 
 
-def _with_apply(status: Status, where: Target) -> Status:
-    """Say of the last apply what is not over: that it is at work, was killed, or waits to be confirmed."""
-    # In this order: an apply that ends meanwhile has then written that it did.
-    is_at_work, unfinished = is_locked(where.root), journal_of(where).unfinished()
-    waiting = Confirmation(where.root).read()
-    if waiting is not None and not (is_at_work and waiting.left_s is None):
-        status = replace(status, unconfirmed=Unconfirmed(waiting.previous, waiting.left_s))
-    if unfinished is None:
-        return status
+def _with_unfinished(status: Status, unfinished: Interrupted, *, is_at_work: bool) -> Status:
+    """Say that an apply is at work, or was killed and how that is mended."""
     if is_at_work:
         return replace(status, apply_in_work=unfinished.step)
     remedy = Remedy.COMPLETE if status.generation == unfinished.goal else Remedy.UNDO

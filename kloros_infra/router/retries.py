@@ -1,17 +1,19 @@
 """Whether a request may be tried again: a budget for all of them, and rules for each.
 
 In an outage each retry adds load to what is left, so retries may be a fifth of the requests of the last ten
-seconds (Envoy's retry budget), and three where there are few.
+seconds (Envoy's retry budget), and where there are few as many as open a breaker: a target
+that is gone costs nobody an answer.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from kloros_infra.router.breaker import FAILURES_IN_A_ROW
 from kloros_infra.router.events import Outcome
 
 RETRY_SHARE = 0.2
-LEAST_RETRIES = 3
+LEAST_RETRIES = FAILURES_IN_A_ROW
 WINDOW_S = 10
 MOST_RETRIES = 2
 """How often one request may be tried again."""

@@ -173,7 +173,10 @@ class Site:
         for pid in self.servers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        await until(self._is_well, HEALED_S, "the installation to be well again")
+        try:
+            await until(self._is_well, HEALED_S, "the installation to be well again")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.pids()}, {await self.health()}; {self.log(ROUTER, 5)}") from error
         return time.monotonic() - begun
 
     async def _is_well(self) -> bool:

@@ -1,4 +1,4 @@
-"""The retry budget: a fifth of the requests of the last ten seconds, never fewer than three."""
+"""The retry budget: a fifth of the requests of the last ten seconds, never fewer than open a breaker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def retried(budget: RetryBudget, *, now: float) -> tuple[RetryBudget, int]:
     return budget, count
 
 
-def test_few_requests_have_three_retries() -> None:
+def test_few_requests_have_as_many_retries_as_open_a_breaker() -> None:
     assert retried(asked(RetryBudget(), 1, now=100), now=100)[1] == LEAST_RETRIES
 
 
