@@ -55,7 +55,9 @@ def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
         return status
     is_up = runtime.status == RUNNING or runtime.status in LEAVING
     last_error = status.last_error or (runtime.reason if runtime.status == FAILED else "")
-    return replace(status, until=until_text(runtime) if is_up else status.until, last_error=last_error)
+    is_unending = runtime.status == RUNNING and runtime.stops_in_seconds is None
+    until = UNTIL[Run.ALWAYS] if is_unending else until_text(runtime) if is_up else status.until
+    return replace(status, until=until, last_error=last_error)
 
 
 def _with_unfinished(status: Status, unfinished: Interrupted, *, is_at_work: bool) -> Status:
