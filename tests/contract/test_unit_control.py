@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -215,7 +215,7 @@ def test_a_stop_overtakes_a_start_and_ends_it(real: Managed) -> None:
         return caught.value
 
     assert run(both()).problem.code in ("KI604", "KI605")
-    assert replace(real.state(), has_failed=False) == DOWN
+    assert real.state()._replace(has_failed=False) == DOWN
 
 
 def test_a_caller_that_waits_no_more_leaves_nothing_behind(real: Managed) -> None:
@@ -228,7 +228,7 @@ def test_a_caller_that_waits_no_more_leaves_nothing_behind(real: Managed) -> Non
         await real.units.stop(UNIT)
 
     run(give_up())
-    assert replace(real.state(), has_failed=False) == DOWN
+    assert real.state()._replace(has_failed=False) == DOWN
 
 
 def test_without_a_supervisor_there_is_nobody_to_ask(tmp_path: Path) -> None:

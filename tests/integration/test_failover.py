@@ -129,7 +129,7 @@ def test_a_model_that_does_not_load_is_refused_with_its_last_words(tmp_path: Pat
         assert "gguf" in answer.json()["error"]["message"].lower()
         answer = await router.web.post("/v1/chat/completions", json={**SHORT, "model": "small"})
         assert answer.status_code == 503
-        assert router.units.orders == [("start", SMALL)], "it is not tried again"
+        assert router.units.orders == [("start", SMALL), ("stop", SMALL)], "it is not tried again, by nobody"
 
     run(test, tmp_path)
 
