@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.errors import ObstacleError, UnreachableError
+from kloros_infra.errors import KlorosError, ObstacleError, UnreachableError
 from kloros_infra.ir.control import Runtime, Runtimes
+from kloros_infra.ir.stop_cause import StopCause
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -29,6 +30,14 @@ class ControlClient:
     def health(self) -> Runtimes:
         """Ask how the instances are."""
         return self._asked("GET", "/runtimes/health", None, Runtimes)
+
+    def stopped(self) -> Mapping[str, StopCause] | None:
+        """Ask why instances do not run, by their units; None where nobody answers, or this user may not ask."""
+        try:
+            found = self.health()
+        except KlorosError:
+            return None
+        return {runtime.unit: runtime.stopped_for for runtime in found.runtimes if runtime.stopped_for is not None}
 
     def start(self, name: str) -> Runtime:
         """Have an instance started, by its name or its model's; it may still load when this returns."""

@@ -80,9 +80,16 @@ def _pci(card: Any) -> str | None:
 
 
 def _held(card: Any) -> dict[int, int]:
-    """Add up what each process holds; NVML says None where the driver does not count it by process."""
+    """Add up what each process holds; NVML says None where the driver does not count it by process.
+
+    A driver that is older than nvidia-ml-py's own list of processes has none that could be read.
+    """
     held: dict[int, int] = {}
-    for process in pynvml.nvmlDeviceGetComputeRunningProcesses(card):
+    try:
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
+    except pynvml.NVMLLibraryMismatchError:
+        return held
+    for process in processes:
         if process.usedGpuMemory is not None:
             held[process.pid] = held.get(process.pid, 0) + process.usedGpuMemory
     return held

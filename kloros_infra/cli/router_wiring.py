@@ -6,23 +6,48 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kloros_infra.adapters.nvml_memory import NvmlCards
     from kloros_infra.daemon.ports import UnitControl
     from kloros_infra.daemon.run import Outside
+    from kloros_infra.ir.seen_card import SeenCard
+
+
+class CardsOnDemand:
+    """Implements `daemon.ports.CardMemory`: NVML's bindings are imported by whoever looks at cards first, in its thread.
+
+    They take 20 ms, and of a router whose table names no card nobody looks.
+    """
+
+    @cached_property
+    def _cards(self) -> NvmlCards:
+        from kloros_infra.adapters.nvml_memory import NvmlCards
+
+        return NvmlCards()
+
+    def read(self) -> tuple[SeenCard, ...] | None:
+        return self._cards.read()
+
+    def family(self, pid: int) -> frozenset[int]:
+        return self._cards.family(pid)
 
 
 def unit_control(root: Path | None) -> UnitControl | None:
     """Give the router who starts and stops the units of its root; None where there is nobody."""
-    from kloros_infra.adapters.supervised_units import SupervisedUnits, is_supervised
-    from kloros_infra.adapters.systemd import is_available
-    from kloros_infra.adapters.systemd_units import SystemdUnits
-
+    if root is None:
+        return None
     if root == Path("/"):
+        from kloros_infra.adapters.systemd import is_available
+        from kloros_infra.adapters.systemd_units import SystemdUnits
+
         return SystemdUnits() if is_available() else None
-    return SupervisedUnits(root) if root is not None and is_supervised(root) else None
+    from kloros_infra.adapters.supervised_units import SupervisedUnits, is_supervised
+
+    return SupervisedUnits(root) if is_supervised(root) else None
 
 
 @asynccontextmanager
@@ -34,7 +59,6 @@ async def router_outside(root: Path | None = None) -> AsyncIterator[Outside]:
     from kloros_infra.adapters.credentials import CredentialFolder
     from kloros_infra.adapters.direct_endpoint import DirectEndpoint
     from kloros_infra.adapters.line_journal import journal_in_place
-    from kloros_infra.adapters.nvml_memory import NvmlCards
     from kloros_infra.adapters.watched_file import WatchedFile
     from kloros_infra.cli.router_root import operators
     from kloros_infra.daemon.control_socket import serve_control
@@ -54,7 +78,7 @@ async def router_outside(root: Path | None = None) -> AsyncIterator[Outside]:
             open_journal=lambda path: journal_in_place(Path(path)),
             open_direct=DirectEndpoint,
             units=unit_control(root),
-            cards=NvmlCards(),
+            cards=CardsOnDemand(),
             serve_control=lambda desk, path: serve_control(desk, path, uids=operators(root)),
         )
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import click
 
@@ -25,6 +27,7 @@ DOWN = frozenset({STOPPED, FAILED, "unknown"})
 HEADER = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
 NOTHING = "-"
 FOREVER = "Forever"
+JSON_VERSION = 1
 
 
 def control_of(where: Target, *, timeout_s: float = 10.0) -> ControlClient:
@@ -81,30 +84,62 @@ def runtimes_by_unit(where: Target) -> Mapping[str, Runtime]:
     return {runtime.unit: runtime for runtime in found.runtimes}
 
 
-def ps_rows(where: Target) -> Iterator[Sequence[str]]:
-    """Make a row of each instance that holds memory."""
+class Running(NamedTuple):
+    """An instance that holds memory; what the current generation does not know is None."""
+
+    runtime: Runtime
+    sha256: str | None
+    size: Size | None
+
+
+class Size(NamedTuple):
+    """What a placement foresees."""
+
+    total_bytes: int
+    on_cards_bytes: int
+    context_tokens: int
+
+
+def running_instances(where: Target) -> Iterator[Running]:
+    """Ask the router what holds memory, and say what the current generation knows of it."""
     running = [one for one in control_of(where).health().runtimes if one.status not in DOWN]
     desired = desired_at(where, generations_of(where).history().current)
     gates = {unit.unit: unit.gate for unit in desired.units if unit.gate is not None}
     weights = {unit.unit: unit.weights for unit in desired.units}
     checksums = {step.destination: step.sha256 for step in desired.weights}
-    yield HEADER
     for one in running:
         gate = gates.get(one.unit)
-        id = next((checksums[path][:12] for path in weights.get(one.unit, ()) if path in checksums), NOTHING)
-        sizes = (NOTHING, NOTHING, NOTHING) if gate is None else _sizes(gate.placement)
-        yield (one.profile, id, *sizes, until_text(one))
+        sha256 = next((checksums[path] for path in weights.get(one.unit, ()) if path in checksums), None)
+        yield Running(one, sha256, None if gate is None else _size(gate.placement))
 
 
 def ps_lines(where: Target) -> Iterator[str]:
     """Write what runs like `ollama ps`."""
-    yield from table(list(ps_rows(where)))
+    yield from table([HEADER, *map(_row, running_instances(where))])
 
 
-def _sizes(placement: Placement) -> tuple[str, str, str]:
-    total = sum(load.total_bytes for load in placement.loads)
+def ps_json(where: Target) -> str:
+    """Write the same as one versioned object, with all that the router says of each."""
+    return json.dumps({"version": JSON_VERSION, "instances": list(map(_fields, running_instances(where)))})
+
+
+def _row(one: Running) -> Sequence[str]:
+    id = NOTHING if one.sha256 is None else one.sha256[:12]
+    sizes: tuple[str, ...] = (NOTHING, NOTHING, NOTHING)
+    if one.size is not None:
+        total = one.size.total_bytes
+        sizes = (size_text(total), processor(one.size.on_cards_bytes, total), str(one.size.context_tokens))
+    return (one.runtime.profile, id, *sizes, until_text(one.runtime))
+
+
+def _fields(one: Running) -> dict[str, Any]:
+    size = dict.fromkeys(Size._fields) if one.size is None else one.size._asdict()
+    return {**one.runtime.model_dump(mode="json"), "sha256": one.sha256, **size}
+
+
+def _size(placement: Placement) -> Size:
     on_cards = sum(load.total_bytes for load in placement.loads if load.card is not None)
-    return size_text(total), processor(on_cards, total), str(placement.context_tokens)
+    return Size(sum(load.total_bytes for load in placement.loads), on_cards, placement.context_tokens)
 
 
 def processor(on_cards: int, total: int) -> str:

@@ -13,16 +13,18 @@ from kloros_infra.adapters.server_metrics import requests_in_flight
 from kloros_infra.cli.history import desired_at
 from kloros_infra.cli.runtimes import runtimes_by_unit, until_text
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
-from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, Runtime
+from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, STOPPED, Runtime
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Interrupted, Run
-from kloros_infra.ir.names import instance_of
+from kloros_infra.ir.names import instance_of, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
 from kloros_infra.planner.redaction import redacted_lines
 
 ANSWER_TIMEOUT_S = 1.0
+BY_HAND = "stopped by hand"
 UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
 
 
@@ -40,13 +42,22 @@ def read_status(where: Target) -> Status:
     if history.current is None:
         return status
     desired = desired_at(where, history.current)
-    states = observe_target(desired, where).units
+    observed = observe_target(desired, where)
+    states = observed.units
     units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
     requests = _requests(units, states)
     found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
     runtimes = runtimes_by_unit(where)
     found = tuple(_with_router(unit, runtimes.get(unit.unit)) for unit in found)
+    if not observed.has_router_said:
+        found = tuple(map(_without_router, found))
     return replace(status, profile=desired.profile, units=found)
+
+
+def _without_router(status: UnitStatus) -> UnitStatus:
+    """Say only that an instance is stopped where the router, which stops instances too, has not said who did it."""
+    is_guessed = status.state == BY_HAND and is_instance(status.unit)
+    return replace(status, state=STOPPED) if is_guessed else status
 
 
 def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
@@ -56,8 +67,10 @@ def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
     is_up = runtime.status == RUNNING or runtime.status in LEAVING
     last_error = status.last_error or (runtime.reason if runtime.status == FAILED else "")
     is_unending = runtime.status == RUNNING and runtime.stops_in_seconds is None
-    until = UNTIL[Run.ALWAYS] if is_unending else until_text(runtime) if is_up else status.until
-    return replace(status, until=until, last_error=last_error)
+    is_stopped = runtime.stopped_for not in (None, StopCause.FAILED)
+    down_until = UNTIL[Run.ON_DEMAND] if is_stopped else status.until
+    until = UNTIL[Run.ALWAYS] if is_unending else until_text(runtime) if is_up else down_until
+    return replace(status, until=until, last_error=last_error, stopped_for=runtime.stopped_for)
 
 
 def _with_unfinished(status: Status, unfinished: Interrupted, *, is_at_work: bool) -> Status:
@@ -114,10 +127,10 @@ def _state(unit: DesiredUnit, state: UnitState | None) -> str:
     if state.is_masked:
         return "masked"
     if state.is_stopped_by_hand and not unit.is_stopped_idle:
-        return "stopped by hand"
+        return BY_HAND
     if state.sub == "auto-restart":
         return "restarting"
-    return "stopped" if state.active is ActiveState.INACTIVE else state.active.value
+    return STOPPED if state.active is ActiveState.INACTIVE else state.active.value
 
 
 def _last_error(state: UnitState, where: Target) -> str:

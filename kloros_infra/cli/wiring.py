@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from kloros_infra.ir.layout import Layout
 if TYPE_CHECKING:
     from kloros_infra.adapters.compile_cache import CompileCacheFolder
     from kloros_infra.adapters.generations import GenerationFolders
-    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.hub_on_demand import HubOnDemand
     from kloros_infra.adapters.journal_file import JournalFile
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
     from kloros_infra.ir.catalog import Catalog
     from kloros_infra.ir.generation import Provenance
     from kloros_infra.ir.observed import Observed
+    from kloros_infra.ir.stop_cause import StopCause
     from kloros_infra.planner.desired import Desired
+
+ROUTER_ANSWERS_S = 1.0
+"""A plan does not wait longer for a router that hangs."""
 
 
 class ManagerChoice(StrEnum):
@@ -237,13 +242,13 @@ def observing_manager(where: Target) -> ServiceManager | None:
     return service_manager(where)
 
 
-def weights_sources() -> tuple[PackageFiles, LocalFiles, HubFiles]:
+def weights_sources() -> tuple[PackageFiles, LocalFiles, HubOnDemand]:
     """Give every place that weights come from."""
-    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.hub_on_demand import HubOnDemand
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
 
-    return PackageFiles(), LocalFiles(), HubFiles()
+    return PackageFiles(), LocalFiles(), HubOnDemand()
 
 
 def weights_store(where: Target) -> WeightsFolder:
@@ -266,8 +271,15 @@ def observe_target(desired: Desired, where: Target) -> Observed:
         weights=WeightsFolder(where.root, ()),
         manager=observing_manager(where),
         processes=ProcProcesses(),
+        router_stops=partial(_router_stops, where),
     )
     return observe(visible, paths=desired.tree.keys(), layout=where.layout)
+
+
+def _router_stops(where: Target) -> Mapping[str, StopCause] | None:
+    from kloros_infra.adapters.control_client import ControlClient
+
+    return ControlClient(where.root / where.layout.control_socket, timeout_s=ROUTER_ANSWERS_S).stopped()
 
 
 def generations_of(where: Target) -> GenerationFolders:

@@ -8,6 +8,8 @@ from kloros_infra.daemon.http_keys import Keys, client_names
 from kloros_infra.daemon.ports import Credentials
 from kloros_infra.ir.routing import RoutingTable
 
+MOST_HEARD = 256
+
 
 class Askers:
     """An `Asking` for all whom no key tells (`anyone`), and one for each credential that tells a client."""
@@ -18,6 +20,8 @@ class Askers:
         self._table: RoutingTable | None = None
         self._keys = Keys((), None)
         self._known: dict[str, Asking] = {}
+        self._heard: dict[bytes, Asking] = {}
+        """Who sent which header lately."""
         self.anyone = Asking(desk)
 
     def of(self, authorization: bytes) -> Asking:
@@ -25,6 +29,15 @@ class Askers:
         table = self._desk.table
         if table is not self._table:
             self._table, self._keys = table, Keys(client_names(table), self._credentials)
+            self._heard.clear()
+        heard = self._heard.get(authorization)
+        if heard is None:
+            if len(self._heard) >= MOST_HEARD:
+                self._heard.clear()
+            heard = self._heard[authorization] = self._of(authorization)
+        return heard
+
+    def _of(self, authorization: bytes) -> Asking:
         credential = self._keys.credential_of(authorization)
         if credential is None:
             return self.anyone

@@ -58,7 +58,8 @@ class Asking:
         deadline_at = self._desk.now() + limit_s
         metadata = body.get("metadata")
         if not metadata and not self._has_marks and self._credential is None:
-            return Asked(id, query, "", deadline_at, tokens)
+            # What Asked(...) comes to, in less than half the time.
+            return tuple.__new__(Asked, (id, query, "", deadline_at, tokens, None, None))
         metadata = metadata or _NOTHING
         source = _text(metadata.get("source_service"))
         client = self._clients.of(source, self._credential)

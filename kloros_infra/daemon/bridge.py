@@ -31,6 +31,8 @@ Handler = Callable[[Request, Client], None]
 
 MODEL_PREFIX = b"/v1/models/"
 PROPERTIES_TIMEOUT_S = 2.0
+MOST_QUERIES = 256
+"""So many combinations of names are remembered, that one need not be made for every request."""
 ILL = ("unhealthy", "failed")
 """What is wrong with an instance; one that is stopped is started when it is asked for."""
 
@@ -99,6 +101,8 @@ class Bridge:
 
     def _forwarder(self, path: str, kind: ModelKind) -> Handler:
         raw_path = path.encode()
+        queries: dict[tuple[ModelKind, str | None, str | None], Query] = {}
+        askers, means = self._askers, self._means
 
         def forward(request: Request, client: Client) -> None:
             body = parse_object(request.body)
@@ -107,9 +111,15 @@ class Bridge:
                 client.reply(400, openai.error_body(400, problems))
                 return
             needed = ModelKind.VISION if kind is ModelKind.CHAT and openai.has_images(body) else kind
-            query = Query(needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
-            asked = self._asking(request).asked(query, body, len(request.body))
-            Relay(self._means, client, Order(raw_path, asked, body, request.body, body.get("stream") is True))
+            named = needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body)
+            query = queries.get(named)
+            if query is None:
+                if len(queries) >= MOST_QUERIES:
+                    queries.clear()
+                query = queries[named] = Query(*named)
+            asking = askers.of(request.authorization) if request.authorization else askers.anyone
+            asked = asking.asked(query, body, len(request.body))
+            Relay(means, client, Order(raw_path, asked, body, request.body, body.get("stream") is True))
 
         return forward
 

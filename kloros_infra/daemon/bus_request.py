@@ -155,10 +155,8 @@ class BusRequest:
     def on_completion(self, completion: Completion) -> None:
         """Pass on the whole answer."""
         self._call = None
-        generating_s = completion.duration_s - completion.ttft_s
         sent = self._who()
-        desk, id = self._means.desk, self.asked.id
-        desk.ended(Ended(id, Ending.SERVED, None, completion.completion_tokens, generating_s))
+        self._means.desk.served(self.asked.id)
         if sent is None or self._is_over:
             return
         if self._speech is not None:
@@ -177,7 +175,7 @@ class BusRequest:
             desk.ended(Ended(id, Ending.REFUSED))
             self._finish(self._failed)
             return
-        if error.is_loading and send is not None:
+        if error.outcome is Ending.LOADING and send is not None:
             desk.found_loading(send.target)
         if not desk.failed(Ended(id, error.outcome, error.retry_after_s), has_begun=self._has_begun):
             self._finish(self._failed)

@@ -7,41 +7,59 @@ it was seen twice.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from kloros_infra.daemon.desk import Desk
+from kloros_infra.daemon.own_thread import OwnThread
 from kloros_infra.daemon.ports import CardMemory, UnitControl
 from kloros_infra.errors import UnitError
+from kloros_infra.ir.seen_card import SeenCard
 from kloros_infra.router.card_use import foreign_mib
 from kloros_infra.router.events import CardsSeen
 
-LOOK_S = 5.0
-AGAIN_S = 0.5
+log = logging.getLogger(__name__)
+
 WORTH_TELLING_MIB = 64
 
 
-class CardWatch:
-    """Looks every LOOK_S, and at once where an instance is started."""
+@dataclass(frozen=True, slots=True)
+class LookTimes:
+    """How often cards are looked at; less and less often while no driver answers, up to `longest_s`."""
 
-    def __init__(self, desk: Desk, units: UnitControl, cards: CardMemory, *, again_s: float = AGAIN_S) -> None:
+    look_s: float = 5.0
+    again_s: float = 0.5
+    answer_s: float = 10.0
+    """A driver that takes longer hangs; waking a card that sleeps takes one or two seconds."""
+    longest_s: float = 60.0
+
+
+class CardWatch:
+    """Looks every few seconds, and at once where an instance is started."""
+
+    def __init__(self, desk: Desk, units: UnitControl, cards: CardMemory, *, times: LookTimes | None = None) -> None:
         self._desk = desk
         self._units = units
         self._cards = cards
-        self._again_s = again_s
+        self._times = times or LookTimes()
         self._told: dict[str, int] = {}
         self._hurry = asyncio.Event()
-        self._has_driver = True
+        self._thread = OwnThread()
+        self._mute_looks = 0
+        """Looks in a row that no driver answered."""
 
     def hurry(self) -> None:
         """Look at once."""
         self._hurry.set()
 
     async def follow(self) -> None:
-        """Look as long as there is a driver that answers."""
-        while self._has_driver:
+        """Look for ever: a driver that does not answer may be loaded, updated or reset."""
+        while True:
+            pause_s = min(self._times.look_s * 2 ** min(self._mute_looks, 10), self._times.longest_s)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(pause_s):
                     await self._hurry.wait()
             self._hurry.clear()
             await self.look()
@@ -50,7 +68,7 @@ class CardWatch:
         """Tell what has changed since it was told."""
         found = await self._seen()
         if any(mib - self._told.get(card, 0) >= WORTH_TELLING_MIB for card, mib in found.items()):
-            await asyncio.sleep(self._again_s)
+            await asyncio.sleep(self._times.again_s)
             again = await self._seen()
             found = {card: min(mib, again[card]) for card, mib in found.items() if card in again}
         if any(abs(mib - self._told.get(card, 0)) >= WORTH_TELLING_MIB for card, mib in found.items()):
@@ -65,14 +83,25 @@ class CardWatch:
         try:
             # What has ended or begun meanwhile is of ours as well.
             before = await self._pids()
-            cards = await asyncio.to_thread(self._cards.read)
+            cards = await self._read()
             pids = {name: {*family, *before.get(name, ())} for name, family in (await self._pids()).items()}
         except UnitError:
             return {}  # whoever keeps the units says so
         if cards is None:
-            self._has_driver = False
             return {}
         return foreign_mib(table, cards, {**before, **pids})
+
+    async def _read(self) -> tuple[SeenCard, ...] | None:
+        """Ask the driver; while it does not answer, what is known of the cards stays as it was."""
+        if self._thread.is_busy:
+            return None
+        try:
+            cards = await self._thread.run(self._cards.read, limit_s=self._times.answer_s)
+        except TimeoutError:
+            log.warning("the driver of the cards hangs: what others use of them is taken to be as it was")
+            cards = None
+        self._mute_looks = 0 if cards is not None else self._mute_looks + 1
+        return cards
 
     async def _pids(self) -> dict[str, Collection[int]]:
         """Name the processes of each instance that runs."""

@@ -27,6 +27,10 @@ class WholeSink:
         self._status = 0
         self._parts: list[bytes] = []
 
+    def on_whole(self, _content_type: bytes, body: bytes) -> None:
+        self._status = 200
+        self.on_body(body, is_last=True)
+
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
 
@@ -61,6 +65,10 @@ class ChatSink:
         self._timings: dict[str, Any] = {}
         self._is_done = False
         self._is_over = False
+
+    def on_whole(self, _content_type: bytes, body: bytes) -> None:
+        self._status = 200
+        self.on_body(body, is_last=True)
 
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
@@ -130,12 +138,11 @@ class ChatSink:
         message = "no message" if isinstance(found, Diagnostic) else error_message(found)
         problem = http_problems.upstream_refused(self._target, self._status, message)
         outcome = outcome_of(self._status, is_local=self._target.is_local, body=self._asked)
-        self._fail(problem, outcome, has_to_load=is_loading(self._status, said))
+        self._fail(problem, Outcome.LOADING if is_loading(self._status, said) else outcome)
 
-    def _fail(self, problem: Diagnostic, outcome: Outcome, *, has_to_load: bool = False) -> None:
+    def _fail(self, problem: Diagnostic, outcome: Outcome) -> None:
         error = UpstreamError(problem, outcome=outcome, started=True)
         error.retry_after_s = retry_after_s(self._retry_after, now=time.time())
-        error.is_loading = has_to_load
         self.on_failure(error)
 
     def _completion(self) -> Completion:

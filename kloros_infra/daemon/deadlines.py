@@ -7,6 +7,7 @@ watched; it runs only while something is, so an idle router wakes nobody.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 NEVER = float("inf")
@@ -31,6 +32,8 @@ class DeadlineWatch(Generic[AnyThing]):
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
         self._watched: set[AnyThing] = set()
+        self.forget: Callable[[AnyThing], None] = self._watched.discard
+        """Stop watching a thing; one that is not watched is fine."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, thing: AnyThing) -> None:
@@ -38,10 +41,6 @@ class DeadlineWatch(Generic[AnyThing]):
         self._watched.add(thing)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._period_s, self._sweep)
-
-    def forget(self, thing: AnyThing) -> None:
-        """Stop watching a thing; one that is not watched is fine."""
-        self._watched.discard(thing)
 
     def things(self) -> tuple[AnyThing, ...]:
         """Give all that is watched now."""

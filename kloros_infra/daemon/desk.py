@@ -48,7 +48,6 @@ from kloros_infra.router.select import Ask
 from kloros_infra.router.views import Overview
 
 NEVER = float("inf")
-_SERVED = Outcome.SERVED
 # The event loop's own clock may be a millisecond behind what it was asked for.
 SOONEST_S = 0.001
 
@@ -88,6 +87,7 @@ class Desk:
 
     def __init__(self, core: Core, clock: Clock) -> None:
         self._core = core
+        self._agenda = core.agenda
         self._clock = clock
         self.now = self._now = clock.now
         """The time on the core's clock."""
@@ -119,21 +119,27 @@ class Desk:
         send = self._core.at_once(asked, self._now())
         if send is None:
             self.tell(asked)
-        else:
+            return
+        if self._agenda.earliest < self._timer_at:
             self._arm()
-            taker.on_send(send)
+        taker.on_send(send)
 
     def began(self, id: str) -> None:
         """Note that the answer's first byte is on its way to whoever asked."""
         self.tell(Began(id))
 
-    def ended(self, ended: Ended) -> None:
+    def served(self, id: str) -> None:
         """Note that an answer was passed on whole."""
-        self._takers.pop(ended.id, None)
-        if ended.outcome is _SERVED and self._core.served(ended.id, self._now()):
+        self._takers.pop(id, None)
+        if not self._core.served(id, self._now()):
+            self.tell(Ended(id, Outcome.SERVED))
+        elif self._agenda.earliest < self._timer_at:
             self._arm()
-        else:
-            self.tell(ended)
+
+    def ended(self, ended: Ended) -> None:
+        """Note that a refusal was passed on, after which nobody else is asked."""
+        self._takers.pop(ended.id, None)
+        self.tell(ended)
 
     def failed(self, ended: Ended, *, has_begun: bool) -> bool:
         """Note an attempt that came to nothing; say whether the taker has heard or will hear how it goes on."""

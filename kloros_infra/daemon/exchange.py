@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -36,8 +37,12 @@ class ResponseHead:
 
 
 class ResponseSink(Protocol):
-    """Takes an answer: one head, then bodies of which one is the last; or a failure at any point."""
+    """Takes an answer: one head, then bodies of which one is the last; or a failure at any point.
 
+    `on_whole` comes instead of both where all of an answer with status 200 has arrived at once.
+    """
+
+    def on_whole(self, content_type: bytes, body: bytes) -> None: ...
     def on_head(self, head: ResponseHead) -> None: ...
     def on_body(self, data: bytes, *, is_last: bool) -> None: ...
     def on_failure(self, error: UpstreamError) -> None: ...
@@ -58,8 +63,9 @@ class ExchangeOwner(Protocol):
         """Take in that the target has been silent for a while; its deadline has not passed."""
         ...
 
-    def on_over(self, exchange: Exchange) -> None:
-        """Take in that the exchange has ended."""
+    @property
+    def on_over(self) -> Callable[[Exchange], None]:
+        """Who takes in that the exchange has ended."""
         ...
 
 
@@ -99,13 +105,10 @@ class Exchange:
     def send_on(self, connection: Carrier) -> None:
         """Send the request on a connection that is free."""
         self.connection = connection
-        self._hear(connection.loop.time())
+        first_byte_s, _, doubt_s = self.patience
+        self.heard_at = now = connection.loop.time()
+        self.deadline = now + (doubt_s if doubt_s < first_byte_s else first_byte_s)
         connection.begin(self)
-
-    def _hear(self, now: float) -> None:
-        patience = self.patience
-        self.heard_at = now
-        self.deadline = now + (patience.doubt_s if patience.doubt_s < patience.first_byte_s else patience.first_byte_s)
 
     def cancel(self) -> None:
         """Want no more of the answer: the connection is closed, so that llama-server frees the slot."""
@@ -122,7 +125,8 @@ class Exchange:
         """Read on."""
         if self.connection is not None:
             self.connection.resume()
-            self._hear(self.connection.loop.time())
+            self.heard_at = now = self.connection.loop.time()
+            self.deadline = now + min(self.patience.doubt_s, self.patience.first_byte_s)
 
     def expire(self, now: float) -> None:
         """Doubt a target that is silent, and give it up in the end."""

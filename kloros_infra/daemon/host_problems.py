@@ -46,7 +46,7 @@ def _does_not_serve(target: Target, status: int) -> Diagnostic:
         code="KI875",
         summary="The host does not serve",
         detail=f"{_named(target)} answered {status}: {why}, and nobody else could serve the request.",
-        hint=f"{mend}; `kloros-infra status` shows hosts and what is wrong with them.",
+        hint=f"{mend}; `kloros-infra route explain --model NAME` shows what else could serve.",
     )
 
 

@@ -164,20 +164,21 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, *, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Send a whole answer."""
-        self.send_head(status, content_type, len(body), extra=extra)
-        is_head = self._request is not None and self._request.method == "HEAD"
-        self.send_body(b"" if is_head else body, is_last=True)
+        request, house, transport = self._request, self._house, self._transport
+        if request is None or transport is None:
+            return
+        if request.origin or house.is_draining or not request.is_persistent:
+            extra += self._own_lines(request)
+        head = house.heads.head(status, content_type, len(body), now=house.now(), extra=extra)
+        transport.write(head if request.method == "HEAD" else head + body)
+        self._finish()
 
     def send_head(self, status: int, content_type: bytes, length: int | None, *, extra: bytes = b"") -> None:
         """Begin an answer; the head goes out with the first of the body."""
         request, house = self._request, self._house
         if request is None:
             return
-        if request.origin:
-            extra += b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % request.origin
-        if not request.is_persistent or house.is_draining:
-            request.is_persistent = False
-            extra += CLOSE
+        extra += self._own_lines(request)
         self._is_chunked = length is None
         self._unsent = house.heads.head(status, content_type, length, now=house.now(), extra=extra)
 
@@ -200,6 +201,16 @@ class ClientConnection(asyncio.Protocol):
         self._close()
 
     # Own steps.
+
+    def _own_lines(self, request: Request) -> bytes:
+        """Write the lines of a head that depend on who asks; after a drained answer the connection ends."""
+        lines = b""
+        if request.origin:
+            lines = b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % request.origin
+        if not request.is_persistent or self._house.is_draining:
+            request.is_persistent = False
+            lines += CLOSE
+        return lines
 
     def _advance(self) -> None:
         """Answer what has arrived, one at a time and in order."""
@@ -230,7 +241,12 @@ class ClientConnection(asyncio.Protocol):
         if request is None or not request.is_persistent or self._house.is_draining:
             self._close()
         elif not self._is_advancing:
-            if self._reader.arrivals or not self._is_reading:
+            reader = self._reader
+            if reader.phase is BETWEEN and self._is_reading and not reader.arrivals and not self._is_stalled:
+                self._timed_phase = BETWEEN
+                self.deadline = self._loop.time() + self._house.limits.idle_timeout_s
+                return
+            if reader.arrivals or not self._is_reading:
                 self._advance()
                 self._bound_pipeline()
             self._set_deadline()

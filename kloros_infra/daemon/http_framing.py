@@ -136,26 +136,22 @@ class RequestReader:
         self._may_know = False
 
     def whole(self, data: bytes) -> Request | None:
-        """Read a request that came in one piece and begins as the one before; None where it has to be fed."""
+        """Read a request that came in one piece and begins as the one before; None where it has to be fed.
+
+        It is the one before with another body: who asked that is answered.
+        """
         if self._known is None or self.phase is not BETWEEN:
             return None
-        known, before = self._known
+        known, request = self._known
         framing = framing_of(data, known)
         if framing is None:
             return None
         begin, length = framing
-        if len(data) - begin != length or length > self._limits.body_bytes:
+        body = data[begin:]
+        if len(body) != length or length > self._limits.body_bytes:
             return None
-        return Request(
-            before.method,
-            before.path,
-            before.origin,
-            before.purpose,
-            True,
-            data[begin:],
-            before.query,
-            before.authorization,
-        )
+        request.body = body
+        return request
 
     def feed(self, data: bytes) -> None:
         """Read on; after a refusal everything is dropped."""

@@ -8,15 +8,16 @@ from kloros_infra.router.effects import Target
 
 CANNOT_CONNECT = "KI820"
 ASK_STATUS = "`kloros-infra status` shows the unit; its log says why."
+ASK_HOST = "It is a remote host of models.yaml: see there whether it runs."
 
 
 def cannot_connect(target: Target, reason: str) -> Diagnostic:
     """The instance's port does not accept connections."""
     return Diagnostic(
         code=CANNOT_CONNECT,
-        summary="Cannot connect to the instance",
+        summary=f"Cannot connect to the {_kind(target)}",
         detail=f"{_named(target)} does not accept connections: {reason}.",
-        hint=ASK_STATUS,
+        hint=_where_to_look(target),
     )
 
 
@@ -26,7 +27,7 @@ def no_first_byte(target: Target, waited_s: float) -> Diagnostic:
         code="KI821",
         summary="No answer in time",
         detail=f"{_named(target)} has sent nothing {waited_s:g} s after the request.",
-        hint="It may be reading a very long prompt, or hang; a shorter prompt or a restart of the unit helps.",
+        hint=f"It may be reading a very long prompt, or hang; a shorter prompt may help. {_where_to_look(target)}",
     )
 
 
@@ -36,7 +37,7 @@ def answer_stalled(target: Target, waited_s: float) -> Diagnostic:
         code="KI822",
         summary="The answer stalled",
         detail=f"{_named(target)} has sent nothing for {waited_s:g} s in the middle of its answer.",
-        hint=ASK_STATUS,
+        hint=_where_to_look(target),
     )
 
 
@@ -46,7 +47,7 @@ def answer_cut_off(target: Target) -> Diagnostic:
         code="KI823",
         summary="The answer broke off",
         detail=f"{_named(target)} closed the connection before its answer was complete.",
-        hint=f"It most likely died. {ASK_STATUS}",
+        hint=f"It most likely died. {_where_to_look(target)}",
     )
 
 
@@ -56,7 +57,7 @@ def not_http(target: Target, reason: str) -> Diagnostic:
         code="KI824",
         summary="The answer is not valid HTTP",
         detail=f"{_named(target)} sent something that is not one HTTP response: {reason}.",
-        hint="Check that nothing but llama-server listens on that port.",
+        hint=f"Check that nothing but {'llama-server' if target.is_local else 'the host meant'} listens on that port.",
     )
 
 
@@ -86,9 +87,9 @@ def not_alive(target: Target, waited_s: float) -> Diagnostic:
     """The instance is silent, and does not answer its health check either."""
     return Diagnostic(
         code="KI828",
-        summary="The instance hangs",
+        summary=f"The {_kind(target)} hangs",
         detail=f"{_named(target)} has sent nothing for {waited_s:.1f} s and does not answer its health check either.",
-        hint=f"The router asks another instance where there is one, and restarts this one. {ASK_STATUS}",
+        hint=f"The router asks another where there is one. {_where_to_look(target)}",
     )
 
 
@@ -108,7 +109,7 @@ def stream_incomplete(target: Target) -> Diagnostic:
         code="KI827",
         summary="The stream has no end",
         detail=f"{_named(target)} ended its stream without the event that closes it.",
-        hint=ASK_STATUS,
+        hint=_where_to_look(target),
     )
 
 
@@ -254,6 +255,14 @@ def cannot_listen(host: str, port: int, reason: str) -> Diagnostic:
         hint="Stop what holds the port (Ollama listens on 11434), or give bridge.ports others.",
         address="bridge.ports",
     )
+
+
+def _kind(target: Target) -> str:
+    return "instance" if target.is_local else "host"
+
+
+def _where_to_look(target: Target) -> str:
+    return ASK_STATUS if target.is_local else ASK_HOST
 
 
 def _named(target: Target) -> str:

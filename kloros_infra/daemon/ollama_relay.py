@@ -15,7 +15,7 @@ from kloros_infra.daemon.relay import RETRY_SOON, Client, ErrorWriter, Held, Mea
 from kloros_infra.daemon.request_problems import shutting_down
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Refuse, Send
-from kloros_infra.router.events import Ended, Outcome
+from kloros_infra.router.events import Outcome
 
 NewShape = Callable[[Send], AnswerShape]
 
@@ -33,6 +33,10 @@ class OllamaRelay(Relay):
     def errors(self) -> ErrorWriter:
         """Write errors in this dialect."""
         return ollama.not_found_writer(self._order.asked.query.model)
+
+    def on_whole(self, content_type: bytes, body: bytes) -> None:
+        self.on_head(ResponseHead(200, content_type, len(body), b""))
+        self.on_body(body, is_last=True)
 
     def _open(self, head: ResponseHead) -> None:
         self._lines = None
@@ -58,7 +62,7 @@ class OllamaRelay(Relay):
             return
         lines = self._lines.feed(data, now=self._means.now())
         if self._lines.is_closed:
-            self._report(self._head, self._last(data))
+            self._report(self._head)
             self._client.send_body(lines, is_last=True)
             return
         if lines:
@@ -77,7 +81,7 @@ class OllamaRelay(Relay):
         head, target = self._head, self._target()
         status = 502 if head is None else head.status
         if status != 200:
-            self._report(head, b"")
+            self._report(head)
             self._reply_error(status, said, b"" if head is None else self._extra(head))
             return
         answer = parse_object(said)
@@ -86,7 +90,7 @@ class OllamaRelay(Relay):
             self._fail(Outcome.BROKEN)
             return
         body = ollama_answers.whole_answer(answer, self._shape(), now=self._means.now())
-        self._report(head, said)
+        self._report(head)
         self._client.reply(200, body, extra=self._route_lines())
 
     def _reply_error(self, status: int, said: bytes, extra: bytes) -> None:
@@ -128,7 +132,7 @@ class LoadedReply:
 
     def on_send(self, send: Send) -> None:
         """Answer that the model is loaded: the instance is ready."""
-        self._means.desk.ended(Ended(self._order.asked.id, Outcome.SERVED))
+        self._means.desk.served(self._order.asked.id)
         self._client.reply(200, ollama_answers.loaded_answer(self._new_shape(send), now=self._means.now()))
 
     def on_continue(self, _send: Send) -> None:

@@ -80,24 +80,3 @@ def retry_after_s(value: bytes, *, now: float) -> float | None:
 def is_loading(status: int, said: bytes) -> bool:
     """Say whether llama-server says that it still loads (tools/server/server.cpp, `unavailable_error`)."""
     return status == 503 and b"oading model" in said
-
-
-def timings_in(data: bytes) -> tuple[int, float]:
-    """Find how many tokens llama-server says it has generated, and in how many seconds; zeros where it says nothing."""
-    at = data.rfind(b'"predicted_n":')
-    if at < 0:
-        return 0, 0.0
-    tokens, milliseconds = _number(data, b'"predicted_n":', at), _number(data, b'"predicted_ms":', at)
-    return int(tokens), milliseconds / 1000
-
-
-def _number(data: bytes, key: bytes, at: int) -> float:
-    start = data.find(key, at)
-    if start < 0:
-        return 0.0
-    digits = data[start + len(key) : start + len(key) + 24].partition(b",")[0].partition(b"}")[0]
-    try:
-        found = float(digits)
-    except ValueError:
-        return 0.0
-    return found if 0 <= found < 1e12 else 0.0

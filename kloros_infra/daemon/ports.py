@@ -39,9 +39,7 @@ class UpstreamError(KlorosError):
         self.started = started
         """True when some of the answer had arrived."""
         self.retry_after_s: float | None = None
-        """When a target that is busy wants to be asked again."""
-        self.is_loading = False
-        """True where the target said that it still loads."""
+        """When a target that is busy or loads wants to be asked again."""
 
 
 class UnitControl(Protocol):

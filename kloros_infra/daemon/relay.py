@@ -16,7 +16,7 @@ from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.exchange import Exchange, ResponseHead
 from kloros_infra.daemon.http_framing import EVENT_STREAM, JSON
 from kloros_infra.daemon.json_body import dump
-from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s, timings_in
+from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.refused import headers_of, status_of
 from kloros_infra.daemon.request_problems import shutting_down
@@ -32,9 +32,8 @@ _GATEWAY_STATUS = {"KI820": 502, "KI821": 504, "KI822": 504, "KI828": 504, "KI87
 # Of an answer that is not passed on at once, more than this is no message.
 MOST_HELD_BYTES = 64 * 1024
 LAST_BYTES = 2048
-"""So much of an answer's end is looked at for how it ended and what it took."""
+"""So much of an answer's end is looked at for how it ended."""
 SLICE_BYTES = 64
-_SERVED = Outcome.SERVED
 RETRY_SOON = b"Retry-After: 1\r\n"
 
 
@@ -211,6 +210,15 @@ class Relay:
             self._head = head
             self._open(head)
 
+    def on_whole(self, content_type: bytes, body: bytes) -> None:
+        if self._told is not None or content_type.startswith(EVENT_STREAM):
+            self.on_head(ResponseHead(200, content_type, len(body), b""))
+            self.on_body(body, is_last=True)
+            return
+        self._exchange = None
+        self._means.desk.served(self._order.asked.id)
+        self._client.reply(200, body, content_type=content_type, extra=self._route_lines())
+
     def on_body(self, data: bytes, *, is_last: bool) -> None:
         if self._is_flowing and not is_last and len(data) >= SLICE_BYTES:
             self._before = self._tail
@@ -267,7 +275,7 @@ class Relay:
             self._problem = http_problems.stream_incomplete(self._target())
             self._fail(Outcome.BROKEN)
             return
-        self._report(head, last)
+        self._report(head)
         self._client.send_body(data, is_last=True)
 
     # Own steps.
@@ -282,12 +290,13 @@ class Relay:
     def _last(self, data: bytes) -> bytes:
         return self._before + self._tail + data if self._tail and len(data) < LAST_BYTES else data
 
-    def _report(self, head: ResponseHead | None, last: bytes) -> None:
+    def _report(self, head: ResponseHead | None) -> None:
         """Tell of an answer that was passed on whole."""
-        outcome = _SERVED if head is None or head.status < 400 else Outcome.REFUSED
-        tokens, seconds = timings_in(last[-LAST_BYTES:])
         self._exchange = None
-        self._means.desk.ended(Ended(self._order.asked.id, outcome, None, tokens, seconds))
+        if head is None or head.status < 400:
+            self._means.desk.served(self._order.asked.id)
+        else:
+            self._means.desk.ended(Ended(self._order.asked.id, Outcome.REFUSED))
 
     def _hold(self, held: Held, data: bytes, *, is_last: bool) -> None:
         """Read what a target says that cannot serve, then see whether another can."""
@@ -297,9 +306,11 @@ class Relay:
         self._exchange = None
         desk, target = self._means.desk, self._target()
         self._problem = http_problems.upstream_refused(target, held.head.status, openai.message_in(held.said))
+        outcome = held.outcome
         if is_loading(held.head.status, held.said):
+            outcome = Outcome.LOADING
             desk.found_loading(target)
-        self._fail(held.outcome, retry_after_s(held.head.retry_after, now=self._means.now()))
+        self._fail(outcome, retry_after_s(held.head.retry_after, now=self._means.now()))
 
     def _fail(self, outcome: Outcome, wait_s: float | None = None) -> None:
         """Tell of an attempt that came to nothing; an answer that has begun goes on elsewhere, or ends here."""

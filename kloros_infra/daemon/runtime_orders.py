@@ -104,6 +104,7 @@ class RuntimeOrders:
             restarts=one.restarts,
             reason=one.reason,
             last_lines=one.last_lines,
+            stopped_for=one.stopped_for,
         )
 
 

@@ -52,6 +52,7 @@ class Way(NamedTuple):
     target: Target
     path: bytes
     head: bytes
+    endpoint: Endpoint
 
 
 class UpstreamPool:
@@ -72,6 +73,8 @@ class UpstreamPool:
         self._free: defaultdict[Endpoint, list[UpstreamConnection]] = defaultdict(list)
         self._connecting: set[asyncio.Task[None]] = set()
         self._watch: DeadlineWatch[Exchange] = DeadlineWatch(self.limits.sweep_s)
+        self.on_over: Callable[[Exchange], None] = self._watch.forget
+        """Called by exchanges that have ended: they are watched no more."""
         self._doubted: Callable[[Target], None] | None = None
         # What the next request will most likely need again.
         self._ways: dict[str, Way] = {}
@@ -80,13 +83,15 @@ class UpstreamPool:
     def patience(self, send: Send, *, is_stream: bool) -> Patience:
         """Say how long an attempt may be silent."""
         limits = self.limits
-        first_byte_s = send.first_byte_s
+        first_byte_s, left_s = send.first_byte_s, send.left_s
         if not is_stream:
             # Rounded up, so that what was made for one request does for the next, and nobody is blamed for a deadline.
-            first_byte_s = min(math.ceil(send.left_s), limits.whole_answer_s)
-        patience = self._patience
-        if patience.first_byte_s != first_byte_s or patience.idle_s != send.stall_s:
-            self._patience = patience = Patience(first_byte_s, send.stall_s, limits.doubt_s)
+            first_byte_s = limits.whole_answer_s
+            if left_s <= first_byte_s - 1:
+                first_byte_s = math.ceil(left_s)
+        patience, stall_s = self._patience, send.stall_s
+        if patience.first_byte_s != first_byte_s or patience.idle_s != stall_s:
+            self._patience = patience = Patience(first_byte_s, stall_s, limits.doubt_s)
         return patience
 
     def exchange(
@@ -95,7 +100,7 @@ class UpstreamPool:
         """Post a request; the answer goes to the sink as it comes. What cannot even be written is given back."""
         way = self._ways.get(target.name)
         if way is not None and way.target is target and way.path is path:
-            return self._begin(target, post_request(way.head, body), sink, patience)
+            return self._begin(way.endpoint, Exchange(target, post_request(way.head, body), sink, patience, self))
         secret = None
         if target.credential is not None:
             try:
@@ -104,8 +109,8 @@ class UpstreamPool:
                 return error
         head = post_head(target, path, secret)
         if secret is None:
-            self._ways[target.name] = Way(target, path, head)
-        return self._begin(target, post_request(head, body), sink, patience)
+            self._ways[target.name] = Way(target, path, head, endpoint_of(target))
+        return self._begin(endpoint_of(target), Exchange(target, post_request(head, body), sink, patience, self))
 
     def chat(self, send: Send, body: Mapping[str, Any], hearer: Hearer) -> Exchange | UpstreamError:
         """Ask for a chat completion, which the hearer gets as it comes. What cannot even be written is given back.
@@ -182,16 +187,13 @@ class UpstreamPool:
         if self._doubted is not None:
             self._doubted(exchange.target)
 
-    def on_over(self, exchange: Exchange) -> None:
-        """Watch an exchange no more."""
-        self._watch.forget(exchange)
-
     # Own steps.
 
     async def _get(self, target: Target, path: bytes, timeout_s: float) -> tuple[int, bytes]:
         sink = WholeSink(asyncio.get_running_loop())
         secret = None if target.credential is None else self._secret(target)
-        exchange = self._begin(target, get_request(target, path, secret), sink, Patience(timeout_s, timeout_s))
+        request, patience = get_request(target, path, secret), Patience(timeout_s, timeout_s)
+        exchange = self._begin(endpoint_of(target), Exchange(target, request, sink, patience, self))
         try:
             async with asyncio.timeout(timeout_s):
                 return await sink.outcome
@@ -209,10 +211,9 @@ class UpstreamPool:
             problem = http_problems.no_credential(target, error.strerror or str(error))
             raise UpstreamError(problem, outcome=Outcome.UNREACHED, started=False) from error
 
-    def _begin(self, target: Target, request: bytes, sink: ResponseSink, patience: Patience) -> Exchange:
-        exchange = Exchange(target, request, sink, patience, self)
+    def _begin(self, endpoint: Endpoint, exchange: Exchange) -> Exchange:
         self._watch.add(exchange)
-        connection = self._take_free((target.address, target.port, target.is_tls))
+        connection = self._take_free(endpoint)
         if connection is None:
             self._connect_for(exchange)
         else:

@@ -164,9 +164,14 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         begin, length = framing
         body = data[begin:]
+        if len(body) == length:
+            exchange.sink.on_whole(content_type, body)
+            self._is_reusable = True
+            self._let_go(exchange)
+            return True
         self._left = length
         exchange.sink.on_head(ResponseHead(200, content_type, length, b""))
-        if not exchange.is_over and (body or not length):
+        if not exchange.is_over and body:
             self._hand_on_counted(exchange, body)
         return True
 
@@ -205,7 +210,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.complete()
         if self._is_paused:
             self.resume()
-        if self._is_reusable and self.is_usable:
+        if self._is_reusable and self._transport is not None:
             self._on_free(self)
         else:
             self.abort()

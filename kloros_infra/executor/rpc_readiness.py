@@ -20,8 +20,8 @@ from kloros_infra.ir.unit_keys import unit_keys
 
 ONE_ANSWER_S = 2.0
 POLL_S = 0.25
-SHORT_WAIT_S = 20.0
-"""Servers that are started at the same time are there by then; what takes longer is a host that is away."""
+SHORT_WAIT_S = 10.0
+"""Servers that are started, or restarted after a crash, are there by then; what takes longer is a host that is away."""
 LONG_POLL_S = 5.0
 
 UNUSED = frozenset({RpcState.FREE})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from kloros_infra.ir.stop_cause import StopCause
+
 RUNNING = "running"
 FAILED = "failed"
 STOPPED = "stopped"
@@ -14,7 +16,7 @@ class Runtime(BaseModel):
     """One instance (design document, section 5.3), whose name is called its profile there.
 
     `stops_in_seconds` is None where it is not stopped for being idle, or not now; `reason` and `last_lines` say why it
-    failed or cannot be started.
+    failed or cannot be started. `stopped_for` is None where it runs, and where somebody else has stopped it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -34,6 +36,7 @@ class Runtime(BaseModel):
     restarts: int
     reason: str
     last_lines: tuple[str, ...]
+    stopped_for: StopCause | None = None
 
 
 class Runtimes(BaseModel):

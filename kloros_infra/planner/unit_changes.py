@@ -15,6 +15,7 @@ from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.desired import Desired
@@ -137,7 +138,12 @@ def _target_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> Uni
 
 
 def is_held(state: UnitState, desired: Desired) -> bool:
-    """Say whether a unit is left as an administrator has it: a mask holds in any case, a stop until it is reset."""
+    """Say whether a unit is left as it is: a mask holds in any case, a stop until it is reset.
+
+    What the router has stopped it starts itself; what did not load is tried again, as it may load now.
+    """
+    if state.stopped_for not in (None, StopCause.FAILED):
+        return True
     return state.is_masked or (state.is_stopped_by_hand and not desired.resets_pins)
 
 

@@ -5,6 +5,8 @@ Candidates depend on the table, the profile, the query and the client, and are r
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kloros_infra.ir.routing import RoutedClient, RoutingTable
 from kloros_infra.router import clients as limits
 from kloros_infra.router import refusals
@@ -21,6 +23,17 @@ REMEMBERED = 1024
 """Few names can be asked by, but there are also numbers among what a query says: what is remembered has a bound."""
 
 
+class Usual(NamedTuple):
+    """The first of some candidates, and what is asked of it for every request, taken out of it once."""
+
+    found: Candidates
+    chosen: Chosen
+    station: str
+    context_tokens: int
+    rank: int
+    """Of a request that claims no priority."""
+
+
 def _has_rate(client: RoutedClient | None) -> bool:
     return client is not None and client.requests_per_minute is not None
 
@@ -30,8 +43,8 @@ class Admission:
 
     def __init__(self, table: RoutingTable, profile: str) -> None:
         self.running = table
-        self.usual: dict[tuple[Query, str], tuple[Candidates, Chosen]] = {}
-        """Those candidates for which neither speed nor the client's rate matters, and what is chosen if it is free."""
+        self.usual: dict[tuple[Query, str], Usual] = {}
+        """What is chosen where neither speed nor the client's rate matters, if it is free."""
         self._found: dict[tuple[Query, str], Candidates] = {}
         self._rates: dict[str, Rate] = {}
         self.use(table, profile)
@@ -86,5 +99,7 @@ class Admission:
             self._found[key] = found
             if found.max_latency_s is None and not _has_rate(client):
                 first = found.choices[0]
-                self.usual[key] = found, Chosen(first, first.targets[0], first.reason)
+                target = first.targets[0]
+                chosen = Chosen(first, target, first.reason)
+                self.usual[key] = Usual(found, chosen, target.name, target.context_tokens, found.rank(None))
         return found

@@ -25,6 +25,7 @@ class Due(IntEnum):
     YOUNG = 10
 
 
+NEVER = float("inf")
 LEAST_CLEARED = 64
 """So many reminders that were taken back may lie in the heap, however few stand."""
 
@@ -36,6 +37,8 @@ class Agenda:
     """Reminders by time; the same one is kept once."""
 
     def __init__(self) -> None:
+        self.earliest = NEVER
+        """No reminder is due before; `next_at` says it exactly, which takes longer."""
         self._heap: list[Reminder] = []
         self._known: dict[tuple[Due, str], float] = {}
 
@@ -51,6 +54,8 @@ class Agenda:
     def move(self, at: float, due: Due, key: str) -> None:
         """Remind at a time and at no other."""
         self._known[(due, key)] = at
+        if at < self.earliest:
+            self.earliest = at
         heappush(self._heap, (at, due, key))
         if len(self._heap) > LEAST_CLEARED + 2 * len(self._known):
             self._heap = [(at, due, key) for (due, key), at in self._known.items()]
@@ -69,8 +74,10 @@ class Agenda:
         while self._heap:
             at, due, key = self._heap[0]
             if self._known.get((due, key)) == at:
+                self.earliest = at
                 return at
             heappop(self._heap)
+        self.earliest = NEVER
         return None
 
     def take(self, now: float) -> tuple[Due, str] | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.routing import RoutedHost, RoutedModel, Upstream
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router import breaker as breakers
 from kloros_infra.router.breaker import Breaker
 from kloros_infra.router.candidates import Candidates
@@ -26,6 +28,7 @@ NEWEST_WEIGHT = 0.2
 FIRST_EACH_S = 5.0
 """How long a request is expected to take before any has been seen."""
 CLOSED = Breaker()
+NOWHERE: Mapping[str, Chosen] = MappingProxyType({})
 
 Effects = list[Effect]
 
@@ -107,6 +110,8 @@ class Local(Station):
     stop_failures: int = 0
     no_room: str | None = None
     """Why it cannot be started, whatever stops."""
+    stopped_for: StopCause | None = None
+    """Why this router has stopped it, or has not started it yet; None where somebody else stopped it."""
 
     def says(self) -> object:
         return self.life.state, self.is_active
@@ -144,17 +149,15 @@ class Remote(Station):
     host: RoutedHost
 
 
-@dataclass(slots=True, eq=False)
 class Request:
-    """A request from its asking to its end: where it waits (`line`), or where it was sent (`station`)."""
+    """A request from its asking to its end: where it waits (`line`), or where it was sent (`station`).
 
-    asked: Asked
-    found: Candidates
-    rank: int
-    asked_at: float
+    Defaults are the class's: one is made for every request, and most change few of them.
+    """
+
     line: str = ""
     """The model in whose line it waits."""
-    ways: Mapping[str, Chosen] = field(default_factory=dict)
+    ways: Mapping[str, Chosen] = NOWHERE
     """Where it may go from its line, by the station's name."""
     station: Station | None = None
     allocation_id: str = ""
@@ -168,6 +171,12 @@ class Request:
     is_probe: bool = False
     is_spared: bool = False
     """It fell with others in one failure of its target: its next attempt is no retry that the budget counts."""
+
+    def __init__(self, asked: Asked, found: Candidates, rank: int, asked_at: float) -> None:
+        self.asked = asked
+        self.found = found
+        self.rank = rank
+        self.asked_at = asked_at
 
 
 Waiting = Callable[[str], int]

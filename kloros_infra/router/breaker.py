@@ -19,11 +19,11 @@ LONGEST_OPEN_S = 60.0
 JITTER = 0.2
 """How far, up or down, the time that a breaker stays open is moved, so that many do not open again together."""
 BUSY_S = 1.0
-"""How long a busy target is left alone where it does not say itself (429 without Retry-After)."""
+"""How long a target that is busy or loads is left alone where it does not say itself (no Retry-After)."""
 LONGEST_BUSY_S = 300.0
 
 BLAMED = frozenset({Outcome.UNREACHED, Outcome.SILENT, Outcome.UNAVAILABLE, Outcome.STALLED, Outcome.BROKEN})
-"""Outcomes that speak against the target; a refusal of what was asked, or being busy, shows that it works."""
+"""Outcomes that speak against the target; a refusal of what was asked, being busy or loading shows that it works."""
 
 
 class State(StrEnum):
@@ -57,11 +57,6 @@ class Breaker(NamedTuple):
     @property
     def is_probing(self) -> bool:
         return self.state is State.HALF_OPEN
-
-
-def is_failure(outcome: Outcome, *, is_loading: bool = False) -> bool:
-    """Say whether an outcome speaks against the target; 503 is how llama-server says that it still loads."""
-    return outcome in BLAMED and not (is_loading and outcome is Outcome.UNAVAILABLE)
 
 
 def passes(breaker: Breaker, now: float) -> bool:

@@ -15,7 +15,7 @@ from kloros_infra.ir.routing import LOCAL_PRIORITY, RoutingTable
 from kloros_infra.router import reports, unserved, views
 from kloros_infra.router.admission import Admission
 from kloros_infra.router.agenda import Agenda, Due
-from kloros_infra.router.board import Effects, Local, Remote, Request, Station
+from kloros_infra.router.board import CLOSED, Effects, Local, Remote, Request, Station
 from kloros_infra.router.breaker import State as BreakerState
 from kloros_infra.router.candidates import Candidates
 from kloros_infra.router.definitions import as_running
@@ -58,19 +58,19 @@ class Core:
     def __init__(
         self, table: RoutingTable, *, profile: str, now: float, seed: int = 0, leases: Iterable[Lease] = ()
     ) -> None:
-        self._agenda = Agenda()
+        self.agenda = Agenda()
         self._adopted = Adopted(leases, now)
         self._stations: dict[str, Station] = {}
-        self._traffic = Traffic(self._agenda, self._stations, seed=seed, find=self._find, doubt=self._doubt)
+        self._traffic = Traffic(self.agenda, self._stations, seed=seed, find=self._find, doubt=self._doubt)
         waiting = self._traffic.waiting
-        self._fleet = Fleet(self._agenda, waiting, self._adopted.is_lent)
+        self._fleet = Fleet(self.agenda, waiting, self._adopted.is_lent)
         self._admission = Admission(table, profile)
-        self._starter = Starter(self._fleet, self._agenda, waiting, self._adopted.is_active)
-        self._hosts = Hosts(self._agenda)
+        self._starter = Starter(self._fleet, self.agenda, waiting, self._adopted.is_active)
+        self._hosts = Hosts(self.agenda)
         self._is_pressed = False
         """Whether requests wait for an instance that does not run."""
         self._changes = 0
-        self._agenda.note(now, Due.LEASE, "")
+        self.agenda.note(now, Due.LEASE, "")
         self._handlers: dict[type, Callable[[Any, float, Effects], None]] = {
             Asked: self._asked,
             Ended: self._ended,
@@ -100,24 +100,26 @@ class Core:
 
     def next_at(self) -> float | None:
         """Say when `Ticked` is wanted."""
-        return self._agenda.next_at()
+        return self.agenda.next_at()
 
     def at_once(self, asked: Asked, now: float) -> Send | None:
         """Decide the usual case of `Asked` as `on` would, which has to be asked where this gives None.
 
         Most requests are for a model whose first target is ready and free, of clients without a rate.
         """
-        usual = self._admission.usual.get((asked.query, asked.client))
-        requests = self._traffic.requests
-        if usual is None or asked.session is not None or asked.id in requests or now >= asked.deadline_at:
+        id, query, client, deadline_at, tokens, session, priority = asked
+        usual = self._admission.usual.get((query, client))
+        traffic = self._traffic
+        if usual is None or session is not None or id in traffic.requests or now >= deadline_at:
             return None
-        found, chosen = usual
-        target = chosen.target
-        station = self._stations[target.name]
-        if asked.tokens >= target.context_tokens or not station.takes(now):
+        found, chosen, name, context_tokens, rank = usual
+        station = self._stations[name]
+        if tokens >= context_tokens or not station.is_open or station.breaker is not CLOSED:
             return None
-        request = requests[asked.id] = Request(asked, found, found.rank(asked.priority), now)
-        return self._traffic.sent(request, station, chosen, now)
+        if len(station.flights) >= station.limit:
+            return None
+        request = traffic.requests[id] = Request(asked, found, rank if priority is None else found.rank(priority), now)
+        return traffic.sent(request, station, chosen, now)
 
     # What may be asked of it.
 
@@ -298,7 +300,7 @@ class Core:
 
     def _run_due(self, now: float, out: Effects) -> None:
         """Do what is due, and settle what follows."""
-        while (reminder := self._agenda.take(now)) is not None:
+        while (reminder := self.agenda.take(now)) is not None:
             self._remind(*reminder, now, out)
         self._settle_changed(now, out)
 
@@ -323,7 +325,7 @@ class Core:
     def _expire(self, now: float, out: Effects) -> None:
         out.extend(changed(lease, AllocationChange.EXPIRED) for lease in self._adopted.expired(now))
         if (at := self._adopted.next_at(now)) is not None:
-            self._agenda.note(at, Due.LEASE, "")
+            self.agenda.note(at, Due.LEASE, "")
         self._traffic.has_pressed = True
 
     # What follows from one for the others.

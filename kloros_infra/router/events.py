@@ -51,6 +51,8 @@ class Outcome(Enum):
     """502, 503 or 504."""
     BUSY = "busy"
     """429; `retry_after_s` says when to come again."""
+    LOADING = "loading"
+    """503, and it says that it still loads its model."""
     STALLED = "stalled"
     """The answer began and then paused too long."""
     BROKEN = "broken"
@@ -58,13 +60,11 @@ class Outcome(Enum):
 
 
 class Ended(NamedTuple):
-    """An attempt is over; `tokens` were generated in `seconds`, where that is known."""
+    """An attempt is over."""
 
     id: str
     outcome: Outcome
     retry_after_s: float | None = None
-    tokens: int = 0
-    seconds: float = 0.0
 
 
 class Verdict(StrEnum):

@@ -6,20 +6,14 @@ Which of them is to be started, and what has to stop for it, is `starting`'s to 
 from __future__ import annotations
 
 from kloros_infra.ir.routing import RoutedModel, RoutingTable, Upstream
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import CLOSED, Effects, Local, Waiting, a_local
 from kloros_infra.router.definitions import is_as_started, still_running
 from kloros_infra.router.effects import Announce, ChangeKind, RestartUnit, StartUnit, StopUnit
 from kloros_infra.router.events import UnitFailed, UnitSeen, Verdict
 from kloros_infra.router.idleness import Idleness, Protected
-from kloros_infra.router.instance import (
-    Happening,
-    State,
-    after,
-    begun,
-    is_unhealthy,
-    on_poll,
-)
+from kloros_infra.router.instance import Happening, State, after, begun, is_unhealthy, on_poll
 from kloros_infra.router.watch import Watch
 
 RUNNING = (State.STARTING, State.LOADING, State.READY, State.SUSPECT)
@@ -78,6 +72,7 @@ class Fleet:
             self._watch.next(local, now)
         if local.upstream.preload or local.upstream.is_pinned:
             self.wanted[local.name] = None
+            local.stopped_for = StopCause.ROOM
 
     def _defined(self, upstream: Upstream, model: RoutedModel, now: float) -> Local:
         """Take in how an instance is defined; a process that runs keeps its definition to its end."""
@@ -182,6 +177,7 @@ class Fleet:
         if before in (State.READY, State.SUSPECT) and local.is_active:
             local.count_restart(now)
             self.wanted[local.name] = None
+            local.stopped_for = StopCause.CRASH
             out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} has ended by itself."))
         elif local.life.state is State.FAILED:
             self._unwant(local)
@@ -222,6 +218,7 @@ class Fleet:
         self._unwant(local)
         self._idleness.begin(local, now)
         local.is_stop_asked = local.is_given_up = False
+        local.stopped_for = None
         local.life = after(local.life, Happening.START_ORDERED, now)._replace(reason="", last_lines=(), pid=0)
         out.append(StartUnit(local.name))
         self._await_load(local, now)
@@ -284,6 +281,7 @@ class Fleet:
     def stop_asked(self, local: Local, now: float, out: Effects) -> None:
         """Have it stop for an operator, once its requests are done."""
         local.is_stop_asked = True
+        local.stopped_for = StopCause.ASKED
         self._unwant(local)
         if local.life.state in RUNNING:
             self.drain(local, now, out)
@@ -306,6 +304,7 @@ class Fleet:
                 self._watch.ask(local, now, out)
             case Due.IDLE:
                 if self._idleness.is_over(local, now):
+                    local.stopped_for = StopCause.IDLE
                     self.stop(local, now, out)
             case Due.DRAINED:
                 self._settle(local, now, out)
@@ -330,6 +329,7 @@ class Fleet:
         """Take in that it is in another state than before."""
         state = local.life.state
         local.is_stop_ordered = local.is_stop_ordered and state is State.STOPPING
+        local.stopped_for = None if state in (State.LOADING, State.READY) else local.stopped_for
         if state in (State.STOPPED, State.FAILED):
             self._went_down(local, now)
         elif state is State.READY:

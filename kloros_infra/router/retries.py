@@ -19,7 +19,15 @@ MOST_RETRIES = 2
 """How often one request may be tried again."""
 
 WORTH_RETRYING = frozenset(
-    {Outcome.UNREACHED, Outcome.SILENT, Outcome.UNAVAILABLE, Outcome.BUSY, Outcome.STALLED, Outcome.BROKEN}
+    {
+        Outcome.UNREACHED,
+        Outcome.SILENT,
+        Outcome.UNAVAILABLE,
+        Outcome.BUSY,
+        Outcome.LOADING,
+        Outcome.STALLED,
+        Outcome.BROKEN,
+    }
 )
 """Ends of attempts after which another target may do better, where nothing of an answer has been passed on."""
 

@@ -12,12 +12,14 @@ class RetryCount:
     def __init__(self) -> None:
         self._budget = RetryBudget()
         self._second = self._requests = 0
+        self._until = 0.0
 
     def note_request(self, now: float) -> None:
         """Take in a request's first attempt."""
-        if int(now) != self._second:
+        if now >= self._until:
             self._enter()
             self._second = int(now)
+            self._until = self._second + 1.0
         self._requests += 1
 
     def note_retry(self, now: float) -> None:

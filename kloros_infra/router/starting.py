@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import Effects, Local, Waiting
 from kloros_infra.router.fleet import Fleet
@@ -68,6 +69,7 @@ class Starter:
             life = local.life
             if life.state is State.FAILED and now - life.since <= FORGIVEN_S and self._is_crowded(local):
                 local.life = after(life, Happening.REDEFINED, now)
+                local.stopped_for = StopCause.ROOM
                 self._fleet.changed[local.name] = local
                 if local.is_active and (local.upstream.preload or local.upstream.is_pinned):
                     self._fleet.wanted[local.name] = None
@@ -154,7 +156,9 @@ class Starter:
 
     def _stop(self, names: Sequence[str], now: float, out: Effects) -> None:
         for name in names:
-            self._fleet.stop(self._fleet.locals[name], now, out)
+            local = self._fleet.locals[name]
+            local.stopped_for = StopCause.ROOM
+            self._fleet.stop(local, now, out)
 
     def _refuse_room(self, local: Local, why: str) -> None:
         local.no_room = why

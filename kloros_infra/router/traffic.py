@@ -106,11 +106,13 @@ class Traffic:
         """Take in that a request goes to a target that takes it; give what is to be sent."""
         candidate, target, reason = chosen
         asked = request.asked
-        id = asked.id
-        request.attempt += 1
+        id, left_s = asked.id, asked.deadline_at - now
+        if left_s < 0.0:
+            left_s = 0.0
+        attempt = request.attempt = request.attempt + 1
         request.station, request.sent_at = station, now
         station.flights.add(id)
-        if request.attempt == 1:
+        if attempt == 1:
             self._retries.note_request(now)
         elif not request.is_spared:
             self._retries.note_retry(now)
@@ -118,20 +120,21 @@ class Traffic:
             before, station.breaker = station.breaker, breakers.on_probe(station.breaker, now)
             request.is_probe = station.breaker is not before
         first_byte_s, found = self._first_byte_s, request.found
-        left_s = max(asked.deadline_at - now, 0.0)
-        return Send(
+        fields = (
             id,
             target,
             candidate.model,
             found.persona,
-            request.attempt,
+            attempt,
             reason,
             self.lending.begin(request, now),
-            min(first_byte_s, left_s),
+            first_byte_s if first_byte_s < left_s else left_s,
             self._stall_s,
             found.can_continue_elsewhere,
             left_s,
         )
+        # What Send(*fields) comes to, in less than half the time.
+        return tuple.__new__(Send, fields)
 
     def serve(self, station: Station, now: float, out: Effects) -> None:
         """Give a station those that wait for it, as long as it takes them."""
@@ -243,7 +246,7 @@ class Traffic:
         """Take in an attempt that failed: whose fault it was, and what follows."""
         outcome, is_late = event.outcome, now >= request.asked.deadline_at
         request.is_spared = False
-        if outcome is Outcome.BUSY:
+        if outcome not in breakers.BLAMED:
             self._set_breaker(station, breakers.on_busy(station.breaker, now, event.retry_after_s), out)
             request.is_spared = _falls_with_others(request, station, now)
         elif outcome is Outcome.SILENT and is_late:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from kloros_infra.diagnostics import Diagnostic, quoted_log
+from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.board import Local
 from kloros_infra.router.events import Outcome
+from kloros_infra.router.last_words import last_words
 
 WORDS = {
     Outcome.UNREACHED: "could not be reached",
     Outcome.SILENT: "did not begin its answer in time",
     Outcome.UNAVAILABLE: "says that it is not available",
     Outcome.BUSY: "says that it has too much to do",
+    Outcome.LOADING: "says that it still loads its model",
     Outcome.BROKEN: "broke off before it answered",
     Outcome.STALLED: "stopped before it answered",
 }
@@ -43,7 +45,7 @@ def load_failed(local: Local) -> Diagnostic:
     return Diagnostic(
         code="KI872",
         summary="Model does not load",
-        detail=f"{local.upstream.unit} did not start: {life.reason} It wrote last:{quoted_log(life.last_lines)}",
+        detail=last_words(local.upstream.unit, life.reason, life.last_lines),
         hint="It is tried again when its definition or weights change, or when an operator starts it.",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kloros_infra.ir.requests import Priority
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.board import Local
 from kloros_infra.router.candidates import RANKS
 from kloros_infra.router.instance import State
@@ -37,6 +38,8 @@ class InstanceView(NamedTuple):
     reason: str
     """Why it failed, or cannot be started."""
     last_lines: tuple[str, ...]
+    stopped_for: StopCause | None
+    """Why it does not run, as far as it is this router's doing."""
 
 
 class WaitingView(NamedTuple):
@@ -85,7 +88,14 @@ def _instance(local: Local, traffic: Traffic, now: float) -> InstanceView:
         restarts=life.restarts,
         reason=local.no_room or life.reason,
         last_lines=life.last_lines,
+        stopped_for=_stopped_for(local),
     )
+
+
+def _stopped_for(local: Local) -> StopCause | None:
+    if local.life.state is State.FAILED:
+        return StopCause.FAILED
+    return local.stopped_for if local.life.state is State.STOPPED else None
 
 
 def _used_s_ago(local: Local, now: float) -> float | None:

@@ -14,7 +14,7 @@ import pytest
 
 from kloros_infra.adapters.nvml_memory import NvmlCards
 from tests.fakes import nvml
-from tests.fakes.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, RTX_3060, RTX_5080
+from tests.fakes.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, RTX_3060, RTX_5080, FakeNvml
 from tests.needed import need
 
 SOURCE = Path(nvml.__file__).with_name("nvml_processes.c")
@@ -58,6 +58,11 @@ def test_each_card_says_what_is_in_use_and_by_whom(library: Path) -> None:
         [UUID_5080, "0000:01:00.0", 16303 * 2**20, 5000, {"4711": 120, "99": 7}],
         [UUID_3060, "0000:04:00.0", 12 * 2**30, 70, {"99": 8}],
     ]
+
+
+def test_a_driver_that_is_too_old_to_list_processes_still_says_what_is_in_use(tmp_path: Path) -> None:
+    FakeNvml(tmp_path)
+    assert ask(tmp_path, (used(RTX_3060, 70),), "0:4711:100") == [[UUID_3060, "0000:04:00.0", 12 * 2**30, 70, {}]]
 
 
 def test_a_card_that_cannot_be_asked_does_not_hide_the_others(library: Path) -> None:

@@ -18,7 +18,6 @@ PROMPT = [{"role": "user", "content": "Tell me a long story about a lighthouse."
 DONE = b"data: [DONE]\n\n"
 PREDICTED = re.compile(rb'"predicted_n":(\d+)')
 TIMEOUT_S = 90.0
-CLIENTS = 32
 
 
 class Kind(StrEnum):
@@ -170,7 +169,7 @@ class Crowd:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-def crowd_of(web: httpx.AsyncClient, count: int = CLIENTS, *, tokens: int = 4, **more: object) -> Crowd:
+def crowd_of(web: httpx.AsyncClient, count: int, *, tokens: int = 4, **more: object) -> Crowd:
     """Ask `count` times at once; each asks for another number of tokens, so that no answer passes for another's."""
     return Crowd(web, [a_chat(tokens + index % 8, **more) for index in range(count)])  # type: ignore[arg-type]  # is_stream among them
 

@@ -10,7 +10,6 @@ from tests.faults.findings import Fault, Findings
 from tests.faults.of_router import a_client, bus_ask, bus_tally
 from tests.faults.site import BUS, ROUTER, SMALL, SPARE, Site, until
 
-CLIENTS = 32
 BACK_S = 1.0
 LATE_S = 1.0
 
@@ -19,7 +18,7 @@ async def killed(site: Site, findings: Findings) -> None:
     before = site.pids()
     async with a_client(site, is_direct=False) as client:
         findings.check(await bus_ask(client) == "answered", "the bus did not work before")
-        asked = [asyncio.create_task(bus_ask(client, tokens=12)) for _ in range(CLIENTS)]
+        asked = [asyncio.create_task(bus_ask(client, tokens=12)) for _ in range(site.scale.clients)]
         await asyncio.sleep(0.1)  # so that some are on their way in, and some being answered
         pid = site.send(BUS, signal.SIGKILL)
         await until(lambda: site.pid(BUS) not in (0, pid), 10, "the bus to be started again")
@@ -40,9 +39,9 @@ async def hung(site: Site, findings: Findings) -> None:
         findings.check(await bus_ask(direct) == "answered", "the direct endpoint did not work before")
         site.send(BUS, signal.SIGSTOP)
         try:
-            asked = [asyncio.create_task(bus_ask(over_bus)) for _ in range(CLIENTS)]
+            asked = [asyncio.create_task(bus_ask(over_bus)) for _ in range(site.scale.clients)]
             begun = time.monotonic()
-            meanwhile = await asyncio.gather(*(bus_ask(direct) for _ in range(CLIENTS)))
+            meanwhile = await asyncio.gather(*(bus_ask(direct) for _ in range(site.scale.clients)))
             direct_s = time.monotonic() - begun
             findings.check(not any(task.done() for task in asked), "the bus did not hang")
         finally:

@@ -17,11 +17,11 @@ HALF_A_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-Slow:
 
 async def slow_loris(site: Site, findings: Findings) -> None:
     async with site.web() as web:
-        await crowd_of(web).ended()  # so that prompts are cached for both that are compared
-        before = await crowd_of(web).ended()
+        await crowd_of(web, site.scale.clients).ended()  # so that prompts are cached for both that are compared
+        before = await crowd_of(web, site.scale.clients).ended()
         begun = time.monotonic()
         slow = [asyncio.create_task(dawdle(site.bridge)) for _ in range(SLOW)]
-        meanwhile = await crowd_of(web).ended()
+        meanwhile = await crowd_of(web, site.scale.clients).ended()
         said = await asyncio.gather(*slow)
         took_s = time.monotonic() - begun
     findings.account(meanwhile)

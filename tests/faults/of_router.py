@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import signal
 import time
@@ -17,13 +18,12 @@ from tests.faults.asking import Kind, a_web, crowd_of
 from tests.faults.findings import Fault, Findings
 from tests.faults.site import BUS, ROUTER, SMALL, SPARE, Site, until
 
-IN_FLIGHT = 200
-STREAMS = 50
 AGAIN_S = 2.0
 LATE_S = 2.0
 """What a busy machine may add to a time that is measured from outside."""
 WINDOW_S = 30.0
 STATE = "var/lib/kloros-router"
+EPOCH_S = re.compile(rb"\b1[0-9]{9}(\.[0-9]+)?\b")
 
 
 async def killed(site: Site, findings: Findings) -> None:
@@ -32,9 +32,9 @@ async def killed(site: Site, findings: Findings) -> None:
     # The pause before a restart doubles with each failure in a row, and other faults may have come before.
     site.supervisor.reset_failed((ROUTER,))
     async with site.web() as web, a_client(site) as client:
-        crowd = crowd_of(web, IN_FLIGHT // 2, tokens=2)
-        asked = [asyncio.create_task(bus_ask(client, tokens=2)) for _ in range(IN_FLIGHT // 2)]
-        await until(lambda: holds(site, IN_FLIGHT), 20, "all requests to be in flight")
+        crowd = crowd_of(web, site.scale.in_flight // 2, tokens=2)
+        asked = [asyncio.create_task(bus_ask(client, tokens=2)) for _ in range(site.scale.in_flight // 2)]
+        await until(lambda: holds(site, site.scale.in_flight), 20, "all requests to be in flight")
         site.send(ROUTER, signal.SIGKILL)
         begun = time.monotonic()
         await until(lambda: site.pid(ROUTER) not in (0, before[ROUTER]), 20, "the router to be started again")
@@ -62,8 +62,8 @@ async def killed(site: Site, findings: Findings) -> None:
 async def drained(site: Site, findings: Findings) -> None:
     """Ask the router to end while fifty streams run: all of them finish, and nobody new comes in."""
     async with site.web() as web:
-        crowd = crowd_of(web, STREAMS, tokens=12, is_stream=True)
-        await until(lambda: crowd.begun == STREAMS, 60, "all streams under way")
+        crowd = crowd_of(web, site.scale.streams, tokens=12, is_stream=True)
+        await until(lambda: crowd.begun == site.scale.streams, 60, "all streams under way")
         pid = site.send(ROUTER, signal.SIGTERM)
         begun = time.monotonic()
         await until(lambda: is_shut(site), 5, "the door to be shut")
@@ -73,7 +73,7 @@ async def drained(site: Site, findings: Findings) -> None:
         ended_s = time.monotonic() - begun
     findings.account(tally)
     findings.note(f"newcomers: {late}; ended after {ended_s:.1f} s")
-    findings.check(tally.answered == STREAMS, "a stream was cut")
+    findings.check(tally.answered == site.scale.streams, "a stream was cut")
     findings.check(late.only(Kind.UNREACHED), "somebody new came in")
     await asyncio.to_thread(site.supervisor.start, ROUTER)
 
@@ -81,8 +81,8 @@ async def drained(site: Site, findings: Findings) -> None:
 async def cut(site: Site, findings: Findings) -> None:
     """Ask twice: the second time ends what still runs, and says so to each."""
     async with site.web() as web:
-        crowd = crowd_of(web, STREAMS, tokens=300, is_stream=True)
-        await until(lambda: crowd.begun == STREAMS, 60, "all streams under way")
+        crowd = crowd_of(web, site.scale.streams, tokens=300, is_stream=True)
+        await until(lambda: crowd.begun == site.scale.streams, 60, "all streams under way")
         pid = site.send(ROUTER, signal.SIGTERM)
         await until(lambda: is_shut(site), 5, "the door to be shut")
         begun = time.monotonic()
@@ -105,7 +105,7 @@ async def no_descriptors(site: Site, findings: Findings) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 8, before[1]))
     try:
         async with a_web(site.bridge, timeout_s=30) as web:
-            crowd = crowd_of(web)
+            crowd = crowd_of(web, site.scale.clients)
             await asyncio.sleep(3)  # how long it is without; what comes of it is looked at below
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
             tally = await crowd.ended()
@@ -116,7 +116,7 @@ async def no_descriptors(site: Site, findings: Findings) -> None:
     findings.note(f"well {healed_s:.1f} s later")
     findings.check(site.pid(ROUTER) == pid, "the router has ended")
     async with site.web() as web:
-        again = await crowd_of(web).ended()
+        again = await crowd_of(web, site.scale.clients).ended()
     findings.check(again.answered == len(again.endings), "not all were answered afterwards")
 
 
@@ -125,13 +125,20 @@ HARMS: dict[str, Callable[[bytes], bytes]] = {
     "flipped": lambda data: bytes(byte ^ 0x20 for byte in data),
     "random": lambda _: os.urandom(4096),
     "empty": lambda _: b"",
+    "written by a clock that was a month ahead": lambda data: at_another_time(data, 30 * 86_400.0),
+    "written by a clock that was a month behind": lambda data: at_another_time(data, -30 * 86_400.0),
 }
+
+
+def at_another_time(data: bytes, ahead_s: float) -> bytes:
+    """Give a journal as it is where the clock was another: as if it had been put back or forward meanwhile."""
+    return EPOCH_S.sub(lambda found: str(float(found[0]) + ahead_s).encode(), data)
 
 
 async def broken_files(site: Site, findings: Findings) -> None:
     """Start the router with journals and a profile that are not what they were."""
     state, profile = site.root / STATE, site.root / "run/kloros/gpu_profile"
-    kept = profile.read_text()
+    kept, before = profile.read_text(), site.pids()
     for name, harm in HARMS.items():
         await asyncio.to_thread(site.supervisor.stop, ROUTER)
         for file in (state / "leases.jsonl", state / "answers.log", profile):
@@ -142,6 +149,8 @@ async def broken_files(site: Site, findings: Findings) -> None:
             tally = await crowd_of(web, 8).ended()
         findings.check(tally.answered == 8, f"{name}: {tally}")
     profile.write_text(kept)
+    after = site.pids()
+    findings.check((after[SMALL], after[SPARE]) == (before[SMALL], before[SPARE]), "what ran was stopped or restarted")
     table = site.routing.read_text()
     findings.note(f"{len(HARMS)} starts, all served")
     findings.check("Traceback" not in site.log(ROUTER, 400), "the log has a traceback")
@@ -152,7 +161,7 @@ async def torn_table(site: Site, findings: Findings) -> None:
     """Replace the routing table by half of one while 32 ask: the router goes on with what it has, and says so."""
     whole = site.routing.read_text()
     async with site.web() as web:
-        crowd = crowd_of(web, tokens=20, is_stream=True)
+        crowd = crowd_of(web, site.scale.clients, tokens=20, is_stream=True)
         put(site.routing, whole[: len(whole) // 2])
         await until(lambda: has_problem(site), 5, "health to say that the table is broken")
         tally = await crowd.ended()
@@ -231,8 +240,8 @@ FAULTS = (
     Fault("20", "router killed with 200 requests in flight",
           "serves again within 2 s, keeps what runs, starts nothing twice; HTTP clients see their connection end, "
           "bus clients get all answers", killed, is_quick=True),
-    Fault("25", "journals and profile cut, flipped, random, empty", "passed over and written anew; all served",
-          broken_files),
+    Fault("25", "journals and profile cut, flipped, random, empty; row 22: the clock put back and forward by 30 days",
+          "passed over and written anew; all served, nothing stopped", broken_files),
     Fault("25b", "routing table torn while 32 ask", "the old one stays, health says so; all answered", torn_table),
     Fault("26", "router out of file descriptors (EMFILE) for 3 s",
           "what it cannot take is closed or refused; no model is blamed for it, and it goes on", no_descriptors),

@@ -28,7 +28,7 @@ MOST_STARTS = 5
 async def killed_before_the_first_byte(site: Site, findings: Findings) -> None:
     async with site.web() as web:
         site.send(SMALL, signal.SIGSTOP)  # so that nothing of an answer comes before it is killed
-        crowd = crowd_of(web)
+        crowd = crowd_of(web, site.scale.clients)
         await until(lambda: in_flight(site, "small-cpu_only"), 10, "requests under way")
         pid = site.send(SMALL, signal.SIGKILL)
         tally = await crowd.ended()
@@ -41,7 +41,7 @@ async def killed_before_the_first_byte(site: Site, findings: Findings) -> None:
 async def killed_with_no_other(site: Site, findings: Findings) -> None:
     async with site.web() as web:
         site.send(SMALL, signal.SIGSTOP)
-        crowd = crowd_of(web, model="small")
+        crowd = crowd_of(web, site.scale.clients, model="small")
         await until(lambda: in_flight(site, "small-cpu_only"), 10, "requests under way")
         pid = site.send(SMALL, signal.SIGKILL)
         tally = await crowd.ended()
@@ -52,7 +52,7 @@ async def killed_with_no_other(site: Site, findings: Findings) -> None:
 
 async def killed_mid_stream(site: Site, findings: Findings) -> None:
     async with site.web() as web:
-        crowd = crowd_of(web, tokens=200, is_stream=True, model="small")
+        crowd = crowd_of(web, site.scale.clients, tokens=200, is_stream=True, model="small")
         await until(lambda: crowd.begun == len(crowd.tasks), 60, "all streams under way")
         pid = site.send(SMALL, signal.SIGKILL)
         tally = await crowd.ended()
@@ -65,7 +65,7 @@ async def hung_before_the_first_byte(site: Site, findings: Findings) -> None:
     async with site.web() as web:
         pid = site.send(SMALL, signal.SIGSTOP)
         begun = time.monotonic()
-        crowd = crowd_of(web)
+        crowd = crowd_of(web, site.scale.clients)
         await until(lambda: is_given_up(site, "small-cpu_only"), 20, "the hung server to be given up")
         known_s = time.monotonic() - begun
         tally = await crowd.ended()
@@ -78,7 +78,7 @@ async def hung_before_the_first_byte(site: Site, findings: Findings) -> None:
 
 async def hung_mid_stream(site: Site, findings: Findings) -> None:
     async with site.web() as web:
-        crowd = crowd_of(web, tokens=120, is_stream=True, model="small")
+        crowd = crowd_of(web, site.scale.clients, tokens=120, is_stream=True, model="small")
         await until(lambda: crowd.begun >= 8, 60, "streams under way")
         pid = site.send(SMALL, signal.SIGSTOP)
         begun = time.monotonic()
@@ -94,7 +94,7 @@ async def hung_mid_stream(site: Site, findings: Findings) -> None:
 
 async def clients_leave(site: Site, findings: Findings) -> None:
     async with site.web() as web:
-        crowd = crowd_of(web, tokens=300, is_stream=True)
+        crowd = crowd_of(web, site.scale.clients, tokens=300, is_stream=True)
         await until(lambda: crowd.begun == len(crowd.tasks), 60, "all streams under way")
         busy = await slots_at_work(site)
         begun = time.monotonic()
@@ -114,8 +114,8 @@ async def port_taken(site: Site, findings: Findings) -> None:
     starts = site.starts(SPARE)
     with socket.create_server(("127.0.0.1", site.spare)):
         async with site.web() as web:
-            named = await crowd_of(web, model="spare").ended()
-            others = await crowd_of(web).ended()
+            named = await crowd_of(web, site.scale.clients, model="spare").ended()
+            others = await crowd_of(web, site.scale.clients).ended()
     others_served(findings, named, others)
     findings.check(b"bind" in named.endings[0].data, "the refusal has not the last lines of the log")
     starts = site.starts(SPARE) - starts
@@ -132,9 +132,9 @@ async def weights_broken(site: Site, findings: Findings) -> None:
     replace(weights, whole[: 2 * 2**20])
     try:
         async with site.web() as web:
-            named = await crowd_of(web, model="spare").ended()
-            again = await crowd_of(web, model="spare").ended()
-            others = await crowd_of(web).ended()
+            named = await crowd_of(web, site.scale.clients, model="spare").ended()
+            again = await crowd_of(web, site.scale.clients, model="spare").ended()
+            others = await crowd_of(web, site.scale.clients).ended()
     finally:
         replace(weights, whole)
     others_served(findings, named, others)
@@ -151,9 +151,9 @@ async def never_ready(site: Site, findings: Findings) -> None:
     site.modelctl("stop", "spare")
     pids: list[int] = []
     async with site.web() as web:
-        named = crowd_of(web, model="spare")
+        named = crowd_of(web, site.scale.clients, model="spare")
         freezing = asyncio.create_task(freeze(site, SPARE, pids))
-        others = await crowd_of(web).ended()
+        others = await crowd_of(web, site.scale.clients).ended()
         refused = await named.ended()
         freezing.cancel()
     others_served(findings, refused, others)
@@ -185,7 +185,7 @@ def broken_streams(findings: Findings, tally: Tally) -> None:
 async def in_flight(site: Site, instance: str) -> bool:
     about = await site.about(instance)
     waiting = int(about.get("active_requests", 0)) + int(about.get("queued_requests", 0))
-    return bool(about.get("active_requests", 0) and waiting >= 32)
+    return bool(about.get("active_requests", 0) and waiting >= site.scale.clients)
 
 
 async def is_given_up(site: Site, instance: str) -> bool:

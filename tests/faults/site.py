@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,21 @@ models:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many ask at once: in most rows, when the router is killed, and when it is asked to end."""
+
+    clients: int = 32
+    in_flight: int = 200
+    streams: int = 50
+
+
 class Site:
     """An installation, and what a fault needs to get at it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scale: Scale) -> None:
         self.folder = folder
+        self.scale = scale
         self.root = folder / "root"
         self.supervisor = SupervisorClient(self.root)
         self.small, self.spare, self.rig, self.bridge, self.xsub, self.xpub, self.direct = free_ports(7)
@@ -202,9 +213,9 @@ async def until(is_so: Callable[[], Any], timeout_s: float, what: str) -> float:
 
 
 @contextmanager
-def a_site(folder: Path) -> Iterator[Site]:
+def a_site(folder: Path, scale: Scale | None = None) -> Iterator[Site]:
     """Apply an installation, and destroy it at the end."""
-    site = Site(folder)
+    site = Site(folder, scale or Scale())
     site.write()
     site.run("lock", "--file", str(site.file))
     try:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,8 +137,23 @@ def on_free_ports(document: dict[str, object]) -> None:
         model["profiles"]["cpu_only"]["port"] = port
 
 
+def with_one_thread(document: dict[str, object]) -> None:
+    """Keep servers off each other: on a busy machine, threads that wait for each other take seconds to load a model."""
+    models = document["models"]
+    assert isinstance(models, list)
+    for model in models:
+        model["arguments"] = {"threads": 1}
+
+
 @pytest.fixture
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    with a_laptop(tmp_path) as one:
+        yield one
+
+
+@contextmanager
+def a_laptop(tmp_path: Path) -> Iterator[Laptop]:
+    """Give a laptop whose root is destroyed at the end."""
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(LAPTOP / "models.yaml", folder)
@@ -145,6 +161,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     shutil.copytree(LAPTOP / "models.lock", folder / "models.lock")
     one = Laptop(folder, tmp_path / "root")
     one.edit(on_free_ports)
+    one.edit(with_one_thread)
     yield one
     if one.root.exists():
         one.destroy()

@@ -3,102 +3,116 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from kloros_infra.adapters.processes import SupervisorClient
 from kloros_infra.ir.observed import UnitState
-from tests.integration.conftest import SMOLLM2, Laptop, only
+from tests.integration.conftest import SMOLLM2, Laptop, a_laptop, free_ports, only
 
 pytestmark = pytest.mark.real_model
 
-UNIT = "llama@smollm2-cpu_only.service"
+PRELOADED, ASKED, NEVER = "preloaded", "asked", "never"
+"""One that apply starts, one that a request starts, and one that no change restarts."""
+SETTINGS: dict[str, dict[str, object]] = {PRELOADED: {}, ASKED: {"preload": False}, NEVER: {"on_change": "never"}}
 WAIT_S = 20.0
-LOOKED_AT_S = 3.0
+LOOKED_AT_S = 2.0
+"""Three failed health checks and the first pause before a restart take the router less."""
 
 
-def a_model_that(**settings: object) -> Callable[[dict[str, object]], None]:
-    """Make an edit of the one model."""
-
-    def change(document: dict[str, object]) -> None:
-        models = document["models"]
-        assert isinstance(models, list)
-        models[0].update(settings)
-
-    return change
-
-
-def preloaded(is_preloaded: bool) -> Callable[[dict[str, object]], None]:
-    def change(document: dict[str, object]) -> None:
-        models = document["models"]
-        assert isinstance(models, list)
-        models[0]["profiles"]["cpu_only"]["preload"] = is_preloaded
-
-    return change
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    """Install one model under three names, and have all of them serve."""
+    with a_laptop(tmp_path_factory.mktemp("beside")) as one:
+        one.edit(only(SMOLLM2))
+        one.edit(threefold)
+        locked = one.run("lock")
+        assert locked.returncode == 0, locked.stderr
+        done = one.apply()
+        assert done.returncode == 0, done.stderr
+        yield one
 
 
-def unit(laptop: Laptop) -> UnitState:
-    return SupervisorClient(laptop.root).states((UNIT,))[UNIT]
+def models_of(document: dict[str, object]) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", document["models"])
 
 
-def answered(laptop: Laptop) -> int:
-    body = {"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
+def threefold(document: dict[str, object]) -> None:
+    """Have the one model three times, each with its settings."""
+    (model,) = models_of(document)
+    for name in ("name", "aliases"):
+        del model[name]
+    document["models"] = [
+        model | settings | {"id": id, "context_tokens": 512, "profiles": {"cpu_only": {"port": port}}}
+        for (id, settings), port in zip(SETTINGS.items(), free_ports(len(SETTINGS)), strict=True)
+    ]
+    document["purposes"] = {"fast": {"candidates": [PRELOADED], "default": True}}
+    del document["personas"]
+
+
+def units(laptop: Laptop) -> dict[str, UnitState]:
+    """Give the state of each model's unit."""
+    names = {f"llama@{model}-cpu_only.service": model for model in SETTINGS}
+    return {names[unit]: state for unit, state in SupervisorClient(laptop.root).states(tuple(names)).items()}
+
+
+def pids(laptop: Laptop) -> dict[str, int]:
+    return {model: state.main_pid for model, state in units(laptop).items()}
+
+
+def answered(laptop: Laptop, *models: str) -> bool:
+    """Say whether each model answers."""
     url = f"http://127.0.0.1:{laptop.bridge_port()}/v1/chat/completions"
-    return httpx.post(url, json=body, timeout=60).status_code
+    bodies = ({"model": one, "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]} for one in models)
+    return all(httpx.post(url, json=body, timeout=60).status_code == httpx.codes.OK for body in bodies)
 
 
-def stays(laptop: Laptop, condition: Callable[[UnitState], bool]) -> None:
+def router_says(laptop: Laptop, model: str) -> str:
+    """Give a runtime's status as the router has it."""
+    health = httpx.get(f"http://127.0.0.1:{laptop.bridge_port()}/health", timeout=10).json()
+    return next(str(one["status"]) for one in health["runtimes"] if one["profile"] == f"{model}-cpu_only")
+
+
+def stays(condition: Callable[[], bool]) -> None:
     """Hold for as long as the router would take to act against it."""
     deadline = time.monotonic() + LOOKED_AT_S
     while time.monotonic() < deadline:
-        assert condition(unit(laptop)), unit(laptop)
+        assert condition()
         time.sleep(0.1)  # the pause between two looks at what must hold all the time
 
 
-def installed(laptop: Laptop, *edits: Callable[[dict[str, object]], object]) -> int:
-    """Apply, have the model serve, and give its process."""
-    laptop.edit(only(SMOLLM2))
-    for edit in edits:
-        laptop.edit(edit)
-    done = laptop.apply()
-    assert done.returncode == 0, done.stderr
-    assert answered(laptop) == 200
-    return unit(laptop).main_pid
+def test_apply_restarts_what_is_defined_otherwise_and_the_router_takes_it_over(laptop: Laptop) -> None:
+    assert answered(laptop, *SETTINGS)
+    before = pids(laptop)
+    for tokens in (640, 768):
 
+        def wider(document: dict[str, object], tokens: int = tokens) -> None:
+            for model in models_of(document):
+                model["context_tokens"] = tokens
 
-@pytest.mark.parametrize("is_preloaded", [True, False])
-def test_apply_restarts_what_is_defined_otherwise_and_the_router_takes_it_over(
-    laptop: Laptop, is_preloaded: bool
-) -> None:
-    pid = installed(laptop, preloaded(is_preloaded))
-    for tokens in (1024, 1536):
-        laptop.edit(a_model_that(context_tokens=tokens))
+        laptop.edit(wider)
         done = laptop.apply()
         assert done.returncode == 0, done.stdout + done.stderr
-        after = unit(laptop).main_pid
-        assert after not in (0, pid)
-        stays(laptop, lambda state, after=after: state.main_pid == after)  # type: ignore[misc]  # a default binds it now
-        assert answered(laptop) == 200
-        assert unit(laptop).main_pid == after
-        pid = after
-
-
-def test_what_is_never_restarted_for_a_change_goes_on(laptop: Laptop) -> None:
-    pid = installed(laptop, a_model_that(on_change="never"))
-    laptop.edit(a_model_that(context_tokens=1024))
-    done = laptop.apply()
-    assert done.returncode == 0, done.stdout + done.stderr
-    stays(laptop, lambda state: state.main_pid == pid)
-    assert answered(laptop) == 200
-    assert unit(laptop).main_pid == pid
+        after = pids(laptop)
+        assert 0 not in after.values()
+        assert {model for model, pid in after.items() if pid != before[model]} == {PRELOADED, ASKED}
+        stays(lambda after=after: pids(laptop) == after)  # type: ignore[misc]  # a default binds it now
+        assert answered(laptop, *SETTINGS)
+        assert pids(laptop) == after
+        before = after
 
 
 def test_what_an_operator_stops_by_the_service_manager_stays_stopped_until_it_is_asked(laptop: Laptop) -> None:
-    installed(laptop)
-    SupervisorClient(laptop.root).stop(UNIT)
-    stays(laptop, lambda state: state.main_pid == 0)
-    time.sleep(LOOKED_AT_S)  # the router looks every five seconds
-    stays(laptop, lambda state: state.main_pid == 0)
-    assert answered(laptop) == 200
+    assert answered(laptop, *SETTINGS)
+    for model in (PRELOADED, ASKED):
+        SupervisorClient(laptop.root).stop(f"llama@{model}-cpu_only.service")
+    deadline = time.monotonic() + WAIT_S
+    while {router_says(laptop, model) for model in (PRELOADED, ASKED)} != {"stopped"}:
+        assert time.monotonic() < deadline, "the router looks every five seconds"
+        assert (pids(laptop)[PRELOADED], pids(laptop)[ASKED]) == (0, 0)
+        time.sleep(0.1)  # the pause between two polls of a condition with a deadline
+    stays(lambda: (pids(laptop)[PRELOADED], pids(laptop)[ASKED]) == (0, 0))
+    assert answered(laptop, PRELOADED, ASKED)

@@ -1,4 +1,4 @@
-"""What clients of a real installation notice when it fails: the quick ones of `python -m benchmarks.faults`."""
+"""What clients of a real installation notice when it fails: rows of `python -m benchmarks.faults`, with fewer clients."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import pytest
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.findings import Fault, Findings
-from tests.faults.site import Site, a_site
+from tests.faults.site import Scale, Site, a_site
 
 pytestmark = pytest.mark.real_model
 
 QUICK = [fault for fault in FAULTS if fault.is_quick]
+FEW = Scale(clients=12, in_flight=48, streams=16)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(tmp_path_factory.mktemp("site")) as one:
+    with a_site(tmp_path_factory.mktemp("site"), FEW) as one:
         yield one
 
 
-@pytest.mark.parametrize("fault", QUICK, ids=[f"{fault.row} {fault.title}" for fault in QUICK])
+@pytest.mark.parametrize("fault", QUICK, ids=[f"{fault.row}-{fault.scenario.__name__}" for fault in QUICK])
 def test_its_outcome_is_the_stated_one(site: Site, fault: Fault) -> None:
     findings = Findings()
 

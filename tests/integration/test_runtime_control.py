@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,14 @@ import pytest
 from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, modelctl, only
 
 pytestmark = pytest.mark.real_model
+
+
+def smollm2(laptop: Laptop) -> dict[str, Any]:
+    """Say how `status` shows the model."""
+    status = json.loads(kloros_infra("status", "--root", laptop.root, "--json").stdout)
+    (unit,) = (unit for unit in status["units"] if unit["name"] == "smollm2")
+    found: dict[str, Any] = unit
+    return found
 
 
 def test_an_operator_stops_and_starts_a_model_that_requests_start_too(laptop: Laptop) -> None:
@@ -27,11 +36,21 @@ def test_an_operator_stops_and_starts_a_model_that_requests_start_too(laptop: La
     assert len(modelctl("ps", "--root", laptop.root).stdout.splitlines()) == 1
     started = modelctl("start", "smollm2", "--root", laptop.root)
     assert "runs on port" in started.stdout, started.stderr
-    status = json.loads(kloros_infra("status", "--root", laptop.root, "--json").stdout)
-    (unit,) = (unit for unit in status["units"] if unit["name"] == "smollm2")
-    assert (unit["state"], unit["until"]) == ("ready", until)
+    unit = smollm2(laptop)
+    assert (unit["state"], unit["stopped_for"]) == ("ready", None)
+    assert (unit["until"], until) == ("always", "Forever")
 
     modelctl("stop", "smollm2", "--root", laptop.root)
+    unit = smollm2(laptop)
+    assert (unit["state"], unit["stopped_for"], unit["until"]) == ("stopped", "asked", "on demand")
+    assert "stopped (by modelctl)" in kloros_infra("status", "--root", laptop.root).stdout
+    again = laptop.apply()
+    assert again.returncode == 0, again.stderr
+    assert "No changes." in again.stdout
+    plan = laptop.run("plan", "--root", laptop.root, "--drift").stdout
+    assert "is stopped by the router, as an operator wanted; a request starts it" in plan
+    assert "by hand" not in plan
+    assert smollm2(laptop)["state"] == "stopped", "it is the router's to start"
     body = {"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
     answer = httpx.post(f"http://127.0.0.1:{laptop.bridge_port()}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 200

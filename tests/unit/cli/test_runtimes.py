@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from kloros_infra.daemon.desk import Desk
 from kloros_infra.errors import KlorosError, ObstacleError, StepFailedError, UnreachableError
 from kloros_infra.ir.control import Runtime
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.core import Core
 from kloros_infra.router.events import Ticked, UnitFailed, UnitStarted
 from tests.factories import a_routed_model, a_routing_table, an_upstream
@@ -85,9 +87,29 @@ def test_an_instance_is_stopped_and_started_by_the_name_of_its_model(tmp_path: P
         assert said(tmp_path, "start", "code", "--no-wait").output == "code-cpu_only is starting.\n"
         assert said(tmp_path, "start", "code").output.startswith("code-cpu_only runs on port 8601")
         lines = said(tmp_path, "ps").output.splitlines()
+        shown = json.loads(said(tmp_path, "ps", "--json").output)
     assert lines[0].split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
     assert lines[1].split() == ["broken-cpu_only", "-", "-", "-", "-", "5", "min", "from", "now"]
     assert lines[2].startswith("code-cpu_only")
+    assert shown["version"] == 1
+    broken, code = shown["instances"]
+    assert (code["unit"], code["status"]) == ("llama@code-cpu_only.service", "running")
+    unknown = {"sha256", "total_bytes", "on_cards_bytes", "context_tokens"}
+    assert {name for name in unknown if broken[name] is None} == unknown, "no generation has it"
+
+
+def test_what_the_router_has_stopped_it_says(tmp_path: Path) -> None:
+    client = ControlClient(tmp_path / Layout().control_socket)
+    assert client.stopped() is None, "there is no router"
+    with a_router(tmp_path):
+        assert client.stopped() == {}
+        said(tmp_path, "stop", "code")
+        said(tmp_path, "stop", "broken")
+        failure(said(tmp_path, "start", "broken"))
+        assert client.stopped() == {
+            "llama@code-cpu_only.service": StopCause.ASKED,
+            "llama@broken-cpu_only.service": StopCause.FAILED,
+        }
 
 
 def test_one_that_does_not_load_is_told_with_its_last_lines(tmp_path: Path) -> None:

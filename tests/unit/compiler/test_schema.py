@@ -198,6 +198,7 @@ def is_match(pattern: str, text: str) -> bool:
     return True
 
 
+@pytest.mark.untraced
 def test_javascript_finds_the_same() -> None:
     node = shutil.which("node")
     need(node is not None, "node")

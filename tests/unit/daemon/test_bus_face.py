@@ -743,9 +743,7 @@ def test_a_journal_that_has_grown_long_is_written_anew(tmp_path: Path, monkeypat
 def test_a_target_that_still_loads_is_waited_for_and_not_blamed() -> None:
     async def scenario(scene: Scene) -> None:
         problem = upstream_refused(a_target(), 503, "Loading model")
-        loading = UpstreamError(problem, outcome=Outcome.UNAVAILABLE, started=True)
-        loading.is_loading = True
-        scene.upstreams.failure = loading
+        scene.upstreams.failure = UpstreamError(problem, outcome=Outcome.LOADING, started=True)
         scene.upstreams.then = ((), scene.upstreams.answer)
         scene.hands.verdicts["small-cpu_only"] = Verdict.LOADING
         scene.send(model="small")

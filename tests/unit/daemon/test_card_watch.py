@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from threading import Event
+
+import pytest
 
 from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.service_problems import job_not_finished
-from kloros_infra.daemon.card_watch import CardWatch
+from kloros_infra.daemon.card_watch import CardWatch, LookTimes
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.hands import DeskHands
 from kloros_infra.daemon.lease_log import LeaseLog
@@ -17,7 +20,8 @@ from kloros_infra.ir.seen_card import SeenCard
 from kloros_infra.ir.seen_unit import SeenUnit
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Effect
-from kloros_infra.router.events import CardsSeen, Event
+from kloros_infra.router.events import CardsSeen
+from kloros_infra.router.events import Event as RouterEvent
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.cards import FakeCards
 from tests.fakes.unit_control import FakeUnitControl
@@ -27,6 +31,7 @@ from tests.unit.daemon.test_hands import FakeChecks
 INSTANCE = "small-cpu_only"
 UNIT = f"llama@{INSTANCE}.service"
 MIB = 2**20
+SOON = LookTimes(look_s=0.01, again_s=0.01, answer_s=0.2, longest_s=0.05)
 
 
 def the_table() -> RoutingTable:
@@ -50,7 +55,7 @@ class ListeningDesk(Desk):
         super().__init__(Core(table, profile="cpu_only", now=clock.now()), clock)
         self.told: list[int] = []
 
-    def tell(self, event: Event) -> list[Effect]:
+    def tell(self, event: RouterEvent) -> list[Effect]:
         if isinstance(event, CardsSeen):
             self.told.append(dict(event.foreign_mib)["one"])
         return super().tell(event)
@@ -64,7 +69,7 @@ def run(test: Test, cards: FakeCards, *, table: RoutingTable | None = None) -> N
         desk, units = ListeningDesk(table or the_table()), FakeUnitControl([UNIT])
         try:
             async with asyncio.timeout(10):
-                await test(desk, CardWatch(desk, units, cards, again_s=0.01), units)
+                await test(desk, CardWatch(desk, units, cards, times=SOON), units)
         finally:
             desk.close()
 
@@ -104,15 +109,49 @@ def test_what_our_processes_hold_is_ours() -> None:
     run(test, FakeCards(used(5000, {1001: 4000}), used(5000, {1001: 4000}), used(9000)))
 
 
-def test_without_a_driver_nobody_looks_for_long() -> None:
-    cards = FakeCards(None)
+def test_a_driver_that_is_loaded_later_is_found() -> None:
+    cards = FakeCards(None, None, None, used(3000))
 
     async def test(desk: ListeningDesk, watch: CardWatch, _: FakeUnitControl) -> None:
-        watch.hurry()
-        await watch.follow()
-        assert (desk.told, cards.asked) == ([], 1)
+        following = asyncio.create_task(watch.follow())
+        await until(lambda: desk.told == [3000])
+        following.cancel()
+        assert cards.asked == 5
 
     run(test, cards)
+
+
+def test_a_driver_that_hangs_leaves_what_is_known_and_is_waited_for_once(caplog: pytest.LogCaptureFixture) -> None:
+    cards = HangingCards(used(3000))
+
+    async def test(desk: ListeningDesk, watch: CardWatch, _: FakeUnitControl) -> None:
+        await watch.look()
+        cards.goes_on.clear()
+        for _look in range(3):
+            await watch.look()
+        assert (desk.told, cards.asked) == ([3000], 3)
+        assert caplog.text.count("the driver of the cards hangs") == 1
+        cards.readings = [used(0)]
+        cards.goes_on.set()
+        following = asyncio.create_task(watch.follow())
+        await until(lambda: desk.told == [3000, 0])
+        following.cancel()
+
+    run(test, cards)
+
+
+class HangingCards(FakeCards):
+    """A driver that answers only while it goes on."""
+
+    def __init__(self, *readings: tuple[SeenCard, ...] | None) -> None:
+        super().__init__(*readings)
+        self.goes_on = Event()
+        self.goes_on.set()
+
+    def read(self) -> tuple[SeenCard, ...] | None:
+        found = super().read()
+        self.goes_on.wait()
+        return found
 
 
 def test_without_shares_of_cards_nobody_looks() -> None:
@@ -146,7 +185,7 @@ def test_the_router_looks_at_its_start_and_whenever_it_starts_an_instance() -> N
         clock, units, cards = SystemClock(), FakeUnitControl([UNIT]), FakeCards(used(3000))
         desk = ListeningDesk(the_table())
         hands = DeskHands(desk, FakeChecks(), LeaseLog(None, clock), units=units)
-        hands.watch_cards(CardWatch(desk, units, cards, again_s=0.01))
+        hands.watch_cards(CardWatch(desk, units, cards, times=SOON))
         async with asyncio.timeout(10):
             await hands.open()
             assert desk.told == [3000]

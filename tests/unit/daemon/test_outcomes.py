@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kloros_infra.daemon.outcomes import is_harmless, is_loading, outcome_of, retry_after_s, timings_in
+from kloros_infra.daemon.outcomes import is_harmless, is_loading, outcome_of, retry_after_s
 from kloros_infra.router.events import Outcome
 
 HARMLESS: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "stream": True}
@@ -81,17 +81,3 @@ def test_loading_is_told_from_other_503s() -> None:
     assert is_loading(503, said)
     assert not is_loading(500, said)
     assert not is_loading(503, b"no")
-
-
-@pytest.mark.parametrize(
-    ("said", "found"),
-    [
-        (b'{"timings":{"prompt_n":3,"predicted_n":12,"predicted_ms":480.5,"x":1}}', (12, 0.4805)),
-        (b'{"predicted_n":5,"predicted_ms":1000}', (5, 1.0)),
-        (b'{"predicted_n":5}', (5, 0.0)),
-        (b'{"predicted_n":x,"predicted_ms":-1}', (0, 0.0)),
-        (b'{"usage":{}}', (0, 0.0)),
-    ],
-)
-def test_timings_are_found_without_reading_the_rest(said: bytes, found: tuple[int, float]) -> None:
-    assert timings_in(said) == found

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from kloros_infra.adapters.credentials import CredentialFolder
+from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.exchange import Exchange, Patience
 from kloros_infra.daemon.ports import UpstreamError
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
 from kloros_infra.daemon.upstream_connection import VANISHED_MS
 from kloros_infra.daemon.upstream_request import get_request, place_of, post_head, post_request
+from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.router.effects import Target
 from kloros_infra.router.events import Outcome, Verdict
@@ -263,3 +265,30 @@ def test_tls_asks_only_whom_it_can_check(tmp_path: Path) -> None:
             await wary.close()
 
     asyncio.run(test())
+
+
+HOST = Target("rig/code", UpstreamKind.OPENAI, "10.0.0.9", 443, is_local=False)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        http_problems.cannot_connect(HOST, "refused"),
+        http_problems.no_first_byte(HOST, 1.0),
+        http_problems.answer_stalled(HOST, 1.0),
+        http_problems.answer_cut_off(HOST),
+        http_problems.not_http(HOST, "garbage"),
+        http_problems.not_alive(HOST, 1.0),
+        http_problems.stream_incomplete(HOST),
+        *(http_problems.upstream_refused(HOST, status, "no") for status in (400, 401, 403, 404, 429, 500, 503)),
+    ],
+    ids=lambda problem: problem.code,
+)
+def test_a_host_is_not_taken_for_an_instance_of_this_machine(problem: Diagnostic) -> None:
+    words = f"{problem.summary} {problem.detail} {problem.hint}"
+    assert not [word for word in ("llama-server", "unit", "instance hangs", "the instance") if word in words]
+
+
+def test_an_instance_has_a_unit_to_look_at() -> None:
+    problem = http_problems.cannot_connect(a_target(), "refused")
+    assert (problem.summary, "the unit" in problem.hint) == ("Cannot connect to the instance", True)

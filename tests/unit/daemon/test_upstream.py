@@ -43,6 +43,10 @@ class Collected:
     def body(self) -> bytes:
         return b"".join(self.pieces)
 
+    def on_whole(self, content_type: bytes, body: bytes) -> None:
+        self.on_head(ResponseHead(200, content_type, len(body), b""))
+        self.on_body(body, is_last=True)
+
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
 

@@ -14,7 +14,7 @@ from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.plan import RestartUnit, StartUnit, StopUnit
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from kloros_infra.planner.obstacles import apply_at_work, unnamed_cards, unreadable
+from kloros_infra.planner.obstacles import apply_at_work, former_table, unnamed_cards, unreadable
 from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance
 from tests.sites import LAYOUT, Site, converged
 
@@ -85,3 +85,10 @@ def test_what_may_not_be_looked_at_is_told_and_left_alone() -> None:
 
 def test_an_apply_at_work_is_a_warning() -> None:
     assert (apply_at_work().code, apply_at_work().severity) == ("KI562", Severity.WARNING)
+
+
+def test_a_generation_of_another_release_says_both_versions() -> None:
+    problem = former_table(7, "1", 2)
+    assert (problem.code, problem.severity) == ("KI566", Severity.ERROR)
+    assert "Generation 7 has a routing table of version 1" in problem.detail
+    assert "version 2 alone" in problem.detail

@@ -58,6 +58,7 @@ OUTCOMES = (
     Outcome.REFUSED,
     Outcome.UNAVAILABLE,
     Outcome.BUSY,
+    Outcome.LOADING,
     Outcome.SILENT,
     Outcome.STALLED,
     Outcome.BROKEN,

@@ -140,7 +140,7 @@ class Machine(Units):
         unit = self.units.get(name)
         end = partial(self._end, flight)
         if unit is not None and unit.phase != "up":
-            outcome = Outcome.UNAVAILABLE if unit.phase == "loading" else Outcome.UNREACHED
+            outcome = Outcome.LOADING if unit.phase == "loading" else Outcome.UNREACHED
             self._after(ANSWER_S, partial(end, outcome))
         elif unit is None and name.partition("/")[0] in self.hosts_down:
             self._after(ANSWER_S, partial(end, Outcome.UNREACHED))
@@ -195,7 +195,7 @@ class Machine(Units):
         retry_after_s = 1.5 if outcome is Outcome.BUSY else None
         if is_told:
             asker.end = f"ended {outcome.value}" if outcome in (Outcome.SERVED, Outcome.REFUSED) else None
-        self.tell(Ended(flight.send.id, outcome, retry_after_s, 10, 0.1))
+        self.tell(Ended(flight.send.id, outcome, retry_after_s))
         if is_told and asker.end is None and asker.attempts == before:
             asker.end = f"ended {outcome.value}"
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kloros_infra.router.breaker import (
+    BLAMED,
     BUSY_S,
     FAILURES_IN_A_ROW,
     FIRST_OPEN_S,
@@ -21,7 +22,6 @@ from kloros_infra.router.breaker import (
     WINDOW_S,
     Breaker,
     State,
-    is_failure,
     jitter_of,
     on_abandoned,
     on_busy,
@@ -159,6 +159,7 @@ def test_a_probe_waits_until_the_target_is_not_busy_any_more() -> None:
         (Outcome.SERVED, False),
         (Outcome.REFUSED, False),
         (Outcome.BUSY, False),
+        (Outcome.LOADING, False),
         (Outcome.UNREACHED, True),
         (Outcome.SILENT, True),
         (Outcome.UNAVAILABLE, True),
@@ -167,12 +168,7 @@ def test_a_probe_waits_until_the_target_is_not_busy_any_more() -> None:
     ],
 )
 def test_only_the_targets_own_faults_count(outcome: Outcome, counts: bool) -> None:
-    assert is_failure(outcome) is counts
-
-
-def test_unavailable_while_loading_is_no_fault() -> None:
-    assert not is_failure(Outcome.UNAVAILABLE, is_loading=True)
-    assert is_failure(Outcome.UNREACHED, is_loading=True)
+    assert (outcome in BLAMED) is counts
 
 
 @given(seed=st.integers(0, 2**64), count=st.integers(0, 2**32))

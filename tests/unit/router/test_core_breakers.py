@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kloros_infra.router.breaker import FAILURES_IN_A_ROW
+from kloros_infra.router.breaker import BUSY_S, FAILURES_IN_A_ROW
 from kloros_infra.router.effects import Announce, Refuse
 from kloros_infra.router.events import Began, Left, Outcome, TableReplaced
 from tests.unit.router.told import Told, a_host, a_model, a_table, an_instance
@@ -21,6 +21,16 @@ def test_a_busy_target_is_left_alone_for_as_long_as_it_says() -> None:
     told.after(0.2)
     assert told.sent == [(id, "east/a")]
     assert told.of(Announce) == []
+
+
+def test_a_host_that_still_loads_a_model_is_not_blamed_and_asked_again_soon() -> None:
+    told = Told(a_table(a_model("a", an_instance("a-mid")), hosts=(a_host("east", "a"),)))
+    ids = [told.ask("a") for _ in range(FAILURES_IN_A_ROW + 1)]
+    for id in ids:
+        told.end(id, Outcome.LOADING)
+    assert (told.sent, told.of(Announce)) == ([], [])
+    told.after(BUSY_S)
+    assert told.sent == [(id, "east/a") for id in ids]
 
 
 def opened(told: Told) -> None:

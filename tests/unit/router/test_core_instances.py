@@ -24,7 +24,7 @@ from kloros_infra.router.instance import LOADING_POLL_S, POLL_LOST_S, POLL_S
 from kloros_infra.router.lease import Lease
 from tests.unit.router.told import Told, a_model, a_table, an_instance
 
-LOG = ("error loading model: tensor is missing", "exiting")
+LOG = ("error loading model: tensor is missing", "exiting due to an error")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from kloros_infra.ir.requests import Priority
 from kloros_infra.ir.routing import RoutedPolicies
+from kloros_infra.router.queue import MOST_PASSED
 from tests.unit.router.test_core_requests import a_client
 from tests.unit.router.told import Told, a_model, a_table
 
@@ -31,3 +32,17 @@ def test_a_request_claims_at_most_its_clients_priority(
     bold = told.ask("a", client="other", priority=claimed)
     told.end(first)
     assert told.sent == [(bold if is_first else usual, "a-max")]
+
+
+def test_batch_is_served_however_many_urgent_ones_come() -> None:
+    told = Told(a_table(a_model("a")))
+    told.up("a-max")
+    flying = told.ask("a")
+    patient = told.ask("a", priority=Priority.BATCH)
+    served = []
+    for _ in range(MOST_PASSED + 1):
+        told.ask("a", priority=Priority.VOICE)
+        told.end(flying)
+        ((flying, _),) = told.sent
+        served.append(flying)
+    assert served.index(patient) == MOST_PASSED

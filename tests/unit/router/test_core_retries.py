@@ -63,7 +63,7 @@ def rig_first() -> Told:
     return told
 
 
-@pytest.mark.parametrize("outcome", [Outcome.UNAVAILABLE, Outcome.BUSY])
+@pytest.mark.parametrize("outcome", [Outcome.UNAVAILABLE, Outcome.BUSY, Outcome.LOADING])
 def test_what_a_host_has_failed_waits_for_an_instance_that_can_be_started(rig_first: Told, outcome: Outcome) -> None:
     id = rig_first.ask("a")
     assert rig_first.sent == [(id, "rig/a")]

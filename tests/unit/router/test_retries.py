@@ -83,6 +83,7 @@ def test_it_never_lets_more_through_than_the_window_allows(steps: list[tuple[flo
         (Outcome.SILENT, True),
         (Outcome.UNAVAILABLE, True),
         (Outcome.BUSY, True),
+        (Outcome.LOADING, True),
         (Outcome.BROKEN, True),
         (Outcome.REFUSED, False),
         (Outcome.SERVED, False),

@@ -5,10 +5,6 @@ Each failure is made shorter and says its seed; `a_scenario(seed)` brings it bac
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,24 +39,12 @@ def report(scenario: Scenario) -> str:
     return f"{broken.value}\n{least}\n{machine.told()}"
 
 
-@contextmanager
-def untraced() -> Iterator[None]:
-    """Let nobody count lines: it would take five times as long, and shorter tests have seen them all."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
-
-
+@pytest.mark.untraced
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_nothing_is_lost_and_nothing_breaks_its_promise(chunk: int) -> None:
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         scenario = a_scenario(seed)
-        with untraced():
-            found = failure(scenario)
-        assert found is None, report(scenario)
+        assert failure(scenario) is None, report(scenario)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

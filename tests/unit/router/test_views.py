@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from kloros_infra.ir.requests import Priority
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Send, StartUnit
 from kloros_infra.router.events import (
     Asked,
+    CardsSeen,
     Ended,
     Outcome,
     Polled,
@@ -15,12 +17,14 @@ from kloros_infra.router.events import (
     Ticked,
     UnitFailed,
     UnitSeen,
+    UnitStopped,
     Verdict,
 )
 from kloros_infra.router.instance import State
 from kloros_infra.router.query import Query
 from kloros_infra.router.views import InstanceView
 from tests.factories import a_routed_model, a_routing_table, an_upstream
+from tests.unit.router.told import Told, a_model, a_table, an_instance
 
 NAME = "small-cpu_only"
 
@@ -108,3 +112,71 @@ def test_one_that_is_to_stop_says_so() -> None:
     core = ready(a_core())
     core.on(StopAsked(NAME), 5.0)
     assert view(core, 5.0).state is State.STOPPING
+
+
+def stopped_for(core: Core, now: float) -> StopCause | None:
+    found = view(core, now)
+    assert found.state in (State.STOPPED, State.FAILED)
+    return found.stopped_for
+
+
+def test_who_stopped_it_is_told() -> None:
+    core = ready(a_core())
+    assert view(core, 5.0).stopped_for is None
+    core.on(UnitSeen(NAME, is_up=False), 6.0)
+    assert stopped_for(core, 6.0) is None, "somebody else"
+    core = ready(core, 10.0)
+    core.on(StopAsked(NAME), 12.0)
+    assert view(core, 12.0).stopped_for is None, "it still stops"
+    core.on(UnitStopped(NAME), 13.0)
+    assert stopped_for(core, 13.0) is StopCause.ASKED
+    core = ready(core, 20.0)
+    core.on(Ticked(), 330.0)
+    core.on(UnitStopped(NAME), 331.0)
+    assert stopped_for(core, 331.0) is StopCause.IDLE
+    core = ready(core, 340.0)
+    core.on(UnitFailed(NAME, "it was killed"), 350.0)
+    assert stopped_for(core, 350.0) is StopCause.CRASH
+    core.on(Ticked(), 352.0)
+    core.on(UnitFailed(NAME, "no weights"), 353.0)
+    assert stopped_for(core, 353.0) is StopCause.FAILED
+
+
+def test_one_that_another_needed_the_memory_of_says_so() -> None:
+    told = Told(a_table(a_model("a", an_instance("a-max", 6000)), a_model("b", an_instance("b-max", 6000))))
+    told.down("b-max")
+    told.up("a-max")
+    told.ask("b")
+    told.tell(UnitStopped("a-max"))
+    causes = {one.name: one.stopped_for for one in told.core.overview(told.now).instances}
+    assert causes == {"a-max": StopCause.ROOM, "b-max": None}
+
+
+def test_one_that_waits_for_room_from_the_start_says_so() -> None:
+    first, second = (an_instance(name, 6000, preload=True) for name in ("a-max", "b-max"))
+    told = Told(a_table(a_model("a", first), a_model("b", second)))
+    told.up("a-max")
+    told.down("b-max")
+    assert told.started == []
+    causes = {one.name: one.stopped_for for one in told.core.overview(told.now).instances}
+    assert causes == {"a-max": None, "b-max": StopCause.ROOM}
+
+
+def test_one_that_failed_as_others_held_its_memory_waits_for_room() -> None:
+    told = Told(a_table(a_model("a", an_instance("a-max", preload=True))))
+    told.down("a-max")
+    told.tell(CardsSeen((("one", 9000),)))
+    told.tell(UnitFailed("a-max", "out of memory"))
+    (found,) = told.core.overview(told.now).instances
+    assert (found.state, found.stopped_for) == (State.STOPPED, StopCause.ROOM)
+
+
+def test_one_that_somebody_stops_while_it_starts_was_not_stopped_here() -> None:
+    told = Told(a_table(a_model("a")))
+    told.down("a-max")
+    told.tell(StopAsked("a-max"))
+    told.ask("a")
+    assert told.started == ["a-max"]
+    told.tell(UnitStopped("a-max"))
+    (found,) = told.core.overview(told.now).instances
+    assert (found.state, found.stopped_for) == (State.STOPPED, None)
