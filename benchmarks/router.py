@@ -41,10 +41,13 @@ NEEDED = ("wrk", "nginx", "cc", "taskset")
 CONNECTIONS = (1, 32, 256)
 STREAMS = 256
 PACE_MS = 5
+PAUSE_MS = 8
+"""How long a client without hurry waits before its next request: 32 of them ask less than 4,000 times a second,
+a rate that nginx and the router both keep."""
 LONG_S = 60
 STREAMED = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 Found = dict[tuple[str, int], dict[str, Runs]]
-"""Runs by load (`answer` or `stream`, connections) and by hop."""
+"""Runs by load (`answer`, `paced` or `stream`, connections) and by hop."""
 
 
 def measured(folder: Path, hops: list[Hop], loads: list[tuple[str, int]], times: tuple[int, int]) -> Found:
@@ -52,7 +55,7 @@ def measured(folder: Path, hops: list[Hop], loads: list[tuple[str, int]], times:
     rounds, duration_s = times
     found: Found = {each: {hop.name: Runs() for hop in hops} for each in loads}
     for kind, connections in loads:
-        asked = script(folder, is_stream=kind == "stream")
+        asked = script(folder, is_stream=kind == "stream", pause_ms=PAUSE_MS if kind == "paced" else 0)
         for _ in range(rounds):
             for hop in hops:
                 found[kind, connections][hop.name].runs.append(load(hop, asked, connections, duration_s))
@@ -86,11 +89,14 @@ def hop_rows(found: Found, names: list[str]) -> Iterator[str]:
     """Compare hops: each figure of each, as a ratio to nginx's or as what it adds to the load without a hop."""
     for (kind, connections), of_hop in found.items():
         direct, peer = of_hop["direct"].best, of_hop["nginx"].best
+        load_name = f"{kind}, {connections} client{'s' if connections > 1 else ''}"
         for name in names:
-            yield _row(f"{kind}, {connections} clients", name, of_hop[name].best, direct, peer)
+            yield _row(load_name, name, of_hop[name].best, direct, peer)
 
 
 def _row(load_name: str, name: str, one: Figures, direct: Figures, peer: Figures) -> str:
+    if one.requests_per_s == 0:
+        return f"| {load_name} | {name} | no answer in time | | | | | | |"
     cells = (
         load_name,
         name,
@@ -113,8 +119,8 @@ def table(head: tuple[str, ...], rows: list[str]) -> str:
 def compare_hops(folder: Path, rounds: int, duration_s: int) -> str:
     """Run all hops before one upstream, then before one that paces its streams."""
     rows: list[str] = []
-    answers, streams = [("answer", connections) for connections in CONNECTIONS], [("stream", STREAMS)]
-    for pace_ms, loads in ((None, answers), (PACE_MS, streams)):
+    answers = [*(("answer", connections) for connections in CONNECTIONS), ("paced", 32)]
+    for pace_ms, loads in ((None, answers), (PACE_MS, [("stream", STREAMS)])):
         with ExitStack() as stack:
             upstream = stack.enter_context(an_idle_upstream(folder, pace_ms=pace_ms))
             hops = [hop(folder, upstream) for hop in (nginx, kloros_infra, *(PEERS[name] for name in peers_here()))]
@@ -131,7 +137,7 @@ def compare_hops(folder: Path, rounds: int, duration_s: int) -> str:
 def load_long(folder: Path, duration_s: int) -> str:
     """Load the router for a minute; say how many requests failed and how its memory grew."""
     with an_idle_upstream(folder) as upstream, kloros_infra(folder, upstream) as hop:
-        asked = script(folder, is_stream=False)
+        asked = script(folder)
         load(hop, asked, 256, 5)
         before = memory_mb(hop.pid or 0)
         figures = load(hop, asked, 256, duration_s)

@@ -240,11 +240,12 @@ def memory_mb(pid: int) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 
-def script(folder: Path, *, is_stream: bool) -> Path:
-    """Write what wrk is to ask for."""
+def script(folder: Path, *, is_stream: bool = False, pause_ms: int = 0) -> Path:
+    """Write what wrk is to ask for; each of its connections pauses before every request."""
     body = BODY.replace("STREAM", "true" if is_stream else "false")
-    path = folder / ("stream.lua" if is_stream else "answer.lua")
-    path.write_text(WRK_SCRIPT.replace("BODY", body).replace("KEY", KEY))
+    path = folder / f"{'stream' if is_stream else 'answer'}-{pause_ms}.lua"
+    pause = f"function delay() return {pause_ms} end" if pause_ms else ""
+    path.write_text(WRK_SCRIPT.replace("BODY", body).replace("KEY", KEY) + pause)
     return path
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class CardsOnDemand:
-    """Implements `daemon.ports.CardMemory`: NVML's bindings are imported by whoever looks at cards first, in its thread.
+    """Implements `daemon.ports.CardMemory`; NVML's bindings are imported when somebody first looks, in its thread.
 
-    They take 20 ms, and of a router whose table names no card nobody looks.
+    They take 20 ms, and where the table names no card nobody looks.
     """
 
     @cached_property

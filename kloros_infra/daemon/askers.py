@@ -9,6 +9,7 @@ from kloros_infra.daemon.ports import Credentials
 from kloros_infra.ir.routing import RoutingTable
 
 MOST_HEARD = 256
+"""So many headers are remembered, as a digest is worked out for each that is not."""
 
 
 class Askers:
@@ -20,7 +21,7 @@ class Askers:
         self._table: RoutingTable | None = None
         self._keys = Keys((), None)
         self._known: dict[str, Asking] = {}
-        self._heard: dict[bytes, Asking] = {}
+        self.heard: dict[bytes, Asking] = {}
         """Who sent which header lately."""
         self.anyone = Asking(desk)
 
@@ -29,12 +30,12 @@ class Askers:
         table = self._desk.table
         if table is not self._table:
             self._table, self._keys = table, Keys(client_names(table), self._credentials)
-            self._heard.clear()
-        heard = self._heard.get(authorization)
+            self.heard.clear()
+        heard = self.heard.get(authorization)
         if heard is None:
-            if len(self._heard) >= MOST_HEARD:
-                self._heard.clear()
-            heard = self._heard[authorization] = self._of(authorization)
+            if len(self.heard) >= MOST_HEARD:
+                self.heard.clear()
+            heard = self.heard[authorization] = self._of(authorization)
         return heard
 
     def _of(self, authorization: bytes) -> Asking:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from kloros_infra.ir.active_state import ActiveState as ActiveState
 from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Manifest
 from kloros_infra.ir.on_change import Kept
 from kloros_infra.ir.running import RunningProcess
 from kloros_infra.ir.stop_cause import StopCause
+
+
+class ActiveState(StrEnum):
+    """systemd's ActiveState (org.freedesktop.systemd1(5)), which the embedded supervisor speaks too."""
+
+    ACTIVE = "active"
+    ACTIVATING = "activating"
+    DEACTIVATING = "deactivating"
+    INACTIVE = "inactive"
+    FAILED = "failed"
+    RELOADING = "reloading"
+    REFRESHING = "refreshing"
+    MAINTENANCE = "maintenance"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ActiveState:  # noqa: ARG003 - enum asks with it (enum.Enum._missing_)
+        """Take a word of a later systemd for a unit that runs: nothing is started or given away beside it."""
+        return cls.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)

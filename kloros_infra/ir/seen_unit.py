@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kloros_infra.ir.active_state import ActiveState
+from kloros_infra.ir.observed import ActiveState
 
 DOWN = frozenset({ActiveState.INACTIVE, ActiveState.FAILED})
 AUTO_RESTART = "auto-restart"

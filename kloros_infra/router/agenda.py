@@ -54,8 +54,7 @@ class Agenda:
     def move(self, at: float, due: Due, key: str) -> None:
         """Remind at a time and at no other."""
         self._known[(due, key)] = at
-        if at < self.earliest:
-            self.earliest = at
+        self.earliest = min(self.earliest, at)
         heappush(self._heap, (at, due, key))
         if len(self._heap) > LEAST_CLEARED + 2 * len(self._known):
             self._heap = [(at, due, key) for (due, key), at in self._known.items()]

@@ -114,9 +114,8 @@ class Core:
             return None
         found, chosen, name, context_tokens, rank = usual
         station = self._stations[name]
-        if tokens >= context_tokens or not station.is_open or station.breaker is not CLOSED:
-            return None
-        if len(station.flights) >= station.limit:
+        is_free = station.is_open and len(station.flights) < station.limit
+        if tokens >= context_tokens or not is_free or station.breaker is not CLOSED:
             return None
         request = traffic.requests[id] = Request(asked, found, rank if priority is None else found.rank(priority), now)
         return traffic.sent(request, station, chosen, now)

@@ -106,9 +106,7 @@ class Traffic:
         """Take in that a request goes to a target that takes it; give what is to be sent."""
         candidate, target, reason = chosen
         asked = request.asked
-        id, left_s = asked.id, asked.deadline_at - now
-        if left_s < 0.0:
-            left_s = 0.0
+        id, left_s = asked.id, max(asked.deadline_at - now, 0.0)
         attempt = request.attempt = request.attempt + 1
         request.station, request.sent_at = station, now
         station.flights.add(id)

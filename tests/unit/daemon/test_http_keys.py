@@ -11,7 +11,7 @@ import pytest
 
 from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.credentials import MOST_BYTES, CredentialFolder
-from kloros_infra.daemon.askers import Askers
+from kloros_infra.daemon.askers import MOST_HEARD, Askers
 from kloros_infra.daemon.http_keys import Keys
 from kloros_infra.daemon.http_server import serve
 from kloros_infra.daemon.upstream import UpstreamPool
@@ -91,6 +91,9 @@ def test_a_key_tells_its_client_whatever_it_calls_itself(folder: CredentialFolde
         assert first.id != second.id
         desk.replace_table(a_table().model_copy(update={"policies": RoutedPolicies()}))
         assert askers.of(VOICE) is askers.anyone
+        for number in range(3 * MOST_HEARD):
+            assert askers.of(b"Bearer %d" % number) is askers.anyone
+        assert len(askers.heard) <= MOST_HEARD
         desk.close()
 
     asyncio.run(test())

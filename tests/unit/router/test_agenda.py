@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kloros_infra.router.agenda import LEAST_CLEARED, Agenda, Due
+from kloros_infra.router.agenda import LEAST_CLEARED, NEVER, Agenda, Due
 
 
 def test_the_earliest_comes_first_and_none_before_its_time() -> None:
@@ -39,6 +39,28 @@ def test_what_is_forgotten_does_not_come() -> None:
     agenda.forget(Due.IDLE, "never noted")
     assert not agenda.is_noted(Due.IDLE, "a")
     assert agenda.next_at() is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(("note", "move", "forget", "take")), st.floats(0, 9), st.sampled_from("ab"))))
+def test_nothing_is_due_before_the_earliest(steps: list[tuple[str, float, str]]) -> None:
+    agenda, known = Agenda(), dict[str, float]()
+    for step, at, key in steps:
+        match step:
+            case "note":
+                agenda.note(at, Due.IDLE, key)
+                known[key] = min(at, known.get(key, at))
+            case "move":
+                agenda.move(at, Due.IDLE, key)
+                known[key] = at
+            case "forget":
+                agenda.forget(Due.IDLE, key)
+                known.pop(key, None)
+            case _:
+                taken = agenda.take(at)
+                assert taken is None or known.pop(taken[1]) <= at
+        assert agenda.earliest <= min(known.values(), default=NEVER)
+    assert agenda.next_at() == min(known.values(), default=None)
+    assert agenda.earliest == min(known.values(), default=NEVER)
 
 
 def test_what_was_taken_back_does_not_pile_up() -> None:
