@@ -23,6 +23,8 @@ LATE_S = 2.0
 """What a busy machine may add to a time that is measured from outside."""
 WINDOW_S = 30.0
 STATE = "var/lib/kloros-router"
+JOURNALS = ("leases.jsonl", "answers.log")
+NOT_KEPT = "cannot be kept"
 EPOCH_S = re.compile(rb"\b1[0-9]{9}(\.[0-9]+)?\b")
 
 
@@ -120,6 +122,30 @@ async def no_descriptors(site: Site, findings: Findings) -> None:
     findings.check(again.answered == len(again.endings), "not all were answered afterwards")
 
 
+async def no_room_on_disk(site: Site, findings: Findings) -> None:
+    """Let each write to the journals fail as on a full disk (full(4))."""
+    pid, said = site.pid(ROUTER), site.log(ROUTER, 10_000).count(NOT_KEPT)
+    journals = [site.root / STATE / name for name in JOURNALS]
+    for journal in journals:
+        journal.unlink(missing_ok=True)
+        journal.symlink_to("/dev/full")
+    try:
+        async with site.web() as web, a_client(site) as client:
+            asked = [asyncio.create_task(bus_ask(client)) for _ in range(site.scale.clients)]
+            tally = await crowd_of(web, site.scale.clients).ended()
+            replies = await asyncio.gather(*asked)
+    finally:
+        for journal in journals:
+            journal.unlink(missing_ok=True)
+    said = site.log(ROUTER, 10_000).count(NOT_KEPT) - said
+    findings.account(tally)
+    findings.note(f"bus: {bus_tally(replies)}; its log says so {said} times")
+    findings.check(tally.answered == len(tally.endings), "not all were answered")
+    findings.check(set(replies) == {"answered"}, "a request over the bus was lost")
+    findings.check(said == len(journals), "the log does not say once of each journal that it is not kept")
+    findings.check(site.pid(ROUTER) == pid, "the router has ended")
+
+
 HARMS: dict[str, Callable[[bytes], bytes]] = {
     "cut in half": lambda data: data[: len(data) // 2],
     "flipped": lambda data: bytes(byte ^ 0x20 for byte in data),
@@ -141,7 +167,7 @@ async def broken_files(site: Site, findings: Findings) -> None:
     kept, before = profile.read_text(), site.pids()
     for name, harm in HARMS.items():
         await asyncio.to_thread(site.supervisor.stop, ROUTER)
-        for file in (state / "leases.jsonl", state / "answers.log", profile):
+        for file in (*(state / name for name in JOURNALS), profile):
             file.write_bytes(harm(file.read_bytes() if file.exists() else b"x" * 200))
         await asyncio.to_thread(site.supervisor.start, ROUTER)
         await site.heal()
@@ -246,5 +272,6 @@ FAULTS = (
     Fault("26", "router out of file descriptors (EMFILE) for 3 s",
           "what it cannot take is closed or refused; no model is blamed for it, and it goes on", no_descriptors),
     Fault("27", "SIGTERM with 50 streams", "no new clients, 50 of 50 finish, then it ends", drained, is_quick=True),
+    Fault("28", "the disk of the journals is full", "said once of each in the log; all answered", no_room_on_disk),
     Fault("27b", "a second SIGTERM", "each stream ends in an error event, at once", cut),
 )  # fmt: skip

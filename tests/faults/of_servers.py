@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -124,12 +125,21 @@ async def port_taken(site: Site, findings: Findings) -> None:
     site.modelctl("start", "spare")
 
 
-async def weights_broken(site: Site, findings: Findings) -> None:
+async def weights_cut_short(site: Site, findings: Findings) -> None:
+    await weights_broken(site, findings, lambda whole: whole[: 2 * 2**20])
+
+
+async def weights_of_no_kind(site: Site, findings: Findings) -> None:
+    await weights_broken(site, findings, lambda whole: b"GGML" + whole[4:])
+
+
+async def weights_broken(site: Site, findings: Findings, harm: Callable[[bytes], bytes]) -> None:
+    """Start `spare` with other bytes than those that were checked when they were placed."""
     site.modelctl("stop", "spare")
     starts = site.starts(SPARE)
     weights = next((site.root / "var/lib/llama-models/spare").rglob("*.gguf"))
     whole = weights.read_bytes()
-    replace(weights, whole[: 2 * 2**20])
+    replace(weights, harm(whole))
     try:
         async with site.web() as web:
             named = await crowd_of(web, site.scale.clients, model="spare").ended()
@@ -256,5 +266,6 @@ FAULTS = (
           never_ready),
     Fault("12", "its port is taken by a stranger", "refused with the reason, no loop; others serve", port_taken),
     Fault("13", "weights cut short", "refused with the log's last lines, not tried again; others serve",
-          weights_broken),
+          weights_cut_short),
+    Fault("13b", "weights that are no GGUF (another magic number)", "the same", weights_of_no_kind),
 )  # fmt: skip

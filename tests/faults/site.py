@@ -57,7 +57,7 @@ hosts:
 profiles: {cpu_only: {gpus: []}}
 purposes: {fast: {candidates: [small, spare], default: true}}
 bus: {xsub: "tcp://127.0.0.1:XSUB", xpub: "tcp://127.0.0.1:XPUB", direct: "tcp://127.0.0.1:DIRECT"}
-bridge: {ports: [BRIDGE], stall_timeout: 8s}
+bridge: {ports: [BRIDGE]}
 models:
 """
 
@@ -190,10 +190,20 @@ class Site:
             raise AssertionError(f"{error}: {self.pids()}, {await self.health()}; {self.log(ROUTER, 5)}") from error
         return time.monotonic() - begun
 
+    async def _probe(self, model: str) -> None:
+        """Ask for a token: a breaker that has opened closes with the next request that is served."""
+        body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi."}]}
+        with suppress(httpx.TransportError):
+            async with self.web() as web:
+                await web.post("/v1/chat/completions", json=body)
+
     async def _is_well(self) -> bool:
         health = await self.health()
         runtimes = health.get("runtimes", ())
         is_idle = all(one["active_requests"] == 0 == one["queued_requests"] for one in runtimes)
+        for one in runtimes:
+            if one["breaker"] != "closed":
+                await self._probe(str(one["model_id"]))
         is_up = len(runtimes) == 2 and all(one["status"] == "healthy" for one in runtimes)
         return is_up and is_idle and all(one["breaker"] == "closed" for one in runtimes)
 

@@ -1,4 +1,4 @@
-"""What clients of a real installation notice when it fails: rows of `python -m benchmarks.faults`, with fewer clients."""
+"""What clients of a real installation notice when it fails: rows of `python -m benchmarks.faults` with few clients."""
 
 from __future__ import annotations
 
