@@ -23,8 +23,11 @@ DRAINED_AT_ONCE = 100
 """After so many messages others get their turn on the loop."""
 HIGH_WATER_MARK = 10_000
 FAREWELL_MS = 500
-HEARTBEAT_MS = 1000
-"""A client whose machine or process has stopped without a word is cut after three of these."""
+HEARTBEAT_MS, SILENCE_MS = 10_000, 60_000
+"""A client that stands still is cut after so much silence: long enough that whichever of the two stood still for a
+while, as a suspended machine does, finds the other. A process that has ended is noticed at once."""
+MOST_BYTES = 4 * MAX_PAYLOAD_BYTES
+"""Who sends more than this is cut by libzmq; who sends more than is read can be told so."""
 _IPC = "ipc://"
 # Before a client's identity we note how it wants to be written to.
 _DEALER, _REQ = b"d", b"r"
@@ -53,10 +56,10 @@ class DirectEndpoint:
             (zmq.ROUTER_MANDATORY, 1),
             # A client that comes back under its old name is the same client (ZMQ_ROUTER_HANDOVER).
             (zmq.ROUTER_HANDOVER, 1),
-            (zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES),
+            (zmq.MAXMSGSIZE, MOST_BYTES),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TTL, 3 * HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, SILENCE_MS),
+            (zmq.HEARTBEAT_TTL, SILENCE_MS),
         ):
             router.setsockopt(option, value)
         try:

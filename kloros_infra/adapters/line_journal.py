@@ -31,14 +31,28 @@ class LineJournal:
     def append(self, text: str) -> None:
         """Add whole lines and have them reach the disk; raise OSError."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(text.encode())
-            stream.flush()
+        try:
+            _append(descriptor, text.encode())
             os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def rewrite(self, text: str) -> None:
         """Put another text in place of all, at once or not at all; raise OSError."""
         put_in_place(write_beside(self._path, text.encode(), suffix=".new"), self._path)
+
+
+def _append(descriptor: int, lines: bytes) -> None:
+    """Write lines whole or not at all: the next ones must not continue a part of them."""
+    end = os.fstat(descriptor).st_size
+    rest = memoryview(lines)
+    try:
+        while rest:
+            # write(2): a disk that is nearly full takes a part, and nothing the next time.
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
 
 
 def journal_in_place(path: Path) -> LineJournal:

@@ -27,12 +27,14 @@ def where_is_bus(root: Path, xsub: str | None, xpub: str | None) -> RoutedBus:
     named = {side: address for side, address in (("xsub", xsub), ("xpub", xpub)) if address is not None}
     if len(named) == 2:
         return RoutedBus(**named)
+    return bus_addresses(os.environ, installed_bus(root) or DEFAULT_BUS).model_copy(update=named)
+
+
+def installed_bus(root: Path) -> RoutedBus | None:
+    """Say where the bus is that is installed below a root, None without one; raise ProblemsError for a bad table."""
     routing = root / Layout().routing
-    installed = _installed_bus(routing) if routing.is_file() else DEFAULT_BUS
-    return bus_addresses(os.environ, installed).model_copy(update=named)
-
-
-def _installed_bus(routing: Path) -> RoutedBus:
+    if not routing.is_file():
+        return None
     table = read_table(WatchedFile(routing))
     if isinstance(table, Diagnostic):
         raise ProblemsError([table])

@@ -23,6 +23,7 @@ from kloros_infra.planner.figures import seconds_text, size_text
 
 POLL_S = 0.1
 QUICK_S = 1.0
+BEGINNING = frozenset({"starting", "loading"})
 DOWN = frozenset({STOPPED, FAILED, "unknown"})
 HEADER = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
 NOTHING = "-"
@@ -58,7 +59,11 @@ def stop(where: Target, name: str, *, wait_s: float | None) -> None:
     if wait_s is None:
         click.echo(f"{asked.profile} is {asked.status}.")
         return
-    found = _await(router, asked, lambda one: one.status in DOWN, wait_s)
+    found = _await(router, asked, lambda one: one.status in DOWN or _is_another(one, asked), wait_s)
+    if _is_another(found, asked):
+        waiting = found.active_requests + found.queued_requests
+        click.echo(f"{found.profile} was stopped, and is started again for {waiting} waiting.")
+        return
     if found.status not in DOWN:
         raise StepFailedError((not_stopped(found, wait_s),))
     click.echo(f"{found.profile} is stopped. A request for it starts it again.")
@@ -164,6 +169,11 @@ def _await(router: ControlClient, asked: Runtime, is_over: Callable[[Runtime], b
 
 def _has_failed(one: Runtime) -> bool:
     return one.status == FAILED or (one.status == STOPPED and bool(one.reason))
+
+
+def _is_another(found: Runtime, asked: Runtime) -> bool:
+    """Say whether another process has taken the place of the one that was to stop: that one is gone."""
+    return found.status in BEGINNING or (asked.pid is not None and found.pid not in (None, asked.pid))
 
 
 def not_started(found: Runtime, waited_s: float) -> Diagnostic:

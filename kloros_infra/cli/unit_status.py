@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kloros_infra.adapters.apply_lock import is_locked
@@ -24,6 +25,8 @@ from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, Un
 from kloros_infra.planner.redaction import redacted_lines
 
 ANSWER_TIMEOUT_S = 1.0
+LOG_LINES = 20
+CODE = re.compile(r"\bKI\d{3}\b")
 BY_HAND = "stopped by hand"
 UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
 
@@ -137,8 +140,13 @@ def _last_error(state: UnitState, where: Target) -> str:
     manager = observing_manager(where)
     if state.result == "success" or manager is None:
         return ""
-    lines = (line.strip() for line in redacted_lines(manager.log_tail(state.unit, 1)))
-    return ": ".join((f"{state.result} {state.exit_status}", *filter(None, lines)))
+    lines = [line.strip() for line in redacted_lines(manager.log_tail(state.unit, LOG_LINES))]
+    return ": ".join((f"{state.result} {state.exit_status}", *filter(None, (telling_line(lines),))))
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """Give the last line that names a problem of ours, else the last: a summary of what was said above says nothing."""
+    return next((line for line in reversed(lines) if CODE.search(line)), lines[-1] if lines else "")
 
 
 def _cards(gate: InstanceGate, main_pid: int) -> tuple[CardUse, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import zmq
@@ -12,7 +13,7 @@ import zmq
 from kloros_infra.client.addresses import Addresses
 from kloros_infra.client.answer import Answer, answer_in
 from kloros_infra.client.conversation import NEVER, Conversation
-from kloros_infra.client.errors import LlmError, closed
+from kloros_infra.client.errors import LlmError, closed, no_sockets
 from kloros_infra.client.messages import facts_in, facts_text
 from kloros_infra.client.question import Question
 from kloros_infra.client.sockets import Sockets
@@ -102,7 +103,7 @@ class AsyncClient:
     """
 
     def __init__(self, addresses: Addresses | None = None, *, source: str | None = None) -> None:
-        self._addresses = addresses or Addresses().overridden()
+        self._addresses = (addresses or Addresses().overridden()).checked()
         self._source = source
         self._conversation = Conversation(self._addresses)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,15 +146,7 @@ class AsyncClient:
         self._is_closed = True
         self._conversation.close()
         self._go_on()
-        sockets, self._sockets = self._sockets, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if sockets is not None and self._loop is not None:
-            for side in (sockets.direct, sockets.subscriber):
-                if side is not None:
-                    self._loop.remove_reader(side.fileno())
-            sockets.close()
+        self._leave()
 
     async def __aenter__(self) -> Self:
         return self
@@ -178,8 +171,23 @@ class AsyncClient:
         if self._sockets is None:
             self._loop = asyncio.get_running_loop()
             conversation = self._conversation
-            self._sockets = Sockets(self._addresses, client_id=conversation.client_id, prefix=conversation.prefix)
+            try:
+                self._sockets = Sockets(self._addresses, client_id=conversation.client_id, prefix=conversation.prefix)
+            except (OSError, zmq.ZMQError) as error:
+                raise no_sockets(error) from error
             self._read_from(self._sockets.direct)
+
+    def _leave(self) -> None:
+        """Give the sockets back."""
+        sockets, self._sockets = self._sockets, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, NEVER
+        if sockets is not None and self._loop is not None:
+            for side in (sockets.direct, sockets.subscriber):
+                if side is not None:
+                    self._loop.remove_reader(side.fileno())
+            sockets.close()
 
     def _read_from(self, side: zmq.Socket[bytes] | None) -> None:
         if side is not None and self._loop is not None:
@@ -195,13 +203,23 @@ class AsyncClient:
         for out in outs:
             if not sockets.send(out):
                 conversation.unsent(out, now)
-        if conversation.wants_bus and sockets.join_bus():
-            self._read_from(sockets.subscriber)
+        try:
+            if conversation.wants_bus and sockets.join_bus():
+                self._read_from(sockets.subscriber)
+        except (OSError, zmq.ZMQError) as error:
+            self._begin_anew(error)
+            return
         if outs and not self._is_looking:
             # libzmq's descriptor tells of a change once, and sending takes the word as receiving does.
             self._is_looking = True
             loop.call_soon(self._look)
         self._wake_at(conversation.next_at(), now)
+
+    def _begin_anew(self, error: Exception) -> None:
+        """End all questions where the bus cannot be joined; the next one is asked with other sockets."""
+        self._conversation.close(partial(no_sockets, error))
+        self._leave()
+        self._conversation = Conversation(self._addresses)
 
     def _look(self) -> None:
         """Take in what has come."""

@@ -9,12 +9,12 @@ answers each id once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 from kloros_infra.client.addresses import Addresses
-from kloros_infra.client.errors import closed, no_answer
+from kloros_infra.client.errors import LlmError, NoAnswerError, closed, no_answer
 from kloros_infra.client.messages import CANCEL_TOPIC, PING_TOPIC, REQUEST_TOPIC, RESPONSE_PREFIX
 from kloros_infra.client.question import Question
 
@@ -131,11 +131,16 @@ class Conversation:
         if question is not None and isinstance(question.link, Link):
             self._words.append(Out(question.link, CANCEL_TOPIC, request_id, _only(request_id)))
 
-    def close(self) -> None:
-        """End all questions."""
+    def close(self, why: Callable[[], LlmError] = closed) -> None:
+        """End all questions, and tell those who asked why."""
         for request_id, question in tuple(self._questions.items()):
             self.cancel(request_id)
-            question.sink.on_error(closed())
+            question.sink.on_error(why())
+
+    def late(self, timeout_s: float, *, partial: str = "") -> NoAnswerError:
+        """Say that a question was not answered in time."""
+        has_heard = State.UP in {self._direct.state, self._bus.state}
+        return no_answer(self._addresses.where, timeout_s, has_heard=has_heard, partial=partial)
 
     def heard(self, link: Link, facts: Mapping[str, Any], now: float) -> None:
         """Take a message in."""
@@ -221,13 +226,7 @@ class Conversation:
         for request_id, question in tuple(self._questions.items()):
             if question.deadline <= now:
                 self.cancel(request_id)
-                has_heard = State.UP in {self._direct.state, self._bus.state}
-                error = no_answer(self._where(), question.timeout_s, has_heard=has_heard, partial=question.said)
-                question.sink.on_error(error)
-
-    def _where(self) -> str:
-        direct, xsub = self._addresses.direct, self._addresses.xsub
-        return f"{direct} or on the bus at {xsub}" if direct else f"the bus at {xsub}"
+                question.sink.on_error(self.late(question.timeout_s, partial=question.said))
 
     def _look_at_direct(self, now: float) -> None:
         way = self._direct

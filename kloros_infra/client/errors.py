@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any
+
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 class LlmError(Exception):
@@ -35,7 +38,7 @@ class LlmError(Exception):
 
 
 class RefusedError(LlmError):
-    """The router says that there is no answer, and why."""
+    """There is no answer, and it is known why: the router says so, or the question cannot be sent to it."""
 
 
 class NoAnswerError(LlmError, TimeoutError):
@@ -78,6 +81,44 @@ def no_answer(where: str, timeout_s: float, *, has_heard: bool, partial: str = "
         f"No router: nobody answered at {where} within {timeout_s:g} s.",
         hint="Start it with `kloros-infra router`, or check KLOROS_LLM_DIRECT, KLR_CHEM_XSUB and KLR_CHEM_XPUB.",
         is_temporary=True,
+    )
+
+
+def bad_address(name: str, address: str) -> LlmError:
+    """An address is none."""
+    return LlmError(
+        "KI857",
+        f"Not an address: {name} is {address!r}.",
+        hint="Write it as tcp://127.0.0.1:5555, or ipc:// with a path; KLOROS_LLM_DIRECT, KLR_CHEM_* and KLR_UMN_* "
+        "name addresses, too.",
+    )
+
+
+def no_sockets(error: Exception) -> LlmError:
+    """The operating system gives no sockets, or libzmq cannot connect them."""
+    return LlmError(
+        "KI858",
+        f"No connection can be made: {(isinstance(error, OSError) and error.strerror) or error}.",
+        hint="Look at the addresses, and at how many files the process may open (`ulimit -n`).",
+        is_temporary=getattr(error, "errno", None) in _SHORTAGES,
+    )
+
+
+def too_long(size_bytes: int, most_bytes: int) -> RefusedError:
+    """A question is longer than the router takes in."""
+    return RefusedError(
+        "KI855",
+        f"The question is too long: {size_bytes} bytes as JSON, {most_bytes} is the most.",
+        hint="Leave some of it out, or ask in parts.",
+    )
+
+
+def not_text(character: str) -> RefusedError:
+    """A question has half of a character, which JSON of others cannot say."""
+    return RefusedError(
+        "KI856",
+        f"The question is not text: it has {character!a}, half of a character.",
+        hint="Decode what was read with errors='replace' rather than 'surrogateescape'.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from kloros_infra.client.errors import LlmError
+from kloros_infra.client.errors import LlmError, RefusedError
 
 
 class Sink(Protocol):
@@ -94,8 +94,8 @@ class Question:
             self.sink.on_delta(text)
 
 
-def _begun_anew(said: str) -> LlmError:
-    return LlmError(
+def _begun_anew(said: str) -> RefusedError:
+    return RefusedError(
         "KI854",
         "The router restarted while it streamed, and the answer that it then gave begins otherwise.",
         hint="Ask again; `partial` has what had come by then.",

@@ -12,8 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from math import ceil
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import zmq
@@ -21,7 +22,7 @@ import zmq
 from kloros_infra.client.addresses import Addresses
 from kloros_infra.client.answer import Answer, answer_in
 from kloros_infra.client.conversation import Conversation
-from kloros_infra.client.errors import ClosedError, LlmError, closed
+from kloros_infra.client.errors import LlmError, NoAnswerError, closed, no_sockets
 from kloros_infra.client.messages import facts_in, facts_text
 from kloros_infra.client.question import Question
 from kloros_infra.client.sockets import Sockets
@@ -29,6 +30,8 @@ from kloros_infra.client.wishes import Prompt, request_facts
 
 TIMEOUT_S = 60.0
 NEVER = float("inf")
+GRACE_S = 1.0
+"""So much later than the thread in the background, which knows more, whoever waits gives up by itself."""
 
 
 class _Wait:
@@ -42,9 +45,10 @@ class _Wait:
         self._is_there = threading.Lock()
         self._is_there.acquire()
 
-    def wait(self) -> Mapping[str, Any]:
+    def wait(self, question: Question, late: Callable[[float], NoAnswerError]) -> Mapping[str, Any]:
         """Give the reply; raise what went wrong."""
-        self._is_there.acquire()
+        if not self._is_there.acquire(timeout=_patience_s(question.deadline)):
+            raise late(question.timeout_s)
         if self.error is not None:
             raise self.error
         return self.facts
@@ -60,14 +64,22 @@ class _Wait:
         self._is_there.release()
 
 
+def _patience_s(deadline: float) -> float:
+    return min(max(0.0, deadline + GRACE_S - time.monotonic()), threading.TIMEOUT_MAX)
+
+
 class Stream:
     """The pieces of an answer as they come; after the last one `answer` has all of it.
 
     Leaving the loop, or the `with` block, before the end cancels the request: the model stops.
     """
 
-    def __init__(self, client: Client, request_id: str) -> None:
+    def __init__(
+        self, client: Client, request_id: str, *, timeout_s: float, late: Callable[[float], NoAnswerError]
+    ) -> None:
         self._client = client
+        self._timeout_s, self._late = timeout_s, late
+        self._deadline = time.monotonic() + timeout_s
         self._pieces: SimpleQueue[str | Mapping[str, Any] | LlmError] = SimpleQueue()
         self._is_over = False
         self.request_id = request_id
@@ -76,7 +88,7 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         try:
             while not self._is_over:
-                piece = self._pieces.get()
+                piece = self._next()
                 if isinstance(piece, str):
                     yield piece
                     continue
@@ -98,6 +110,13 @@ class Stream:
         if not self._is_over:
             self._is_over = True
             self._client.cancel(self.request_id)
+
+    def _next(self) -> str | Mapping[str, Any] | LlmError:
+        try:
+            return self._pieces.get(timeout=_patience_s(self._deadline))
+        except Empty:
+            self.cancel()
+            return self._late(self._timeout_s)
 
     # Implements `Sink`.
 
@@ -121,7 +140,7 @@ class Client:
     """
 
     def __init__(self, addresses: Addresses | None = None, *, source: str | None = None) -> None:
-        self._addresses = addresses or Addresses().overridden()
+        self._addresses = (addresses or Addresses().overridden()).checked()
         self._source = source
         self._lock = threading.Lock()
         self._is_closed = False
@@ -138,10 +157,11 @@ class Client:
 
     def request(self, prompt: Prompt, *, timeout_s: float = TIMEOUT_S, **wishes: Any) -> Mapping[str, Any]:
         """Ask and give the reply as it came, also where it is a refusal; raise NoAnswerError."""
-        wait = _Wait()
-        question = self._begin(prompt, wishes, wait, timeout_s)
+        wait, worker = _Wait(), self._running()
+        question = self._question(worker.new_id(), prompt, wishes, wait, timeout_s=timeout_s)
+        worker.ask(question)
         try:
-            return wait.wait()
+            return wait.wait(question, worker.conversation.late)
         except BaseException:
             # A key press in the terminal, above all: nobody waits any more.
             self.cancel(question.request_id)
@@ -150,15 +170,16 @@ class Client:
     def stream(self, prompt: Prompt, *, timeout_s: float = TIMEOUT_S, **wishes: Any) -> Stream:
         """Ask for the answer in pieces; iterating raises as `ask` does."""
         worker = self._running()
-        stream = Stream(self, worker.new_id())
-        self._begin(prompt, {**wishes, "stream": True}, stream, timeout_s, request_id=stream.request_id)
+        stream = Stream(self, worker.new_id(), timeout_s=timeout_s, late=worker.conversation.late)
+        wishes |= {"stream": True}
+        worker.ask(self._question(stream.request_id, prompt, wishes, stream, timeout_s=timeout_s))
         return stream
 
     def cancel(self, request_id: str) -> None:
         """Stop a request; whoever waits for it is not told."""
         worker = self._worker
         if worker is not None and worker.is_alive():
-            with suppress(ClosedError):
+            with suppress(LlmError):
                 worker.do(lambda: worker.conversation.cancel(request_id))
 
     def close(self) -> None:
@@ -174,33 +195,35 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(
-        self,
-        prompt: Prompt,
-        wishes: Mapping[str, Any],
-        sink: _Wait | Stream,
-        timeout_s: float,
-        *,
-        request_id: str | None = None,
+    def _question(
+        self, request_id: str, prompt: Prompt, wishes: Mapping[str, Any], sink: _Wait | Stream, *, timeout_s: float
     ) -> Question:
-        worker = self._running()
-        id = request_id or worker.new_id()
-        facts = facts_text(request_facts(id, prompt, wishes, timeout_s=timeout_s, source=self._source))
-        question = Question(id, facts, sink, now=time.monotonic(), timeout_s=timeout_s)
-        worker.do(lambda: worker.conversation.ask(question, time.monotonic()))
-        return question
+        facts = facts_text(request_facts(request_id, prompt, wishes, timeout_s=timeout_s, source=self._source))
+        return Question(request_id, facts, sink, now=time.monotonic(), timeout_s=timeout_s)
 
     def _running(self) -> _Worker:
         """Give the thread in the background; a process that was forked has none of its own yet."""
         worker = self._worker
-        if worker is not None and self._pid == os.getpid():
+        if worker is not None and self._pid == os.getpid() and not worker.is_over:
             return worker
         with self._lock:
             if self._is_closed:
                 raise closed()
-            if self._worker is None or self._pid != os.getpid():
-                self._pid, self._worker = os.getpid(), _Worker(self._addresses)
+            worker, is_ours = self._worker, self._pid == os.getpid()
+            if worker is not None and is_ours:
+                if not worker.is_over:
+                    return worker
+                self._worker = None
+                worker.stop()
+            self._pid, self._worker = os.getpid(), _worker_at(self._addresses)
             return self._worker
+
+
+def _worker_at(addresses: Addresses) -> _Worker:
+    try:
+        return _Worker(addresses)
+    except OSError as error:
+        raise no_sockets(error) from error
 
 
 class _Worker:
@@ -214,9 +237,15 @@ class _Worker:
         self._wake.setblocking(False)
         self._woken.setblocking(False)
         self._is_awake = self._is_stopping = False
+        self._why: Callable[[], LlmError] = closed
         self._ids, self._orders_lock = threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="kloros-llm", daemon=True)
         self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it takes no more orders: it was stopped, or has failed."""
+        return self._is_stopping
 
     def is_alive(self) -> bool:
         """Say whether it still works; in a forked process it does not."""
@@ -227,20 +256,25 @@ class _Worker:
         with self._ids:
             return self.conversation.new_id()
 
+    def ask(self, question: Question) -> None:
+        """Have a question asked."""
+        self.do(lambda: self.conversation.ask(question, time.monotonic()))
+
     def do(self, order: Callable[[], object]) -> None:
         """Have something done on the thread."""
         with self._orders_lock:
             if self._is_stopping:
-                raise closed()
+                raise self._why()
             self._orders.append(order)
         if not self._is_awake:
             self._is_awake = True
-            with suppress(BlockingIOError):
+            # Full is awake enough; closed, once nobody reads any more.
+            with suppress(OSError):
                 self._wake.send(b"\0")
 
     def stop(self) -> None:
         """End the thread, and tell those who wait."""
-        with suppress(ClosedError):
+        with suppress(LlmError):
             self.do(self._end)
         self._thread.join()
         self._wake.close()
@@ -250,23 +284,33 @@ class _Worker:
         self._is_stopping = True
 
     def _run(self) -> None:
-        conversation = self.conversation
-        sockets = Sockets(self._addresses, client_id=conversation.client_id, prefix=conversation.prefix)
+        sockets: Sockets | None = None
+        try:
+            sockets = Sockets(self._addresses, client_id=self.conversation.client_id, prefix=self.conversation.prefix)
+            self._serve(sockets)
+        except (OSError, zmq.ZMQError) as error:
+            self._why = partial(no_sockets, error)
+        finally:
+            self._finish()
+            if sockets is not None:
+                self._send(sockets)
+                sockets.close()
+
+    def _serve(self, sockets: Sockets) -> None:
         poller = zmq.Poller()
         poller.register(self._woken, zmq.POLLIN)
         if sockets.direct is not None:
             poller.register(sockets.direct, zmq.POLLIN)
-        try:
-            while not self._is_stopping:
-                self._turn(sockets, poller)
-        finally:
-            with self._orders_lock:
-                self._is_stopping = True
-            while self._orders:
-                self._orders.popleft()()
-            conversation.close()
-            self._send(sockets)
-            sockets.close()
+        while not self._is_stopping:
+            self._turn(sockets, poller)
+
+    def _finish(self) -> None:
+        """Take no more orders, and tell all who wait, also those whose order was not heard yet."""
+        with self._orders_lock:
+            self._is_stopping = True
+        while self._orders:
+            self._orders.popleft()()
+        self.conversation.close(self._why)
 
     def _turn(self, sockets: Sockets, poller: zmq.Poller) -> None:
         """Do what was ordered, send what is due, wait, and take in what has come."""

@@ -20,6 +20,8 @@ from kloros_infra.router.tokens import estimate_tokens, tokens_of_bytes
 # Clients of HTTP state no deadline, and leave when they have waited long enough.
 DEADLINE_S = 900.0
 SHORT_BYTES = 4096
+LONGEST_NAME = 200
+"""So many characters of a service, session or priority are taken."""
 _PRIORITIES = {priority.value: priority for priority in Priority}
 _NOTHING: Mapping[str, Any] = {}
 
@@ -97,4 +99,5 @@ def _last_text(body: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """Take a name; one that nobody gives is passed over, as names are remembered for as long as the router runs."""
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME else None

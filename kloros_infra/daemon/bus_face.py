@@ -1,8 +1,8 @@
 """The router's ChemBus face: each `llm.request` gets exactly one `llm.response.{request_id}`.
 
 Requests come over the bus and over the direct endpoint; one ledger tells what was seen before, so that a client may
-ask again at either. What cannot be read and has no id is counted and dropped; everything else is answered, with an
-answer or with a diagnostic, however often the request arrives.
+ask again at either. What comes over the bus and has no readable id is counted and dropped; everything else is answered,
+with an answer or with a diagnostic, however often the request arrives.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 from kloros_infra.daemon import bus_problems
 from kloros_infra.daemon.answer_log import AnswerLog
 from kloros_infra.daemon.asking import Asking
+from kloros_infra.daemon.bus_flight import Client, Flight, query_of, traits_of
 from kloros_infra.daemon.bus_reply import Failed, Outcome, Served, chunk_facts, facts
 from kloros_infra.daemon.bus_request import BusMeans, BusRequest
 from kloros_infra.daemon.ports import Bus, Clock, Direct
 from kloros_infra.daemon.request_problems import crashed, shutting_down, too_many
+from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.messages import (
     CANCEL_TOPIC,
     LLM_ECOSYSTEM,
@@ -30,25 +32,26 @@ from kloros_infra.ir.messages import (
     WAITING_TOPIC,
     LlmRequest,
 )
-from kloros_infra.router.dedupe import AnsweredBefore, Dropped, Fresh, Ledger, Repeat
-from kloros_infra.router.query import Query
+from kloros_infra.router.dedupe import AnsweredBefore, Dropped, Fresh, InUse, Ledger, Repeat
 from kloros_infra.router.wire import (
     Asked,
     Malformed,
     facts_of,
+    id_in_unreadable,
     question_of,
     read_object,
     request_id_in,
     request_in,
     signal_of,
+    unreadable,
     write_message,
 )
 
 log = logging.getLogger(__name__)
 
-Client = bytes | None
-"""A client of the direct endpoint, or the bus, on which everybody hears everything."""
 RETRY_SOON_S = 1.0
+LONGEST_ECHO = 1000
+"""An id that cannot be one is repeated to whoever sent it, unless it is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +65,6 @@ class BusLimits:
     pending: int = 4096
     deadline_s: float = 600.0
     waiting_s: float = 1.0
-
-
-class _Flight:
-    """One request between its arrival and its answer, and all who asked for it."""
-
-    __slots__ = ("_face", "askers", "chunks", "incident_id", "request", "request_id", "started_at", "trace")
-
-    def __init__(self, face: BusFace, request_id: str, client: Client, now: float) -> None:
-        self._face = face
-        self.request_id = request_id
-        self.incident_id: str | None = None
-        self.trace: str | None = None
-        self.askers: list[Client] = [client]
-        self.request: BusRequest | None = None
-        self.started_at = now
-        self.chunks: int | None = None
-
-    # Implements `daemon.bus_request.Waiter`.
-
-    def on_delta(self, text: str) -> None:
-        """Send a piece of the answer; each has an incident id of its own, for KLoROS's de-duplication goes by that."""
-        seq = self.chunks or 0
-        self.chunks = seq + 1
-        self._face.send_chunk(self, seq, text)
-
-    def on_outcome(self, outcome: Outcome) -> None:
-        """Send the answer."""
-        self._face.answer(self, outcome)
 
 
 class BusFace:
@@ -113,7 +88,7 @@ class BusFace:
         self._limits = limits or BusLimits()
         self._asking = Asking(means.desk)
         self._ledger = Ledger()
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._landed = asyncio.Event()
         self._is_closing = False
         self.incarnation = secrets.token_hex(4)
@@ -199,44 +174,83 @@ class BusFace:
             pong = {"request_id": request_id, "pong": True, "router": self.incarnation}
             self._send(client, f"{RESPONSE_PREFIX}{request_id}", pong, incident_id=request_id)
         else:
-            flight = self._flights.get(request_id)
-            if flight is not None and flight.request is not None:
-                flight.request.cancel(bus_problems.cancelled(), is_temporary=False)
+            self._cancel(client, request_id)
+
+    def _cancel(self, client: Client, request_id: str) -> None:
+        """Stop a request for whoever asked; nobody stops what another client of the direct endpoint waits for."""
+        flight = None if client is None else self._flights.get(_own_key(client, request_id))
+        flight = flight or self._flights.get(request_id)
+        if flight is None or flight.request is None or client not in flight.askers:
+            return
+        problem = bus_problems.cancelled()
+        if client is None or not any(one not in {None, client} for one in flight.askers):
+            flight.request.cancel(problem, is_temporary=False)
+        else:
+            flight.askers.remove(client)
+            self._refuse(client, request_id, problem)
 
     def _take(self, client: Client, payload: bytes, message: Mapping[str, Any] | None) -> None:
         facts_found = {} if message is None else facts_of(message)
         request_id = request_id_in(facts_found)
         if message is None or request_id is None:
+            self._take_unreadable(client, payload, message)
+            return
+        now, question = self._clock.now(), question_of(facts_found)
+        key = self._key_of(client, request_id, question)
+        arrival = self._ledger.arrived(key, payload, now=now, question=question, may_double=client is None)
+        if isinstance(arrival, Fresh):
+            flight = Flight(self, key, request_id, (client, now))
+            self._flights[key] = flight
+            self._begin(flight, request_in(message), len(payload))
+        elif isinstance(arrival, InUse):
+            # Others hear it, too, on the bus: by the incident it can be told whose it is.
+            incident_id = request_in(message).incident_id
+            self._refuse(client, request_id, bus_problems.id_in_use(request_id), incident_id=incident_id)
+        else:
+            self._take_again(client, key, request_id, arrival)
+
+    def _key_of(self, client: Client, request_id: str, question: bytes) -> str:
+        """Say under which name a question is known.
+
+        That is its id, at whichever door it comes in, unless another question has that: services that count meet there.
+        Of the bus nobody knows who asks; each client of the direct endpoint may have ids of its own.
+        """
+        if client is None:
+            return request_id
+        own = _own_key(client, request_id)
+        return own if self._ledger.knows(own) or self._ledger.is_taken(request_id, question) else request_id
+
+    def _take_unreadable(self, client: Client, payload: bytes, message: Mapping[str, Any] | None) -> None:
+        """Tell whoever asks directly what is wrong; on the bus there is no topic for it."""
+        if client is None:
             self.dropped_count += 1
             log.warning("dropped a message on %s: it has no readable request_id", REQUEST_TOPIC)
             return
-        now = self._clock.now()
-        arrival = self._ledger.arrived(request_id, payload, now=now, question=question_of(facts_found))
-        if isinstance(arrival, Fresh):
-            flight = _Flight(self, request_id, client, now)
-            self._flights[request_id] = flight
-            self._begin(flight, request_in(message), len(payload))
-        else:
-            self._take_again(client, request_id, arrival)
+        asked = None if message is None else request_in(message)
+        problem = asked.problem if isinstance(asked, Malformed) else unreadable()
+        request_id = id_in_unreadable(payload) if message is None else facts_of(message).get("request_id")
+        is_short = isinstance(request_id, str) and len(request_id) <= LONGEST_ECHO
+        self._refuse(client, request_id if is_short else None, problem)
 
-    def _take_again(self, client: Client, request_id: str, arrival: Dropped | Repeat | AnsweredBefore) -> None:
+    def _take_again(
+        self, client: Client, key: str, request_id: str, arrival: Dropped | Repeat | AnsweredBefore
+    ) -> None:
         match arrival:
             case Dropped(is_waiting):
                 if is_waiting:
-                    self._join(request_id, client)
+                    self._join(key, client)
             case Repeat(answer):
                 self._post(client, f"{RESPONSE_PREFIX}{request_id}", answer)
             case AnsweredBefore():
-                refusal = facts(request_id, Failed(bus_problems.answered_before()))
-                self._send(client, f"{RESPONSE_PREFIX}{request_id}", refusal, incident_id=request_id)
+                self._refuse(client, request_id, bus_problems.answered_before())
 
-    def _join(self, request_id: str, client: Client) -> None:
+    def _join(self, key: str, client: Client) -> None:
         """Answer the same request to someone else as well: a client may have come in at the other door."""
-        askers = self._flights[request_id].askers
+        askers = self._flights[key].askers
         if client not in askers:
             askers.append(client)
 
-    def _begin(self, flight: _Flight, asked: Asked | Malformed, size_bytes: int) -> None:
+    def _begin(self, flight: Flight, asked: Asked | Malformed, size_bytes: int) -> None:
         flight.incident_id, flight.trace = asked.incident_id, asked.trace
         if isinstance(asked, Malformed):
             self.answer(flight, Failed(asked.problem))
@@ -248,14 +262,14 @@ class BusFace:
         else:
             self._accept(flight, asked.request, size_bytes)
 
-    def _accept(self, flight: _Flight, request: LlmRequest, size_bytes: int) -> None:
+    def _accept(self, flight: Flight, request: LlmRequest, size_bytes: int) -> None:
         limit_s = (request.constraints.max_latency_ms or 0) / 1000 or self._limits.deadline_s
         limit_s = min(limit_s, request.timeout_s or limit_s)
         if request.stream:
             flight.chunks = 0
         try:
             asked = self._asking.asked(
-                _query(request), _traits(request), size_bytes, id=flight.request_id, limit_s=limit_s
+                query_of(request), traits_of(request), size_bytes, id=flight.key, limit_s=limit_s
             )
             flight.request = BusRequest(self._means, request, asked, flight, limit_s=limit_s)
             flight.request.start()
@@ -267,7 +281,7 @@ class BusFace:
 
     # What goes out.
 
-    def send_chunk(self, flight: _Flight, seq: int, text: str) -> None:
+    def send_chunk(self, flight: Flight, seq: int, text: str) -> None:
         """Send a piece of an answer to all who asked."""
         topic = f"{RESPONSE_PREFIX}{flight.request_id}"
         chunk = chunk_facts(flight.request_id, seq, text, router=self.incarnation)
@@ -277,15 +291,14 @@ class BusFace:
         for client in tuple(flight.askers):
             self._post(client, topic, payload)
 
-    def answer(self, flight: _Flight, outcome: Outcome) -> None:
+    def answer(self, flight: Flight, outcome: Outcome) -> None:
         """Send the answer to all who asked, and keep it for those who ask again."""
-        request_id = flight.request_id
-        if self._flights.pop(request_id, None) is None:
+        if self._flights.pop(flight.key, None) is None:
             return
-        topic = f"{RESPONSE_PREFIX}{request_id}"
+        topic = f"{RESPONSE_PREFIX}{flight.request_id}"
         payload = self._written(flight, topic, outcome)
         is_temporary = isinstance(outcome, Failed) and outcome.is_temporary
-        kept = self._ledger.answered(request_id, payload, now=self._clock.now(), is_temporary=is_temporary)
+        kept = self._ledger.answered(flight.key, payload, now=self._clock.now(), is_temporary=is_temporary)
         if kept is not None and self._answers is not None:
             self._answers.add(kept)
         self.answered_count += 1
@@ -295,7 +308,7 @@ class BusFace:
         if log.isEnabledFor(logging.INFO):
             _log(flight, outcome)
 
-    def _written(self, flight: _Flight, topic: str, outcome: Outcome) -> bytes:
+    def _written(self, flight: Flight, topic: str, outcome: Outcome) -> bytes:
         incident_id, ts = flight.incident_id or flight.request_id, self._clock.epoch_s()
         try:
             reply = facts(flight.request_id, outcome, chunks=flight.chunks)
@@ -304,6 +317,14 @@ class BusFace:
             log.exception("the reply to %s cannot be written", flight.request_id)
             reply = facts(flight.request_id, Failed(crashed()), chunks=flight.chunks)
             return write_message(topic, LLM_ECOSYSTEM, reply, ts=ts, incident_id=incident_id, trace=flight.trace)
+
+    def _refuse(
+        self, client: Client, request_id: str | None, problem: Diagnostic, *, incident_id: str | None = None
+    ) -> None:
+        """Say why there is no answer, where there is no request that could come to one."""
+        topic = f"{RESPONSE_PREFIX}{request_id}" if request_id else RESPONSE_PREFIX.rstrip(".")
+        reply = facts(request_id or "", Failed(problem)) | {"request_id": request_id}
+        self._send(client, topic, reply, incident_id=incident_id or request_id)
 
     def _send(self, client: Client, topic: str, reply: Mapping[str, Any], *, incident_id: str | None = None) -> None:
         self._post(
@@ -316,8 +337,8 @@ class BusFace:
         elif self._direct is not None and not self._direct.send(client, payload):
             self._on_gone(client)
 
-    def _tell_waiting(self, flight: _Flight) -> None:
-        position = self._means.desk.queue_position(flight.request_id)
+    def _tell_waiting(self, flight: Flight) -> None:
+        position = self._means.desk.queue_position(flight.key)
         word = {"request_id": flight.request_id, "waiting": True, "queue_position": position}
         for client in tuple(flight.askers):
             if client is not None:
@@ -333,27 +354,12 @@ class BusFace:
                     flight.request.cancel(bus_problems.cancelled(), is_temporary=True)
 
 
-def _query(request: LlmRequest) -> Query:
-    constraints = request.constraints
-    max_latency_s = None if constraints.max_latency_ms is None else constraints.max_latency_ms / 1000
-    return Query(
-        purpose=request.purpose,
-        model=request.model or None,
-        persona=request.persona or None,
-        min_context_tokens=constraints.min_context_tokens,
-        cost_tier=constraints.cost_tier,
-        language=request.language,
-        max_latency_s=max_latency_s,
-    )
+def _own_key(client: bytes, request_id: str) -> str:
+    """Name a request of one client of the direct endpoint; no id has the sign in it."""
+    return f"{request_id}@{client.hex()}"
 
 
-def _traits(request: LlmRequest) -> dict[str, Any]:
-    """Give what a purpose can be told by; what metadata must be is nowhere said, so it may be anything."""
-    metadata = request.metadata if isinstance(request.metadata, dict) else None
-    return {"messages": [{"content": request.prompt[-1].content}], "metadata": metadata}
-
-
-def _log(flight: _Flight, outcome: Outcome) -> None:
+def _log(flight: Flight, outcome: Outcome) -> None:
     """Write one line per request; what was asked and answered stays out of the log."""
     if isinstance(outcome, Served):
         completion = outcome.completion

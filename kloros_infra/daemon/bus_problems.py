@@ -24,3 +24,13 @@ def cancelled() -> Diagnostic:
         detail="llm.cancel named this request, or the client that asked is gone.",
         hint="Ask again with a new request_id.",
     )
+
+
+def id_in_use(request_id: str) -> Diagnostic:
+    """Another question under this id is being answered."""
+    return Diagnostic(
+        code="KI713",
+        summary="Request id in use",
+        detail=f"Another question with request_id {request_id} is being answered; one id cannot have two answers.",
+        hint="Ask with a request_id that no other service uses: its name or a random text, and then a number.",
+    )

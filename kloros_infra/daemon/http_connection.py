@@ -100,6 +100,10 @@ class ClientConnection(asyncio.Protocol):
             self._reader.refuse_slow()
             self._advance()
 
+    def put_off(self, lag_s: float, _now: float) -> None:
+        """Do not count the time in which nobody could read what the client sent."""
+        self.deadline += lag_s
+
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -29,25 +29,35 @@ class LeaseLog:
         self._fresh: dict[str, Allocated] = {}
         self._over: list[Allocated] = []
         self._lines = 0
-        self._is_broken = False
+        self._is_begun = self._is_broken = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self.listener: Listener | None = None
         """Told of each change at once."""
 
     def adopt(self) -> tuple[Lease, ...]:
-        """Read what was lent when the last router stopped, and begin the journal anew with it."""
+        """Read what was lent when the last router stopped; `begin` goes on with it."""
         if self._journal is None:
             return ()
         offset_s = self._offset_s()
         leases: tuple[Lease, ...] = ()
         try:
             leases = read_journal(self._journal.read(), epoch_offset_s=offset_s)
-            self._journal.rewrite(journal_text(leases, epoch_offset_s=offset_s))
         except (OSError, UnicodeDecodeError) as error:
             self._note_broken(error)
         self._lent = {lease.allocation_id: Allocated(AllocationChange.CREATED, *lease) for lease in leases}
         return leases
+
+    def begin(self) -> None:
+        """Begin the journal anew with what is lent, once it is sure that no other router keeps it."""
+        self._is_begun = True
+        if self._journal is None:
+            return
+        lent = map(Lease._make, (allocated[1:] for allocated in self._lent.values()))
+        try:
+            self._journal.rewrite(journal_text(lent, epoch_offset_s=self._offset_s()))
+        except OSError as error:
+            self._note_broken(error)
 
     def add(self, allocated: Allocated) -> None:
         """Take in what happened to an allocation."""
@@ -68,12 +78,13 @@ class LeaseLog:
             self._timer.cancel()
         if self._writing is not None:
             await self._writing
-        await self._write_out(self._taken())
+        if self._is_begun:
+            await self._write_out(self._taken())
 
     def _write(self) -> None:
         self._timer = None
-        if self._writing is not None and not self._writing.done():
-            # The disk is slower than we are: what comes meanwhile is written together.
+        if not self._is_begun or (self._writing is not None and not self._writing.done()):
+            # The journal is not ours yet, or the disk is slower than we are: what comes meanwhile is written together.
             self._timer = asyncio.get_running_loop().call_later(BREATH_S, self._write)
             return
         taken = self._taken()

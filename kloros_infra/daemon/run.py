@@ -98,18 +98,16 @@ async def run_router(
     router = _Router(routing_path, outside)
     desk, table = router.desk, router.desk.table
     try:
-        await router.hands.open()
         async with (
             outside.connect_bus(table.bus, topics(table.bus)) as bus,
             AsyncExitStack() as lasting,
             AsyncExitStack() as http,
         ):
-            direct = None
-            if outside.open_direct is not None and table.bus.direct is not None:
-                direct = await lasting.enter_async_context(outside.open_direct(table.bus.direct))
-            await http.enter_async_context(outside.serve_http(desk, table.bridge.host, table.bridge.ports))
-            if outside.serve_control is not None and table.control_socket is not None:
-                await http.enter_async_context(outside.serve_control(desk, table.control_socket))
+            direct = await _open_direct(table, outside, lasting)
+            await _open_http(desk, outside, http)
+            # What is another router's is left alone: only whoever has the addresses acts.
+            router.leases.begin()
+            await router.hands.open()
             service = BusService(bus, desk, outside.upstreams, outside.clock, direct=direct, answers=router.answers)
             router.tell_of_changes(service)
             service.open()
@@ -126,6 +124,21 @@ async def run_router(
     finally:
         desk.close()
         await router.hands.close()
+
+
+async def _open_direct(table: RoutingTable, outside: Outside, lasting: AsyncExitStack) -> Direct | None:
+    """Open the endpoint that clients ask directly, where there is to be one."""
+    if outside.open_direct is None or table.bus.direct is None:
+        return None
+    return await lasting.enter_async_context(outside.open_direct(table.bus.direct))
+
+
+async def _open_http(desk: Desk, outside: Outside, http: AsyncExitStack) -> None:
+    """Listen for clients, and for operators."""
+    table = desk.table
+    await http.enter_async_context(outside.serve_http(desk, table.bridge.host, table.bridge.ports))
+    if outside.serve_control is not None and table.control_socket is not None:
+        await http.enter_async_context(outside.serve_control(desk, table.control_socket))
 
 
 async def _wait_for_our_version(file: WatchedText, stop: Stop) -> None:
@@ -174,7 +187,7 @@ class _Router:
         profile, problem = read_profile(self._profile_file, table, None)
         _warn(problem)
         clock = outside.clock
-        self._leases = leases = LeaseLog(self._journal(table.leases_file), clock)
+        self.leases = leases = LeaseLog(self._journal(table.leases_file), clock)
         answers = self._journal(table.answers_file)
         self.answers = None if answers is None else AnswerLog(answers, clock)
         core = Core(table, profile=profile, now=clock.now(), seed=int(clock.epoch_s()), leases=leases.adopt())
@@ -185,7 +198,7 @@ class _Router:
 
     def tell_of_changes(self, service: BusService) -> None:
         """Have allocations, and what is to be said aloud, published."""
-        self._leases.listener = service.reports.report_allocation
+        self.leases.listener = service.reports.report_allocation
         self.hands.announcer = service.reports.announce
 
     def _journal(self, path: str | None) -> Journal | None:

@@ -93,7 +93,7 @@ class RuntimeOrders:
             status=WORDS.get(one.state, one.state.value),
             pid=one.pid or None,
             port=one.port,
-            uptime_seconds=round(one.age_s) if one.state is State.READY else 0,
+            uptime_seconds=round(one.up_s),
             last_request_at=None if used_at is None else _timestamp(used_at),
             model_id=one.model_id,
             gpu_profile=one.profile,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.collected import ChatSink, WholeSink
-from kloros_infra.daemon.deadlines import DeadlineWatch
+from kloros_infra.daemon.deadlines import DeadlineWatch, fair_timeout
 from kloros_infra.daemon.exchange import Exchange, Patience, ResponseSink
 from kloros_infra.daemon.json_body import dump, parse_object
 from kloros_infra.daemon.ports import Credentials, Hearer, UpstreamError
@@ -195,7 +195,7 @@ class UpstreamPool:
         request, patience = get_request(target, path, secret), Patience(timeout_s, timeout_s)
         exchange = self._begin(endpoint_of(target), Exchange(target, request, sink, patience, self))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with fair_timeout(timeout_s):
                 return await sink.outcome
         finally:
             exchange.cancel()
@@ -242,7 +242,7 @@ class UpstreamPool:
         target = exchange.target
         limit_s = self.limits.tls_connect_s if target.is_tls else self.limits.connect_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with fair_timeout(limit_s):
                 connection = await self._connected(target)
         except TimeoutError:
             problem = http_problems.cannot_connect(target, f"no reply in {limit_s:g} s")

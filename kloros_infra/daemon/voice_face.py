@@ -1,7 +1,8 @@
 """KLoROS's own way to ask for words: `VOICE.ORCHESTRATOR.LLM.REQUEST`, as its voice zooid answers it.
 
 An answer goes to everybody on one topic; who asked knows it by `incident_id`. A request that came twice is answered
-once, also where it has no incident id: KLoROS's publishers send the first message of a topic twice, byte for byte.
+once, also where it has no incident id: KLoROS's publishers send the first message of a topic twice, byte for byte. Who
+asks again later under the same incident gets the same answer again; without an incident it is another request.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kloros_infra.ir.messages import (
     LlmRequest,
 )
 from kloros_infra.ir.requests import Priority
-from kloros_infra.router.dedupe import Fresh, Ledger
+from kloros_infra.router.dedupe import Fresh, Ledger, Repeat
 from kloros_infra.router.meaning import is_known
 from kloros_infra.router.query import Query, Refused
 from kloros_infra.router.wire import facts_of, read_object, write_message
@@ -39,6 +40,8 @@ DEFAULT_TEMPERATURE = 0.8
 LIMIT_S = 120.0
 """What KLoROS's zooid allows the slowest of its backends."""
 PROMPT_CHARACTERS = 200
+DOUBLE_S, KEPT_S = 2.0, 60.0
+"""How long the same bytes are one request, and an answer is kept for who asks again."""
 VOICE_PURPOSE = "voice"
 SOURCE = "kloros-voice"
 
@@ -71,7 +74,7 @@ class VoiceFace:
         self._means = means
         self._clock = clock
         self._asking = Asking(means.desk)
-        self._ledger = Ledger(ttl_s=60.0, max_answers=1024)
+        self._ledger = Ledger(ttl_s=KEPT_S, max_answers=1024, double_s=DOUBLE_S)
         self._utterances: dict[str, _Utterance] = {}
         self._numbers = count(1)
         self._said = asyncio.Event()
@@ -88,8 +91,11 @@ class VoiceFace:
         digest = sha256(repr(sorted(facts.items(), key=str)).encode()).hexdigest()
         # One incident may ask several things; without one, only the same bytes are the same request.
         key = f"{incident_id}:{digest}" if incident_id else sha256(payload).hexdigest()
-        if isinstance(self._ledger.arrived(key, payload, now=self._clock.now()), Fresh):
+        arrival = self._ledger.arrived(key, payload, now=self._clock.now())
+        if isinstance(arrival, Fresh):
             self._begin(_Utterance(self, key, facts, incident_id), facts)
+        elif isinstance(arrival, Repeat):
+            self._bus.publish(VOICE_RESPONSE_TOPIC, arrival.answer)
 
     def say_ready(self) -> None:
         """Publish that words can be asked for."""
@@ -130,12 +136,12 @@ class VoiceFace:
         self._utterances.pop(utterance.key, None)
         if isinstance(outcome, Served):
             self._answered += 1
-            self._publish(VOICE_RESPONSE_TOPIC, self._response(utterance, outcome), utterance.incident_id)
+            said = self._publish(VOICE_RESPONSE_TOPIC, self._response(utterance, outcome), utterance.incident_id)
+            self._keep(utterance, said)
         else:
             problem = outcome.problem
             attempts = utterance.request.attempts if utterance.request else 0
             self._fail(utterance, "generation_failed", f"{problem.code} {problem.summary}: {problem.detail}", attempts)
-        self._ledger.answered(utterance.key, b"", now=self._clock.now())
         self._said.set()
 
     def _begin(self, utterance: _Utterance, facts: Mapping[str, Any]) -> None:
@@ -188,7 +194,6 @@ class VoiceFace:
 
     def _refuse(self, utterance: _Utterance, error_type: str, details: str) -> None:
         self._fail(utterance, error_type, details, 0)
-        self._ledger.answered(utterance.key, b"", now=self._clock.now())
 
     def _fail(self, utterance: _Utterance, error_type: str, details: str, attempts: int) -> None:
         self._failed += 1
@@ -200,6 +205,12 @@ class VoiceFace:
             "timestamp": self._clock.epoch_s(),
         }
         self._publish(VOICE_ERROR_TOPIC, facts, utterance.incident_id)
+        self._keep(utterance, None)
+
+    def _keep(self, utterance: _Utterance, said: bytes | None) -> None:
+        """Keep what was said to an incident, should it ask again; an error is no answer to keep."""
+        is_temporary = said is None or not utterance.incident_id
+        self._ledger.answered(utterance.key, said or b"", now=self._clock.now(), is_temporary=is_temporary)
 
     def _has_remote(self) -> bool:
         return bool(self._means.desk.table.hosts)
@@ -208,6 +219,7 @@ class VoiceFace:
         found = self._means.desk.find(self._query({}))
         return None if isinstance(found, Refused) else found.choices[0].model.id
 
-    def _publish(self, topic: str, facts: Mapping[str, Any], incident_id: str | None) -> None:
+    def _publish(self, topic: str, facts: Mapping[str, Any], incident_id: str | None) -> bytes:
         payload = write_message(topic, VOICE_ECOSYSTEM, facts, ts=self._clock.epoch_s(), incident_id=incident_id)
         self._bus.publish(topic, payload)
+        return payload

@@ -1,7 +1,7 @@
 """Answer a request once, however often it arrives (ZeroMQ guide, chapter 4: Lazy Pirate).
 
-The bus is at most once, so clients send again; KLoROS's publishers send the first message of each
-topic twice, 150 ms apart. Time comes in as `now`, monotonic seconds.
+The bus is at most once, so clients send again, with the same bytes or with others; KLoROS's publishers send the first
+message of each topic twice, 150 ms apart, which asks nothing a second time. Time comes in as `now`, monotonic seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 # A resend may overtake nothing, so only the newest messages of an id can come twice; the first is kept for its double.
 REMEMBERED_MESSAGES = 4
+DOUBLE_S = 1.0
+"""The same bytes within so long are one message that was sent twice; later they ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Seen before: say nothing. `is_waiting` while the answer is still to come."""
+    """Seen before: say nothing. `is_waiting` while its answer is still to come."""
 
     is_waiting: bool
 
@@ -39,9 +41,14 @@ class AnsweredBefore:
     """Asked again after the answer was given, and the answer is not known any more."""
 
 
-Arrival = Fresh | Dropped | Repeat | AnsweredBefore
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Another question under this id is being answered: its answer is not this one's."""
 
-_FRESH, _WAITS, _DOUBLE, _ANSWERED_BEFORE = Fresh(), Dropped(True), Dropped(False), AnsweredBefore()
+
+Arrival = Fresh | Dropped | Repeat | AnsweredBefore | InUse
+
+_FRESH, _WAITS, _DOUBLE, _ANSWERED_BEFORE, _IN_USE = Fresh(), Dropped(True), Dropped(False), AnsweredBefore(), InUse()
 
 
 class Kept(NamedTuple):
@@ -60,11 +67,20 @@ class _Entry:
     A refusal that may be gone in a moment is no answer to keep: `may_ask_again` holds instead.
     """
 
-    messages: tuple[int, ...]
+    messages: tuple[tuple[int, float], ...]
+    """Digests of what may come twice, and when each came."""
     question: bytes
     answer: bytes | None = None
     answered_at: float = 0.0
     may_ask_again: bool = False
+
+    def take(self, digest: int, now: float, double_s: float) -> bool:
+        """Note a message, unless it is the double of another: say whether it is."""
+        recent = [one for one in self.messages if now - one[1] < double_s]
+        if any(one[0] == digest for one in recent):
+            return True
+        self.messages = (*recent[:1], *recent[1:][-(REMEMBERED_MESSAGES - 2) :], (digest, now))
+        return False
 
 
 class Ledger:
@@ -73,8 +89,16 @@ class Ledger:
     Requests in flight are never forgotten: whoever answers them bounds their number.
     """
 
-    def __init__(self, *, ttl_s: float = 600.0, max_answers: int = 4096, max_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        *,
+        ttl_s: float = 600.0,
+        max_answers: int = 4096,
+        max_bytes: int = 64 * 2**20,
+        double_s: float = DOUBLE_S,
+    ) -> None:
         self._ttl_s = ttl_s
+        self._double_s = double_s
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._in_flight: dict[str, _Entry] = {}
@@ -105,14 +129,26 @@ class Ledger:
             if not entry.may_ask_again:
                 yield Kept(request_id, entry.question, entry.answer, entry.answered_at)
 
-    def arrived(self, request_id: str, message: bytes, *, now: float, question: bytes = b"") -> Arrival:
+    def knows(self, request_id: str) -> bool:
+        """Say whether an id is being answered, or was lately."""
+        return request_id in self._in_flight or request_id in self._answered
+
+    def is_taken(self, request_id: str, question: bytes) -> bool:
+        """Say whether an id that is known belongs to another question."""
+        entry = self._in_flight.get(request_id) or self._answered.get(request_id)
+        return entry is not None and entry.question != question
+
+    def arrived(
+        self, request_id: str, message: bytes, *, now: float, question: bytes = b"", may_double: bool = True
+    ) -> Arrival:
         """Say what to do with a message; a fresh one counts as in flight from here.
 
         `question` is a digest of what it asks, without what differs from one sending to the next: an id
         that was answered may be used again for another question, as counters of restarted clients do.
+        `may_double` where a message may come twice though it was sent but once.
         """
         # Not sha256: what is compared are the few messages of one id.
-        digest = hash(message)
+        seen = ((hash(message), now),) if may_double else ()
         entry = self._in_flight.get(request_id)
         is_answered = entry is None
         if entry is None:
@@ -120,20 +156,19 @@ class Ledger:
                 self._expire(now)
             entry = self._answered.get(request_id)
         if entry is None:
-            return self._begin(request_id, digest, question)
-        if digest in entry.messages:
-            return _DOUBLE if is_answered else _WAITS
-        if is_answered and (entry.may_ask_again or entry.question != question):
-            self._forget(request_id)
-            return self._begin(request_id, digest, question)
-        first, later = entry.messages[:1], entry.messages[1:]
-        entry.messages = (*first, *later[-(REMEMBERED_MESSAGES - 2) :], digest)
+            return self._begin(request_id, question, seen)
+        is_other = entry.question != question
+        if seen and entry.take(*seen[0], self._double_s):
+            return _DOUBLE if is_answered or is_other else _WAITS
         if not is_answered:
-            return _WAITS
+            return _IN_USE if is_other else _WAITS
+        if entry.may_ask_again or is_other:
+            self._forget(request_id)
+            return self._begin(request_id, question, seen)
         return _ANSWERED_BEFORE if entry.answer is None else Repeat(entry.answer)
 
-    def _begin(self, request_id: str, digest: int, question: bytes) -> Fresh:
-        self._in_flight[request_id] = _Entry((digest,), question)
+    def _begin(self, request_id: str, question: bytes, seen: tuple[tuple[int, float], ...]) -> Fresh:
+        self._in_flight[request_id] = _Entry(seen, question)
         return _FRESH
 
     def answered(self, request_id: str, answer: bytes, *, now: float, is_temporary: bool = False) -> Kept | None:

@@ -49,6 +49,8 @@ class State(StrEnum):
 
 HOLDING = frozenset(State) - {State.STOPPED, State.FAILED}
 """States in which it holds its memory, or may."""
+WITHOUT_PROCESS = frozenset({State.UNKNOWN, State.STOPPED, State.STARTING, State.FAILED})
+"""States in which it has no process, or none that is known."""
 COMING = frozenset({State.UNKNOWN, State.STARTING, State.LOADING, State.SUSPECT})
 """States in which it may soon be ready by itself."""
 
@@ -166,10 +168,16 @@ class Life(NamedTuple):
     """Restarts without a request served between."""
     reason: str = ""
     last_lines: tuple[str, ...] = ()
+    up_since: float = 0.0
+    """Since when its process is known."""
 
     @property
     def is_holding(self) -> bool:
         return self.state in HOLDING
+
+    def up_s(self, now: float) -> float:
+        """Say how long its process has been up, 0 where there is none."""
+        return 0.0 if self.state in WITHOUT_PROCESS else now - self.up_since
 
 
 def begun(definition: str, now: float) -> Life:
@@ -184,7 +192,9 @@ def after(life: Life, happening: Happening, now: float) -> Life:
         return life
     # Where there is another process, or none, the answer to a poll of the one before says nothing.
     polled_at = None if happening in OTHER_PROCESS else life.polled_at
-    return life._replace(state=state, since=now, failures=0, polled_at=polled_at)
+    is_new = life.state in WITHOUT_PROCESS or happening is Happening.APPEARED
+    up_since = now if is_new else life.up_since
+    return life._replace(state=state, since=now, failures=0, polled_at=polled_at, up_since=up_since)
 
 
 def on_poll(life: Life, verdict: Verdict, now: float) -> Life:

@@ -52,7 +52,7 @@ def _runtime(local: Local, queued: int, now: float) -> dict[str, Any]:
         "status": STATUS_WORDS[life.state],
         "model_id": local.model_id,
         "port": local.upstream.port,
-        "uptime_seconds": round(now - life.since) if life.state is State.READY else 0,
+        "uptime_seconds": round(life.up_s(now)),
         "active_requests": len(local.flights),
         "queued_requests": queued,
         "breaker": local.breaker.state.value,

@@ -27,8 +27,8 @@ class InstanceView(NamedTuple):
     state: State
     is_active: bool
     pid: int
-    age_s: float
-    """How long it has been in this state."""
+    up_s: float
+    """How long its process has been up."""
     used_s_ago: float | None
     """How long ago its last request ended, 0 while it has some; None where it has had none since it came up."""
     stops_in_s: float | None
@@ -80,7 +80,7 @@ def _instance(local: Local, traffic: Traffic, now: float) -> InstanceView:
         state=life.state,
         is_active=local.is_active,
         pid=life.pid,
-        age_s=now - life.since,
+        up_s=life.up_s(now),
         used_s_ago=_used_s_ago(local, now),
         stops_in_s=_stops_in_s(local, queued, now),
         in_flight=len(local.flights),

@@ -15,6 +15,8 @@ from kloros_infra.router.instance import (
 )
 
 HEALTH_PATH = "/health"
+OVERDUE_S = 1.0
+"""Whoever looks so late stood still himself: an instance that may long be ready gets the time for one answer."""
 
 
 class Watch:
@@ -46,6 +48,8 @@ class Watch:
         if local.life.state not in (State.STARTING, State.LOADING):
             return False
         limit_s = load_limit_s(local.upstream.load_s)
+        if now - local.life.since - limit_s > OVERDUE_S:
+            local.life = local.life._replace(since=now - limit_s + POLL_LOST_S)
         if now < local.life.since + limit_s:
             self._agenda.note(local.life.since + limit_s, Due.LOADED, local.name)
             return False

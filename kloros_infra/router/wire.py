@@ -22,8 +22,10 @@ from kloros_infra.ir.messages import ENVELOPE_SCHEMA_VERSION, REQUEST_ID_PATTERN
 # A prompt of a million tokens is about 4 MB; libzmq cuts the connection of a peer that sends a larger frame.
 MAX_PAYLOAD_BYTES = 8 * 2**20
 _IS_ID = re.compile(REQUEST_ID_PATTERN).fullmatch
-# Metadata and the time that is left may differ from one sending of a question to the next.
+# Metadata, but for who asks, and the time that is left may differ from one sending of a question to the next.
 _ASKED = frozenset(LlmRequest.model_fields) - {"metadata", "timeout_s"}
+# Within a text of JSON the quotes would be escaped.
+_find_id = re.compile(rb'"request_id"\s*:\s*"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})"').search
 
 
 class Asked(NamedTuple):
@@ -115,9 +117,26 @@ def request_id_in(facts: Mapping[str, Any]) -> str | None:
     return request_id if request_id is not None and _IS_ID(request_id) else None
 
 
+def id_in_unreadable(payload: bytes) -> str | None:
+    """Find the id of a request that is no JSON, so that whoever sent it can be told."""
+    found = _find_id(payload)
+    return None if found is None else found[1].decode()
+
+
+def unreadable() -> Diagnostic:
+    """The message is nothing that can be read."""
+    return _not_valid(
+        f"The message is no JSON object in UTF-8 of at most {MAX_PAYLOAD_BYTES // 2**20} MiB."
+        " NaN, infinity and half of a surrogate pair are not JSON."
+    )
+
+
 def question_of(facts: Mapping[str, Any]) -> bytes:
-    """Digest what is asked, without what may differ from one sending to the next."""
-    return sha256(to_json({key: value for key, value in facts.items() if key in _ASKED})).digest()
+    """Digest who asks what, without what may differ from one sending to the next."""
+    asked = {key: value for key, value in facts.items() if key in _ASKED}
+    metadata = facts.get("metadata")
+    source = metadata.get("source_service") if isinstance(metadata, dict) else None
+    return sha256(to_json(asked if source is None else [asked, source])).digest()
 
 
 def _text(message: Mapping[str, Any], key: str) -> str | None:

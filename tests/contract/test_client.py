@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from kloros_infra.adapters.bus_proxy import BusProxy
-from kloros_infra.client import Addresses, Client, ClosedError, NoAnswerError, RefusedError
+from kloros_infra.client import Addresses, AsyncClient, Client, ClosedError, LlmError, NoAnswerError, RefusedError
 from kloros_infra.daemon.bus_service import BusService
 from kloros_infra.ir.routing import RoutedBus
 from tests.fakes.asker import a_client
@@ -189,6 +193,132 @@ def test_what_cannot_be_written_is_refused_where_it_is_asked(router: RouterThrea
         with pytest.raises(TypeError):
             client.ask("Hi.", metadata={"x": object()})
         assert client.ask("Hi.").text == "Hello there."
+
+
+@pytest.mark.parametrize(("prompt", "code"), [("x" * 9_000_000, "KI855"), ("caf\udce9", "KI856")])
+def test_what_the_router_would_not_take_in_is_refused_at_once_and_others_go_on(
+    router: RouterThread, addresses: Addresses, prompt: str, code: str
+) -> None:
+    router.gate(is_open=False)
+    with Client(addresses) as client, client.stream("Hi.") as waiting:
+        until(lambda: router.upstreams.calls)
+        with pytest.raises(RefusedError) as raised:
+            client.ask(prompt)
+        assert raised.value.code == code
+        router.gate(is_open=True)
+        assert "".join(waiting) == "Hello there."
+    assert len(router.upstreams.calls) == 1, "its connection was not cut, so nothing was asked again"
+
+
+# Without sockets.
+
+FIRST_S = 5.0
+"""Far less than the question may take."""
+
+
+def unusable(tmp_path: Path, side: str) -> Addresses:
+    """Give addresses that look right, one of which libzmq cannot connect to: unix(7) ends paths at 107 bytes."""
+    bus = Addresses(None, f"ipc://{tmp_path}/xsub", f"ipc://{tmp_path}/xpub")
+    return bus._replace(**{side: f"ipc://{tmp_path}/{'x' * 120}"})
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no more than it has."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("side", ["direct", "xsub", "xpub"])
+def test_sockets_that_cannot_be_made_are_told_to_all_who_ask(tmp_path: Path, side: str) -> None:
+    began = time.monotonic()
+    with Client(unusable(tmp_path, side)) as client:
+        for _ in range(3):
+            with pytest.raises(LlmError) as raised:
+                client.ask("Hi.")
+            assert raised.value.code == "KI858"
+        with pytest.raises(LlmError, match="KI858"):
+            list(client.stream("Hi."))
+    assert time.monotonic() - began < FIRST_S
+
+
+@pytest.mark.parametrize("side", ["direct", "xsub", "xpub"])
+def test_on_a_loop_they_are_told_too(tmp_path: Path, side: str) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(FIRST_S), AsyncClient(unusable(tmp_path, side)) as client:
+            for _ in range(3):
+                with pytest.raises(LlmError) as raised:
+                    await client.ask("Hi.")
+                assert raised.value.code == "KI858"
+            with pytest.raises(LlmError, match="KI858"):
+                _ = [piece async for piece in client.stream("Hi.")]
+
+    asyncio.run(main())
+
+
+def test_where_files_run_out_it_is_told_and_asked_again_once_there_are_some(
+    router: RouterThread, addresses: Addresses
+) -> None:
+    with Client(addresses) as client:
+        for _ in range(2):
+            with no_more_files(), pytest.raises(LlmError) as raised:
+                client.ask("Hi.")
+            assert (raised.value.code, raised.value.is_temporary) == ("KI858", True)
+        assert client.ask("Hi.").text == "Hello there."
+
+
+SCARCE = """
+import os, resource, sys
+from kloros_infra.client import Addresses, Client, LlmError
+there = len(os.listdir("/proc/self/fd")) - 1
+with Client(Addresses(*sys.argv[1:])) as client:
+    for spare in range(24):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (there + spare, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        try:
+            client.ask("Hi.", timeout_s=0.05)
+        except LlmError as error:
+            print(error.code)
+"""
+
+
+def test_however_few_files_are_left_libzmq_does_not_abort_the_service(tmp_path: Path) -> None:
+    nowhere = [f"ipc://{tmp_path}/{side}" for side in Addresses._fields]
+    done = subprocess.run([sys.executable, "-c", SCARCE, *nowhere], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    codes = done.stdout.split()
+    assert len(codes) == 24
+    assert codes == sorted(codes, reverse=True)
+    assert set(codes) == {"KI851", "KI858"}
+
+
+def test_on_a_loop_it_is_asked_again_too(router: RouterThread, addresses: Addresses) -> None:
+    async def main() -> None:
+        async with AsyncClient(addresses) as client:
+            with no_more_files(), pytest.raises(LlmError) as raised:
+                await client.ask("Hi.")
+            assert (raised.value.code, raised.value.is_temporary) == ("KI858", True)
+            assert (await client.ask("Hi.")).text == "Hello there."
+
+    asyncio.run(main())
+
+
+def test_a_bus_that_cannot_be_joined_ends_the_questions_and_the_direct_way_goes_on(
+    bus: RoutedBus, tmp_path: Path
+) -> None:
+    addresses = unusable(tmp_path, "xpub")._replace(direct=bus.direct)
+
+    async def main() -> None:
+        async with AsyncClient(addresses) as client:
+            with pytest.raises(LlmError, match="KI858"):
+                await client.ask("Hi.")
+            async with a_router(bus):
+                assert (await client.ask("Hi.")).text == "Hello there."
+
+    asyncio.run(main())
 
 
 # On a loop.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import zmq
 
 from kloros_infra.adapters.direct_endpoint import DirectEndpoint
 from kloros_infra.errors import ObstacleError, ProblemsError
+from kloros_infra.router.wire import MAX_PAYLOAD_BYTES
 from tests.fakes.router import LOOPS
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -123,6 +128,55 @@ def test_a_client_that_is_gone_is_noticed(run: Run, a_socket: NewSocket) -> None
             assert not endpoint.send(b"dnobody", b"x")
 
     run(main())
+
+
+ROUTER = """
+import asyncio, sys
+from kloros_infra.adapters.direct_endpoint import DirectEndpoint
+
+async def main():
+    async with DirectEndpoint("tcp://127.0.0.1:*") as endpoint:
+        def hear(client, payload):
+            loop = asyncio.get_running_loop()
+            loop.call_later(1.5, lambda: print("heard", flush=True))
+            loop.call_later(2.0, lambda: print(endpoint.send(client, payload), flush=True))
+        endpoint.listen(hear)
+        print(endpoint.address, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+def test_a_router_that_stood_still_answers_whom_it_heard_before(a_socket: NewSocket) -> None:
+    with subprocess.Popen([sys.executable, "-c", ROUTER], stdin=-1, stdout=-1, text=True) as router:
+        assert router.stdin
+        assert router.stdout
+        client = a_socket()
+        client.connect(router.stdout.readline().strip())
+        client.send(b"hello")
+        assert router.stdout.readline() == "heard\n"
+        router.send_signal(signal.SIGSTOP)
+        time.sleep(4.5)  # as long as a machine is suspended for a moment
+        router.send_signal(signal.SIGCONT)
+        assert router.stdout.readline() == "True\n"
+        assert client.poll(10_000)
+        assert client.recv() == b"hello"
+        router.stdin.close()
+
+
+def test_what_is_larger_than_can_be_read_cuts_nobody(a_socket: NewSocket) -> None:
+    async def main() -> None:
+        async with DirectEndpoint("tcp://127.0.0.1:*") as endpoint:
+            Echo(endpoint)
+            client = a_socket()
+            client.connect(endpoint.address)
+            payload = b"x" * (MAX_PAYLOAD_BYTES + 1)
+            client.send(payload)
+            assert await asyncio.to_thread(client.poll, 10_000)
+            assert client.recv() == payload
+
+    asyncio.run(main())
 
 
 def test_what_is_not_one_payload_is_dropped(a_socket: NewSocket) -> None:

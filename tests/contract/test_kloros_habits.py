@@ -91,6 +91,26 @@ def test_a_first_message_sent_twice_is_answered_once_with_or_without_an_incident
     assert len(upstreams.asked) == 2
 
 
+def test_who_asks_again_after_the_answer_gets_it_again_whether_the_bytes_are_the_same_or_not(bus: RoutedBus) -> None:
+    upstreams = FakeUpstreams()
+
+    def habits() -> list[tuple[str, dict[str, Any]]]:
+        zooid = Zooid(bus, "llm.response.")
+        question = {"signal": "llm.request", "facts": {"request_id": "req_1", "prompt": "Hi."}, "ts": 1.0}
+        zooid.send("llm.request", question)
+        heard = zooid.heard(1100)  # so long that the same bytes are no double any more
+        zooid.send("llm.request", {**question, "ts": 2.0})
+        zooid.send("llm.request", question)
+        heard += zooid.heard()
+        zooid.close()
+        return heard
+
+    heard = asyncio.run(beside(bus, upstreams, habits))
+    assert [topic for topic, _ in heard] == ["llm.response.req_1"] * 3
+    assert heard[0] == heard[1] == heard[2]
+    assert len(upstreams.asked) == 1
+
+
 def test_topics_that_begin_alike_and_keys_that_nobody_knows(bus: RoutedBus) -> None:
     upstreams = FakeUpstreams()
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kloros_infra.cli.options import file_option
 from kloros_infra.ir.written import parse_duration
 
 if TYPE_CHECKING:
-    from kloros_infra.client import Answer, Stream
+    from kloros_infra.client import Addresses, Answer, Stream
+
+MODELS_YAML = Path("models.yaml")
 
 
 class DurationType(click.ParamType[float]):
@@ -35,7 +36,17 @@ class DurationType(click.ParamType[float]):
 
 @click.command("ask")
 @click.argument("prompt")
-@file_option
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The models.yaml that says where the router is, instead of ./models.yaml.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The installation whose router it is; / where there is no models.yaml.",
+)
 @click.option("--purpose", metavar="NAME", help="What the question is for; the default purpose when left out.")
 @click.option("--model", metavar="NAME", help="Ask this model: id, name or alias.")
 @click.option("--persona", metavar="NAME", help="Ask as this persona.")
@@ -45,7 +56,8 @@ class DurationType(click.ParamType[float]):
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as it came.")
 def command(  # noqa: PLR0913, PLR0917 - one argument for each option
     prompt: str,
-    file: Path,
+    file: Path | None,
+    root: Path | None,
     purpose: str | None,
     model: str | None,
     persona: str | None,
@@ -57,13 +69,12 @@ def command(  # noqa: PLR0913, PLR0917 - one argument for each option
 ) -> None:
     """Ask the router one question and print the answer. Exit code 1 when it is refused or nobody answers.
 
-    Asks at the router's direct endpoint, else over ChemBus; KLOROS_LLM_DIRECT, KLR_CHEM_* and KLR_UMN_* name others.
+    Asks at the router's direct endpoint, else over ChemBus: as models.yaml has them, as installed, or as usual.
+    KLOROS_LLM_DIRECT, KLR_CHEM_* and KLR_UMN_* name others.
     """
-    from kloros_infra.cli.project import read_project
-    from kloros_infra.cli.wiring import compile_project
-    from kloros_infra.client import Addresses, Client, LlmError
+    from kloros_infra.client import Client, LlmError
 
-    bus = compile_project(read_project(file)).catalog.bus
+    addresses = where_to_ask(file, root)
     wishes: dict[str, Any] = {
         "purpose": purpose,
         "model": model,
@@ -72,7 +83,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument for each option
         "timeout_s": timeout,
     }
     try:
-        with Client(Addresses(bus.direct, bus.xsub, bus.xpub).overridden()) as client:
+        with Client(addresses.overridden()) as client:
             if as_json:
                 print_reply(client.request(prompt, **wishes))
             elif is_stream:
@@ -82,6 +93,22 @@ def command(  # noqa: PLR0913, PLR0917 - one argument for each option
     except LlmError as error:
         click.echo(f"{error.code}: {error.message}\n{error.hint}".rstrip(), err=True)
         sys.exit(1)
+
+
+def where_to_ask(file: Path | None, root: Path | None) -> Addresses:
+    """Say where the router is: as a models.yaml has it that is named or lies here, as it is installed, as usual."""
+    from kloros_infra.cli.bus_payload import installed_bus
+    from kloros_infra.cli.project import read_project
+    from kloros_infra.cli.wiring import compile_project
+    from kloros_infra.client import Addresses
+
+    if file is None and root is None and MODELS_YAML.is_file():
+        file = MODELS_YAML
+    if file is not None:
+        spec = compile_project(read_project(file)).catalog.bus
+        return Addresses(spec.direct, spec.xsub, spec.xpub)
+    bus = installed_bus(root or Path("/"))
+    return Addresses() if bus is None else Addresses(bus.direct, bus.xsub, bus.xpub)
 
 
 def print_reply(reply: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,10 @@ from kloros_infra.ir.control import Runtime
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.core import Core
-from kloros_infra.router.events import Ticked, UnitFailed, UnitStarted
+from kloros_infra.router.effects import Refuse, Send
+from kloros_infra.router.events import Asked, Ended, Outcome, Ticked, UnitFailed, UnitSeen, UnitStarted
+from kloros_infra.router.instance import State
+from kloros_infra.router.query import Query
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.hands import FakeHands
 
@@ -41,9 +45,32 @@ class StartingHands(FakeHands):
 
     def start(self, instance: str) -> None:
         self._later(BROKEN if instance == BROKEN.instance else UnitStarted(instance))  # type: ignore[arg-type]
+        if instance != BROKEN.instance:
+            self._later(UnitSeen(instance, is_up=True, pid=42))  # type: ignore[arg-type]
 
 
-async def serve(path: Path, opened: threading.Event, end: threading.Event, uids: frozenset[int]) -> None:
+class Waiting:
+    """Whoever asked, and takes what comes."""
+
+    def on_send(self, send: Send) -> None: ...
+    def on_continue(self, send: Send) -> None: ...
+    def on_refused(self, refuse: Refuse) -> None: ...
+
+
+async def keep_busy(desk: Desk) -> None:
+    """Ask twice, and end the first request when the instance is to stop."""
+    desk.tell(UnitSeen("code-cpu_only", is_up=True, pid=41))
+    for id in ("one", "two"):
+        desk.ask(Asked(id, Query(model="qwen-coder"), "", desk.now() + 60), Waiting())
+    async with asyncio.timeout(10):
+        while desk.overview().instances[1].state is not State.DRAINING:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+    desk.ended(Ended("one", Outcome.SERVED))
+
+
+async def serve(
+    path: Path, opened: threading.Event, end: threading.Event, uids: frozenset[int], *, busy: bool = False
+) -> None:
     clock = SystemClock()
     desk = Desk(Core(TABLE, profile="cpu_only", now=clock.now()), clock)
     StartingHands(desk)
@@ -51,17 +78,20 @@ async def serve(path: Path, opened: threading.Event, end: threading.Event, uids:
         desk.tell(Ticked())
         async with serve_control(desk, str(path), uids=uids):
             opened.set()
+            if busy:
+                await keep_busy(desk)
             await asyncio.to_thread(end.wait)
     finally:
         desk.close()
 
 
 @contextmanager
-def a_router(root: Path, *, uids: frozenset[int] | None = None) -> Iterator[None]:
+def a_router(root: Path, *, uids: frozenset[int] | None = None, busy: bool = False) -> Iterator[None]:
     """Listen below a root, in a thread of its own."""
     opened, end = threading.Event(), threading.Event()
     path = root / Layout().control_socket
-    thread = threading.Thread(target=lambda: asyncio.run(serve(path, opened, end, uids or operators(root))))
+    serving = partial(serve, path, opened, end, uids or operators(root), busy=busy)
+    thread = threading.Thread(target=lambda: asyncio.run(serving()))
     thread.start()
     try:
         assert opened.wait(10)
@@ -121,6 +151,12 @@ def test_one_that_does_not_load_is_told_with_its_last_lines(tmp_path: Path) -> N
     assert (problem.code, problem.address) == ("KI845", "broken-cpu_only")
     assert "the unit failed." in problem.detail
     assert "cannot open model.gguf" in problem.detail
+
+
+def test_one_that_others_wait_for_is_stopped_and_started_again(tmp_path: Path) -> None:
+    with a_router(tmp_path, busy=True):
+        result = said(tmp_path, "stop", "code")
+    assert result.output == "code-cpu_only was stopped, and is started again for 1 waiting.\n"
 
 
 def test_a_wait_that_is_too_short_says_what_it_saw(tmp_path: Path) -> None:

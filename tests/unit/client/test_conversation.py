@@ -9,7 +9,7 @@ import pytest
 
 from kloros_infra.client.addresses import Addresses
 from kloros_infra.client.conversation import NEVER, Conversation, Link, Out
-from kloros_infra.client.errors import LlmError, NoAnswerError
+from kloros_infra.client.errors import LlmError, NoAnswerError, RefusedError
 from kloros_infra.client.question import Question
 
 BOTH, BUS_ALONE = Addresses(), Addresses(direct=None)
@@ -243,6 +243,7 @@ def test_pieces_of_two_routers_are_not_mixed() -> None:
     assert heard.pieces == ["a"]
     ((error),) = heard.errors
     assert (error.code, error.partial) == ("KI854", "a")
+    assert isinstance(error, RefusedError)
 
 
 def test_what_another_router_says_goes_on_where_it_begins_the_same() -> None:

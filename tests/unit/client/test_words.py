@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
 import kloros_infra.client as library
-from kloros_infra.client import Addresses, LlmError, RefusedError
+from kloros_infra.client import Addresses, AsyncClient, Client, LlmError, RefusedError
 from kloros_infra.client import messages as words
 from kloros_infra.client.answer import answer_in
+from kloros_infra.client.conversation import Conversation
+from kloros_infra.client.errors import no_sockets
 from kloros_infra.client.wishes import request_facts
 from kloros_infra.ir import messages
-from kloros_infra.router.wire import Asked, request_in
+from kloros_infra.router.wire import MAX_PAYLOAD_BYTES, Asked, request_in
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,39 @@ def test_families_that_disagree_are_refused() -> None:
     with pytest.raises(LlmError, match="KLR_CHEM_XSUB=a and KLR_UMN_XSUB=b") as raised:
         Addresses().overridden({"KLR_CHEM_XSUB": "a", "KLR_UMN_XSUB": "b"})
     assert raised.value.code == "KI706"
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "tcp://[::1]:65535", "tcp://rig.local:1", "ipc:///run/x"])
+def test_what_libzmq_takes_is_an_address(address: str) -> None:
+    assert Addresses(address, address, address).checked() == (address, address, address)
+    assert Addresses(None).checked().direct is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:5555",
+        "localhost:5556",
+        "tcp://127.0.0.1",
+        "tcp://x:0",
+        "tcp://x:65536",
+        "tcp://:",
+        "ipc://",
+        "udp://x:1",
+    ],
+)
+@pytest.mark.parametrize("side", Addresses._fields)
+def test_other_words_are_refused_before_anything_is_asked(side: str, address: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(LlmError, match=f"{side} is '") as raised:
+            kind(Addresses()._replace(**{side: address}))
+        assert raised.value.code == "KI857"
+
+
+@pytest.mark.parametrize(("number", "is_temporary"), [(errno.EMFILE, True), (errno.EINVAL, False)])
+def test_a_shortage_passes_and_a_wrong_address_does_not(number: int, *, is_temporary: bool) -> None:
+    error = no_sockets(OSError(number, "Said"))
+    assert (error.message, error.is_temporary) == ("No connection can be made: Said.", is_temporary)
 
 
 def test_the_standard_places_are_those_of_models_yaml() -> None:
@@ -80,6 +117,30 @@ def test_what_a_caller_says_of_the_source_wins() -> None:
 def test_what_json_cannot_say_is_refused_where_it_is_asked(prompt: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         words.facts_text({"prompt": prompt})
+
+
+def test_a_question_is_as_long_as_the_router_takes_it_and_no_longer() -> None:
+    assert words.MAX_PAYLOAD_BYTES == MAX_PAYLOAD_BYTES
+    id = Conversation(Addresses()).new_id()
+    envelope = words.written(words.REQUEST_TOPIC, id, "", ts=time.time())
+    assert len(envelope) <= words.ENVELOPE_BYTES
+    room = words.MAX_PAYLOAD_BYTES - words.ENVELOPE_BYTES - len(words.facts_text({"prompt": ""}))
+    words.facts_text({"prompt": "x" * room})
+    with pytest.raises(RefusedError, match=f"{room + 1 + 13} bytes") as raised:
+        words.facts_text({"prompt": "x" * (room + 1)})
+    assert raised.value.code == "KI855"
+
+
+@pytest.mark.parametrize("prompt", ["caf\udce9", [{"role": "user", "content": "\ud83d"}]])
+def test_half_a_character_is_refused_where_it_is_asked(prompt: Any) -> None:
+    with pytest.raises(RefusedError, match="half of a character") as raised:
+        words.facts_text({"prompt": prompt})
+    assert raised.value.code == "KI856"
+
+
+@pytest.mark.parametrize("prompt", ["\U0001f600", "\ud83d\ude00", "한국", "\\ud83d"])
+def test_two_halves_are_one(prompt: str) -> None:
+    assert json.loads(words.facts_text({"prompt": prompt}))["prompt"].encode()
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"[1]", b'{"facts":5}', b"[" * 100_000])

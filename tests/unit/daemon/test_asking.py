@@ -67,6 +67,13 @@ def test_session_and_priority_are_read_where_they_are_words() -> None:
     assert (asked.session, asked.priority) == (None, None)
 
 
+def test_a_name_that_would_fill_the_memory_is_passed_over() -> None:
+    asked = an_asking().asked(Query(), chat(source_service="s" * 201, session_id="t" * 201), 35)
+    assert (asked.client, asked.session) == ("", None)
+    asked = an_asking().asked(Query(), chat(source_service="s" * 200, session_id="t" * 200), 35)
+    assert (asked.client, asked.session) == ("s" * 200, "t" * 200)
+
+
 def test_a_long_body_is_measured_by_its_text() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}}
     body = {"messages": [{"role": "user", "content": [picture, {"type": "text", "text": "What is it?"}]}]}

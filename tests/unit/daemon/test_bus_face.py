@@ -24,6 +24,7 @@ from kloros_infra.daemon.http_problems import upstream_refused
 from kloros_infra.daemon.ports import Journal, UpstreamError
 from kloros_infra.ir.routing import RoutedPurpose
 from kloros_infra.router.events import Outcome, Verdict
+from kloros_infra.router.wire import MAX_PAYLOAD_BYTES
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, a_target, an_upstream
 from tests.fakes.bus import FakeBus, FakeDirect
 from tests.fakes.hands import FakeHands, a_desk
@@ -198,6 +199,23 @@ def test_a_resend_in_flight_waits_for_the_first() -> None:
         scene.upstreams.gate.set()
         await scene.reply()
         assert len(scene.bus.published) == 1
+        assert len(scene.upstreams.asked) == 1
+
+    run(scenario)
+
+
+def test_another_question_under_an_id_that_is_being_answered_is_refused_with_its_own_incident() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.send(prompt="What is the capital of France?")
+        for _ in range(2):  # as ChemPub does
+            scene.bus.arrive("llm.request", b'{"facts":{"request_id":"req_01","prompt":"Hi."},"incident_id":"other"}')
+        scene.send(metadata={"source_service": "another"}, prompt="What is the capital of France?")
+        scene.upstreams.gate.set()
+        (_, first), (_, second), (_, answer) = await scene.bus.sent(3)
+        assert [one["facts"]["error"]["code"] for one in (first, second)] == ["KI713", "KI713"]
+        assert [one["incident_id"] for one in (first, second, answer)] == ["other", "inc", "inc"]
+        assert answer["facts"]["success"]
         assert len(scene.upstreams.asked) == 1
 
     run(scenario)
@@ -573,6 +591,108 @@ def test_who_comes_in_at_both_doors_is_answered_at_both_and_the_model_is_asked_o
         scene.direct.arrive(b"alice", a_direct(ts=3.0))
         assert len(scene.direct.sent) == 2
         assert len(scene.upstreams.asked) == 1
+
+    run(scenario)
+
+
+def test_clients_that_count_alike_are_answered_each_what_it_asked() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        scene.direct.arrive(b"alice", a_direct(prompt="Capital of France?"))
+        scene.direct.arrive(b"bob", a_direct(prompt="Dog in German?"))
+        scene.direct.arrive(b"bob", a_direct(prompt="Dog in German?"))
+        scene.direct.arrive(b"bob", a_direct(prompt="And in French?"))
+        ((client, refusal),) = scene.direct.sent
+        assert (client, refusal["facts"]["error"]["code"]) == (b"bob", "KI713")
+        assert refusal["facts"]["request_id"] == "req_01"
+        scene.upstreams.gate.set()
+        await until(lambda: len(scene.direct.sent) == 3)
+        assert {client for client, _ in scene.direct.sent[1:]} == {b"alice", b"bob"}
+        assert {message["signal"] for _, message in scene.direct.sent} == {"llm.response.req_01"}
+        for client, prompt in ((b"alice", "Capital of France?"), (b"bob", "Dog in German?")):
+            scene.direct.arrive(client, a_direct(prompt=prompt))
+            assert scene.direct.sent[-1][0] == client
+            assert scene.direct.sent[-1] in scene.direct.sent[1:3], "the answer that it had"
+        assert len(scene.upstreams.asked) == 2
+
+    run(scenario)
+
+
+def test_nobody_stops_what_another_client_waits_for() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        cancel = a_direct(signal="llm.cancel")
+        scene.direct.arrive(b"alice", a_direct(prompt="Capital of France?"))
+        for stranger in (b"bob", b"eve"):
+            scene.direct.arrive(stranger, cancel)
+        scene.bus.arrive("llm.cancel", cancel)
+        scene.direct.arrive(b"bob", a_direct(prompt="Dog in German?", model="spare"))
+        scene.direct.arrive(b"bob", cancel)
+        assert [call.is_cancelled for call in scene.upstreams.calls] == [False, True]
+        assert [client for client, _ in scene.direct.sent] == [b"bob"]
+        assert not scene.upstreams.calls[0].is_cancelled
+        scene.direct.arrive(b"alice", cancel)
+        assert scene.upstreams.calls[0].is_cancelled
+
+    run(scenario)
+
+
+def test_of_two_who_asked_the_same_one_may_leave() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.gate.clear()
+        for client in (b"alice", b"bob"):
+            scene.direct.arrive(client, a_direct())
+        scene.direct.arrive(b"bob", a_direct(signal="llm.cancel"))
+        ((client, message),) = scene.direct.sent
+        assert (client, message["facts"]["error"]["code"]) == (b"bob", "KI711")
+        scene.upstreams.gate.set()
+        await until(lambda: len(scene.direct.sent) == 2)
+        assert scene.direct.sent[1][0] == b"alice"
+        assert scene.direct.sent[1][1]["facts"]["success"]
+
+    run(scenario)
+
+
+def test_the_same_bytes_sent_directly_again_get_the_answer_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        for _ in range(3):
+            scene.direct.arrive(b"alice", a_direct())
+        assert len(scene.direct.sent) == 3
+        assert len({json.dumps(message) for _, message in scene.direct.sent}) == 1
+        scene.upstreams.gate.clear()
+        scene.direct.arrive(b"alice", a_direct("busy", timeout_s=0.02))
+        await until(lambda: len(scene.direct.sent) == 4)
+        scene.upstreams.gate.set()
+        scene.direct.arrive(b"alice", a_direct("busy", timeout_s=0.02))
+        assert scene.direct.sent[4][1]["facts"]["success"], "a refusal that was temporary is no answer"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("payload", "request_id", "signal"),
+    [
+        (b'{"request_id":"req_1","prompt":"\\udce9"}', "req_1", "llm.response.req_1"),
+        (b'{"request_id":"req_1","prompt":"' + b"x" * MAX_PAYLOAD_BYTES + b'"}', "req_1", "llm.response.req_1"),
+        (a_direct("x" * 129), "x" * 129, f"llm.response.{'x' * 129}"),
+        (a_direct("x" * 2000), None, "llm.response"),
+        (a_direct("no id."), "no id.", "llm.response.no id."),
+        (a_direct(""), "", "llm.response"),
+        (b'{"prompt":"Hi."}', None, "llm.response"),
+        (b'{"request_id":5,"prompt":"Hi."}', None, "llm.response"),
+        (b"no json", None, "llm.response"),
+    ],
+)
+def test_what_cannot_be_read_is_answered_at_the_direct_endpoint(
+    payload: bytes, request_id: str | None, signal: str
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.direct.arrive(b"alice", payload)
+        ((client, message),) = scene.direct.sent
+        assert (client, message["signal"], message["facts"]["request_id"]) == (b"alice", signal, request_id)
+        error = message["facts"]["error"]
+        assert (error["code"], error["is_temporary"]) == ("KI810", False)
+        assert scene.upstreams.asked == []
 
     run(scenario)
 

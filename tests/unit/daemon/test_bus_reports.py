@@ -150,6 +150,15 @@ def test_an_allocation_is_told_as_the_design_records_it() -> None:
     run(scenario)
 
 
+def test_an_allocation_names_the_id_that_was_asked_with_even_if_another_asks_with_it_too() -> None:
+    async def scenario(scene: Scene) -> None:
+        lent = Allocated(AllocationChange.CREATED, "alloc_1", "req_1@0a1b", "small", "max", "small-max", 1000.0, 600.0)
+        scene.service.reports.report_allocation(lent)
+        assert scene.on("llm.allocation")[0]["facts"]["request_id"] == "req_1"
+
+    run(scenario)
+
+
 def test_an_endpoint_is_named_wherever_it_is() -> None:
     assert endpoint_of(TABLE, "rig/small") == "https://192.0.2.1:443/api/v1/chat/completions"
     assert endpoint_of(TABLE, "gone-max") is None

@@ -20,7 +20,7 @@ from kloros_infra.ir.seen_card import SeenCard
 from kloros_infra.ir.seen_unit import SeenUnit
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Effect
-from kloros_infra.router.events import CardsSeen
+from kloros_infra.router.events import CardsSeen, Ticked
 from kloros_infra.router.events import Event as RouterEvent
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.cards import FakeCards
@@ -178,6 +178,25 @@ class MuteUnits(FakeUnitControl):
 
     async def states(self, units: Sequence[str]) -> Mapping[str, SeenUnit]:
         raise UnitError(job_not_finished("all", "nobody answers"))
+
+
+def test_who_asks_before_the_first_look_starts_nothing_unseen() -> None:
+    async def within() -> None:
+        clock, units, cards, checks = SystemClock(), FakeUnitControl([UNIT]), FakeCards(used(3000)), FakeChecks()
+        desk = ListeningDesk(the_table())
+        hands = DeskHands(desk, checks, LeaseLog(None, clock), units=units)
+        hands.watch_cards(CardWatch(desk, units, cards, times=SOON))
+        desk.tell(Ticked())
+        await asyncio.sleep(0.01)  # for as long as a poll would take
+        assert checks.asked == []
+        async with asyncio.timeout(10):
+            await hands.open()
+        assert desk.told == [3000]
+        assert checks.asked
+        desk.close()
+        await hands.close()
+
+    asyncio.run(within())
 
 
 def test_the_router_looks_at_its_start_and_whenever_it_starts_an_instance() -> None:

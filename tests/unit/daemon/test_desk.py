@@ -13,8 +13,16 @@ from kloros_infra.router.events import Asked, Ended, Outcome, Verdict
 from kloros_infra.router.query import Query, Refused
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.hands import FakeHands, a_desk
+from tests.fakes.stalling_loop import run_stalling, the_loop
 
 TABLE = a_routing_table(a_routed_model("small", an_upstream()))
+
+
+class LoopClock(SystemClock):
+    """The clock of the loop that runs."""
+
+    def now(self) -> float:
+        return the_loop().time()
 
 
 class Hearer:
@@ -167,3 +175,19 @@ def test_another_table_is_read_from_at_once() -> None:
 async def until(is_so: Callable[[], bool]) -> None:
     while not is_so():  # noqa: ASYNC110 - with the deadline of the test
         await asyncio.sleep(0.005)
+
+
+def test_after_a_pause_of_this_process_what_came_meanwhile_counts_before_what_is_overdue() -> None:
+    async def test() -> None:
+        desk, _ = a_desk(TABLE, LoopClock())
+        first, second = Hearer(), Hearer()
+        desk.ask(asked(desk, "a"), first)
+        desk.ask(asked(desk, "b", within_s=30.0), second)
+        the_loop().lost_s += 38.0
+        the_loop().call_later(0.01, desk.ended, Ended("a", Outcome.SERVED))
+        async with asyncio.timeout(5):
+            await second.heard.wait()
+        assert [type(word) for word in second.words] == [Send]
+        desk.close()
+
+    run_stalling(test())

@@ -13,7 +13,7 @@ from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.adapters.line_journal import LineJournal
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.hands import DeskHands
-from kloros_infra.daemon.lease_log import MOST_LINES, LeaseLog
+from kloros_infra.daemon.lease_log import BREATH_S, MOST_LINES, LeaseLog
 from kloros_infra.daemon.unit_keeper import UnitLimits
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.router.core import Core
@@ -354,6 +354,7 @@ def test_what_is_lent_survives_and_what_is_over_does_not(tmp_path: Path) -> None
     async def first() -> None:
         log, heard = LeaseLog(LineJournal(file), SystemClock()), list[Allocated]()
         assert log.adopt() == ()
+        log.begin()
         log.listener = heard.append
         for number in range(3):
             log.add(allocated(number))
@@ -366,23 +367,49 @@ def test_what_is_lent_survives_and_what_is_over_does_not(tmp_path: Path) -> None
 
     asyncio.run(first())
     assert file.read_text().count("\n") == 3
-    (lease,) = LeaseLog(LineJournal(file), SystemClock()).adopt()
+    log = LeaseLog(LineJournal(file), SystemClock())
+    (lease,) = log.adopt()
     assert (lease.allocation_id, lease.target) == ("alloc_2", INSTANCE)
     assert lease.created_at == pytest.approx(1000.0, abs=0.1)
+    assert file.read_text().count("\n") == 3, "it may still be another router's"
+    log.begin()
     assert file.read_text().count("\n") == 1, "the journal begins anew"
+    assert "alloc_2" in file.read_text()
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "leases"
     file.write_text('{"change":"created","allocation_id"')
-    assert LeaseLog(LineJournal(file), SystemClock()).adopt() == ()
+    log = LeaseLog(LineJournal(file), SystemClock())
+    assert log.adopt() == ()
+    log.begin()
     assert file.read_text() == ""
+
+
+def test_nothing_is_written_before_the_journal_is_ours(tmp_path: Path) -> None:
+    file = tmp_path / "leases"
+
+    async def test() -> None:
+        log = LeaseLog(LineJournal(file), SystemClock())
+        log.add(allocated(1))
+        await asyncio.sleep(2 * BREATH_S)  # for as long as it would take to be written
+        assert not file.exists()
+        log.begin()
+        await until(lambda: "alloc_1" in file.read_text())
+        await log.close()
+        other = LeaseLog(LineJournal(tmp_path / "other"), SystemClock())
+        other.add(allocated(1))
+        await other.close()
+        assert not (tmp_path / "other").exists()
+
+    asyncio.run(test())
 
 
 def test_a_journal_that_cannot_be_kept_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         log = LeaseLog(LineJournal(tmp_path / "no folder" / "leases"), SystemClock())
         assert log.adopt() == ()
+        log.begin()
         log.add(allocated(1))
         await log.close()
 
@@ -395,6 +422,7 @@ def test_a_long_journal_is_written_anew(tmp_path: Path) -> None:
 
     async def test() -> None:
         log = LeaseLog(LineJournal(file), SystemClock())
+        log.begin()
         log.add(allocated(0))
         await log.close()
         for number in range(1, MOST_LINES):

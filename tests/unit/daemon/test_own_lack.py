@@ -85,6 +85,20 @@ def test_a_journal_makes_its_folder_and_passes_over_what_is_no_text(tmp_path: Pa
     assert LineJournal(file).read().splitlines()[-1] == "one"
 
 
+def test_a_line_that_the_disk_had_no_room_for_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = LineJournal(tmp_path / "leases.jsonl")
+    journal.append("one\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.append("two and more\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.append("three\n")
+    assert journal.read() == "one\nthree\n"
+
+
 def test_a_folder_that_cannot_be_made_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert journal_in_place(tmp_path / "file" / "leases.jsonl")

@@ -22,6 +22,7 @@ from tests.factories import a_send, a_target
 from tests.fakes.hearer import FakeHearer, completed
 from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
+from tests.fakes.stalling_loop import run_stalling, the_loop
 
 RECORDED = Path(__file__).parent / "recorded"
 QUICK = UpstreamLimits(connect_s=0.5, whole_answer_s=0.2, doubt_s=0.05, sweep_s=0.01)
@@ -409,3 +410,18 @@ def test_properties_are_read() -> None:
         assert await bench.pool.properties(bench.target, timeout_s=0.05) == {}
 
     run(test, (plain(b'{"chat_template":"x"}'),), (plain(b"oops"),))
+
+
+def test_a_pause_of_this_process_is_not_held_against_a_target() -> None:
+    async def test() -> None:
+        async with a_bench((STREAM_HEAD + chunked(b"a"), 0.1, chunked(b"b") + END)) as bench:
+            sink = Collected()
+            bench.begin(sink)
+            async with asyncio.timeout(5):
+                await sink.begun.wait()
+            the_loop().lost_s += 38.0
+            async with asyncio.timeout(5):
+                await sink.ended.wait()
+            assert (sink.error, sink.body) == (None, b"ab")
+
+    run_stalling(test())

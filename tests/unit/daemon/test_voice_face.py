@@ -34,6 +34,7 @@ class Scene:
     """A bus service with everything around it in memory."""
 
     bus: FakeBus
+    clock: StillClock
     desk: Desk
     upstreams: FakeUpstreams
     service: BusService
@@ -54,7 +55,7 @@ def run(scenario: Callable[[Scene], Any], table: RoutingTable = TABLE) -> None:
         service = BusService(bus, desk, upstreams, clock)
         service.open()
         try:
-            await scenario(Scene(bus, desk, upstreams, service))
+            await scenario(Scene(bus, clock, desk, upstreams, service))
         finally:
             await service.cut()
             desk.close()
@@ -123,6 +124,50 @@ def test_without_an_incident_the_same_words_later_are_another_request() -> None:
         scene.send(None, prompt="Hi.", ts=2.0)
         assert len(scene.bus.published) == 2
         assert scene.said()[2] is None
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("message", [{"prompt": "Say yes."}, {"facts": {"prompt": "Say yes."}, "incident_id": ""}])
+def test_the_same_bytes_without_an_incident_are_one_request_for_two_seconds_alone(message: dict[str, Any]) -> None:
+    async def scenario(scene: Scene) -> None:
+        for seconds in (0, 0.25, 1.5, 0.25):
+            scene.clock.seconds += seconds
+            scene.bus.arrive(REQUEST, json.dumps(message).encode())
+        assert len(scene.upstreams.asked) == len(scene.bus.published) == 2
+
+    run(scenario)
+
+
+def test_an_incident_that_asks_again_gets_the_same_answer_again() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.send(prompt="Hi.", ts=1.0)
+        scene.send(prompt="Hi.", ts=2.0)
+        assert scene.bus.published[0] == scene.bus.published[1]
+        scene.clock.seconds += 59.0
+        scene.send(prompt="Hi.", ts=2.0)
+        assert len(scene.bus.published) == 3
+        assert len(scene.upstreams.asked) == 1
+        scene.clock.seconds += 1.0
+        scene.send(prompt="Hi.", ts=2.0)
+        assert len(scene.upstreams.asked) == 2
+
+    run(scenario)
+
+
+def test_an_incident_may_ask_again_after_an_error() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.dead = {"talker-cpu_only"}
+        scene.send(prompt="Hi.", ts=1.0)
+        await scene.bus.sent(1)
+        scene.send(prompt="Hi.", ts=1.0)
+        assert len(scene.bus.published) == 1, "a double is not told twice"
+        scene.send(prompt=" ", ts=1.0)
+        scene.send(prompt=" ", ts=2.0)
+        assert [topic for topic, _ in scene.bus.published] == ["VOICE.LLM.ERROR"] * 3
+        scene.upstreams.dead = set()
+        scene.send(prompt="Hi.", ts=2.0)
+        assert (await scene.bus.sent(4))[3][0] == "VOICE.LLM.RESPONSE"
 
     run(scenario)
 

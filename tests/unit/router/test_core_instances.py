@@ -132,12 +132,22 @@ def test_one_that_someone_else_starts_serves_whatever_was_known_of_it(stopped: T
 def test_what_does_not_become_ready_in_time_is_given_up(stopped: Told) -> None:
     id = stopped.ask("a", for_s=500.0)
     stopped.tell(UnitStarted("a-max"))
-    stopped.now += 70.0
+    stopped.now += 60.5
     stopped.after(0.0)
     assert stopped.stopped == ["a-max"]
     stopped.tell(UnitStopped("a-max"))
     assert (stopped.refusal().id, stopped.refusal().problem.code) == (id, "KI872")
     assert "60 s" in stopped.refusal().problem.detail
+
+
+def test_whoever_stood_still_himself_looks_again_before_he_gives_one_up(stopped: Told) -> None:
+    stopped.ask("a", for_s=500.0)
+    stopped.tell(UnitStarted("a-max"))
+    stopped.now += 100.0
+    stopped.after(0.0)
+    assert (stopped.stopped, stopped.polled) == ([], ["a-max"])
+    stopped.after(POLL_LOST_S)
+    assert stopped.stopped == ["a-max"]
 
 
 def test_time_to_load_begins_anew_when_loading_does(stopped: Told) -> None:
@@ -147,7 +157,7 @@ def test_time_to_load_begins_anew_when_loading_does(stopped: Told) -> None:
     stopped.now += 40.0
     stopped.after(0.0)
     assert stopped.stopped == []
-    stopped.now += 30.0
+    stopped.now += 20.5
     stopped.after(0.0)
     assert stopped.stopped == ["a-max"]
 
@@ -370,6 +380,23 @@ def test_changes_count_what_health_says_of_targets(ready: Told) -> None:
     assert ready.core.changes == before
     ready.tell(StopAsked("a-max"))
     assert ready.core.changes > before
+
+
+def test_uptime_is_the_process_and_not_the_state(ready: Told) -> None:
+    def uptime() -> object:
+        return ready.core.health(ready.now)["runtimes"][0]["uptime_seconds"]
+
+    ready.now += 10.0
+    id = ready.ask("a")
+    ready.end(id, Outcome.BROKEN)
+    assert (ready.state("a-max"), uptime()) == ("unhealthy", 10)
+    ready.healthy("a-max")
+    assert (ready.state("a-max"), uptime()) == ("healthy", 10)
+    ready.tell(UnitSeen("a-max", is_up=True, pid=4711))
+    ready.now += 3.0
+    assert uptime() == 3
+    ready.down("a-max")
+    assert uptime() == 0
 
 
 def test_health_says_what_runs_and_for_how_long(ready: Told) -> None:

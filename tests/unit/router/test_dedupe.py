@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kloros_infra.router.dedupe import AnsweredBefore, Dropped, Fresh, Kept, Ledger, Repeat
+from kloros_infra.router.dedupe import DOUBLE_S, AnsweredBefore, Dropped, Fresh, InUse, Kept, Ledger, Repeat
 
 
 def test_a_double_tap_is_dropped_in_flight_and_afterwards() -> None:
@@ -26,6 +26,48 @@ def test_a_resend_waits_for_the_answer_in_flight_and_gets_it_again_afterwards() 
     assert ledger.arrived("a", b"m ts=3", now=0.3) == Repeat(b"answer")
     assert ledger.arrived("a", b"m ts=3", now=0.4) == Dropped(is_waiting=False)
     assert ledger.arrived("a", b"m ts=1", now=0.5) == Dropped(is_waiting=False)
+
+
+def test_the_same_bytes_ask_again_once_they_cannot_be_a_double() -> None:
+    ledger = Ledger()
+    ledger.arrived("a", b"m", now=0.0)
+    ledger.answered("a", b"answer", now=0.1)
+    verdicts = [ledger.arrived("a", b"m", now=tenths / 10) for tenths in range(2, 31, 2)]
+    repeats = [number for number, verdict in enumerate(verdicts) if verdict == Repeat(b"answer")]
+    assert repeats == [4, 9, 14], "who sends twice a second is answered once a second"
+    assert {verdict for number, verdict in enumerate(verdicts) if number not in repeats} == {Dropped(False)}
+
+
+def test_the_same_bytes_ask_again_at_once_where_nothing_comes_twice() -> None:
+    ledger = Ledger()
+    assert ledger.arrived("a", b"m", now=0.0, may_double=False) == Fresh()
+    assert ledger.arrived("a", b"m", now=0.0, may_double=False) == Dropped(is_waiting=True)
+    ledger.answered("a", b"busy", now=0.1, is_temporary=True)
+    assert ledger.arrived("a", b"m", now=0.1, may_double=False) == Fresh()
+    ledger.answered("a", b"answer", now=0.2)
+    assert ledger.arrived("a", b"m", now=0.2, may_double=False) == Repeat(b"answer")
+    assert ledger.arrived("a", b"m", now=0.3) == Repeat(b"answer"), "it comes in at the other door for the first time"
+
+
+def test_an_id_in_flight_is_not_answered_with_another_questions_answer() -> None:
+    ledger = Ledger()
+    ledger.arrived("req_1", b"m1", now=0, question=b"hello?")
+    assert ledger.arrived("req_1", b"m2", now=0.1, question=b"other?") == InUse()
+    assert ledger.arrived("req_1", b"m2", now=0.25, question=b"other?") == Dropped(is_waiting=False), "told already"
+    assert ledger.arrived("req_1", b"m2", now=0.25 + DOUBLE_S, question=b"other?") == InUse()
+    assert ledger.arrived("req_1", b"m3", now=2, question=b"hello?") == Dropped(is_waiting=True)
+    ledger.answered("req_1", b"hello", now=3)
+    assert ledger.arrived("req_1", b"m4", now=4, question=b"hello?") == Repeat(b"hello")
+
+
+def test_it_is_told_whether_an_id_is_known_and_whose_it_is() -> None:
+    ledger = Ledger()
+    assert (ledger.knows("a"), ledger.is_taken("a", b"q")) == (False, False)
+    ledger.arrived("a", b"m", now=0, question=b"q")
+    for _ in range(2):
+        assert (ledger.knows("a"), ledger.is_taken("a", b"q"), ledger.is_taken("a", b"other")) == (True, False, True)
+        if ledger.in_flight:
+            ledger.answered("a", b"answer", now=1)
 
 
 def test_many_resends_are_remembered_in_constant_space_and_the_first_message_stays() -> None:
@@ -151,6 +193,8 @@ def test_a_temporary_refusal_is_asked_again_but_its_double_is_not_answered() -> 
     assert ledger.arrived("a", b"first", now=0) == Fresh()
     ledger.answered("a", b"none is ready", now=0, is_temporary=True)
     assert ledger.arrived("a", b"first", now=0.15) == Dropped(is_waiting=False)
+    assert ledger.arrived("a", b"first", now=1.0) == Fresh()
+    ledger.answered("a", b"none is ready", now=2, is_temporary=True)
     assert ledger.arrived("a", b"again", now=3) == Fresh()
     ledger.answered("a", b"answer", now=4)
     assert ledger.arrived("a", b"once more", now=5) == Repeat(b"answer")
@@ -159,7 +203,6 @@ def test_a_temporary_refusal_is_asked_again_but_its_double_is_not_answered() -> 
 def test_an_answered_id_may_be_used_for_another_question() -> None:
     ledger = Ledger()
     assert ledger.arrived("req_1", b"m1", now=0, question=b"hello?") == Fresh()
-    assert ledger.arrived("req_1", b"m2", now=1, question=b"other?") == Dropped(is_waiting=True)
     ledger.answered("req_1", b"hello", now=2)
     assert ledger.arrived("req_1", b"m3", now=3, question=b"hello?") == Repeat(b"hello")
     assert ledger.arrived("req_1", b"m4", now=4, question=b"other?") == Fresh()

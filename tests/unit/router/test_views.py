@@ -65,7 +65,7 @@ def test_an_instance_that_is_down_has_no_process_and_no_end() -> None:
 def test_one_that_is_ready_stops_when_it_has_been_idle_for_its_time() -> None:
     core = ready(a_core())
     found = view(core, 12.0)
-    assert (found.state, found.pid, found.age_s) == (State.READY, 42, 10.0)
+    assert (found.state, found.pid, found.up_s) == (State.READY, 42, 11.0)
     assert (found.used_s_ago, found.stops_in_s) == (None, 290.0)
     ask(core, "a", 12.0)
     found = view(core, 15.0)

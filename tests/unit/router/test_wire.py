@@ -17,10 +17,12 @@ from kloros_infra.router.wire import (
     Malformed,
     encode,
     facts_of,
+    id_in_unreadable,
     question_of,
     read_object,
     request_in,
     signal_of,
+    unreadable,
     write_message,
 )
 
@@ -203,6 +205,29 @@ def test_a_question_is_the_same_whatever_is_said_beside_it() -> None:
     beside = {"metadata": {"attempt": 2}, "timeout_s": 3.5, "future": 1}
     assert question_of(asked) == question_of({**asked, **beside})
     assert question_of(asked) != question_of({**asked, "purpose": "slow"})
+
+
+def test_a_question_of_another_service_is_another_question() -> None:
+    first, second = ({**FACTS, "metadata": {"source_service": name, "attempt": 1}} for name in ("mind", "voice"))
+    assert question_of(first) != question_of(second)
+    assert question_of(first) == question_of({**FACTS, "metadata": {"source_service": "mind", "attempt": 2}})
+
+
+@pytest.mark.parametrize(
+    ("payload", "request_id"),
+    [
+        (b'{"facts":{"request_id" : "req_1","prompt":"\\ud800"}}', "req_1"),
+        (b'{"request_id":"req_1","temperature":NaN}', "req_1"),
+        (b'{"request_id":"","prompt":"\\ud800"}', None),
+        (b'{"prompt":"\\"request_id\\":\\"req_1\\""', None),
+        (b'{"request_id":"' + b"x" * 129 + b'"', None),
+        (b"", None),
+    ],
+)
+def test_who_sent_what_cannot_be_read_is_found_by_the_id(payload: bytes, request_id: str | None) -> None:
+    assert read_object(payload) is None
+    assert id_in_unreadable(payload) == request_id
+    assert unreadable().code == "KI810"
 
 
 def test_a_message_names_its_topic_in_either_shape() -> None:
