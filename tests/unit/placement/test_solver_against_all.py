@@ -7,8 +7,6 @@ import pytest
 from kloros_infra.placement.solver import solve
 from tests.exhaustive_placement import best_seconds, random_task
 
-pytestmark = pytest.mark.untraced
-
 
 @pytest.mark.parametrize("seed", range(140))
 def test_of_a_dense_model_the_best_plan_is_found(seed: int) -> None:
