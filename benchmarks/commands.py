@@ -61,7 +61,7 @@ gpus:
 profiles:
   all: {gpus: [rtx5080, rtx3060, gtx1080ti]}
   cpu_only: {gpus: []}
-bus: {xsub: "tcp://127.0.0.1:XSUB", xpub: "tcp://127.0.0.1:XPUB"}
+bus: {xsub: "tcp://127.0.0.1:XSUB", xpub: "tcp://127.0.0.1:XPUB", direct: off}
 bridge: {ports: [BRIDGE]}
 defaults: {preload: false}
 purposes: {code: {candidates: [code-0000], default: true}}

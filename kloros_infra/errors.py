@@ -8,6 +8,7 @@
     │   └── LeftBehindError    4   a step failed, and something is not as it should be: each thing is named
     ├── LockHeldError          5   another apply holds the lock
     ├── StalePlanError         6   a saved plan is of another models.yaml, generation or machine than this
+    ├── UnitError              1   a unit could not be started, stopped or restarted: carries its log's last lines
     └── UnreachableError       1   something outside did not answer: bus, service manager, hub
 
 plan itself exits with 0 when there is nothing to do, 2 when there are changes, and 1 after an error.
@@ -75,3 +76,12 @@ class StalePlanError(KlorosError):
 
 class UnreachableError(KlorosError):
     """A service outside this process did not answer."""
+
+
+class UnitError(KlorosError):
+    """A unit could not be started, stopped or restarted; `last_lines` are of its log."""
+
+    def __init__(self, problem: Diagnostic, *, last_lines: tuple[str, ...] = ()) -> None:
+        super().__init__((problem,))
+        self.problem = problem
+        self.last_lines = last_lines

@@ -9,18 +9,20 @@ from contextlib import asynccontextmanager
 import httpx
 
 from kloros_infra.adapters.clock import SystemClock
-from kloros_infra.daemon.directory import RoutingDirectory
+from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_framing import HttpLimits
 from kloros_infra.daemon.http_server import HttpServer, serve
 from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.routing import RoutedPurpose
+from kloros_infra.ir.routing import RoutedBridge, RoutedPurpose
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
+from tests.fakes.hands import FakeHands, a_desk
 from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import Play, ScriptedUpstream
 
-QUICK = UpstreamLimits(connect_s=0.5, stream_first_byte_s=0.3, answer_first_byte_s=0.3, idle_s=0.3, sweep_s=0.01)
+QUICK = UpstreamLimits(connect_s=0.5, whole_answer_s=0.3, sweep_s=0.01)
 PATIENT = UpstreamLimits()
+QUICK_BRIDGE = RoutedBridge(host="127.0.0.1", ports=(0,), first_byte_timeout_s=0.3, stall_timeout_s=0.3)
 QUICK_CLIENTS = HttpLimits(
     head_timeout_s=0.3, body_timeout_s=0.3, idle_timeout_s=0.5, stalled_reader_timeout_s=0.3, drain_s=2.0
 )
@@ -36,14 +38,15 @@ PERSONA = a_routed_persona(
 class House:
     """A bridge and what a test needs to talk to it."""
 
-    def __init__(self, server: HttpServer, directory: RoutingDirectory) -> None:
+    def __init__(self, server: HttpServer, desk: Desk, hands: FakeHands) -> None:
         self.server = server
-        self.directory = directory
+        self.desk = desk
+        self.hands = hands
         self.port = server.ports[0]
         self.web = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def in_flight(self) -> int:
-        return sum(runtime["active_requests"] for runtime in self.directory.health()["runtimes"])
+        return sum(runtime["active_requests"] for runtime in self.desk.health()["runtimes"])
 
 
 @asynccontextmanager
@@ -57,7 +60,7 @@ async def a_house(
     """Open a bridge before upstreams on these ports: `small` on the first, then `spare`, …; `more` on the first."""
     names = ("small", "spare", "third")
     chats = [
-        a_routed_model(name, an_upstream(f"{name}-cpu_only", port=each), aliases=(f"{name}:1b",))
+        a_routed_model(name, an_upstream(f"{name}-cpu_only", port=each, parallel=64), aliases=(f"{name}:1b",))
         for name, each in zip(names, (port, *others), strict=False)
     ]
     vectors = a_routed_model("vectors", an_upstream("vectors-cpu_only", port=port), kind=ModelKind.EMBEDDING)
@@ -67,17 +70,17 @@ async def a_house(
         a_routed_model(name, an_upstream(f"{name}-cpu_only", port=port), kind=kind)
         for name, kind in (more or {}).items()
     )
-    table = a_routing_table(*chats, vectors, *further, purposes=(purpose, embed), personas=(PERSONA,))
-    directory = RoutingDirectory(table, profile="cpu_only", clock=SystemClock())
-    for model in table.models:
-        directory.polled(model.upstreams[0], is_healthy=True)
+    bridge = QUICK_BRIDGE if patience is QUICK else None
+    table = a_routing_table(*chats, vectors, *further, purposes=(purpose, embed), personas=(PERSONA,), bridge=bridge)
+    desk, hands = a_desk(table, SystemClock())
     pool = UpstreamPool(patience)
     try:
-        async with serve(directory, pool, host="127.0.0.1", ports=(0,), limits=limits) as server:
-            house = House(server, directory)
+        async with serve(desk, pool, host="127.0.0.1", ports=(0,), limits=limits) as server:
+            house = House(server, desk, hands)
             async with house.web:
                 yield house
     finally:
+        desk.close()
         await pool.close()
 
 

@@ -32,6 +32,7 @@ from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weight
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.relaxation import Relaxation
+from kloros_infra.ir.requests import Priority, UpstreamKind
 from kloros_infra.ir.routing import (
     RoutedBridge,
     RoutedBus,
@@ -42,6 +43,7 @@ from kloros_infra.ir.routing import (
     RoutingTable,
     Upstream,
 )
+from kloros_infra.router.effects import Send, Target
 
 GIB = 2**30
 A_SHA256 = "0123456789abcdef" * 4
@@ -334,7 +336,7 @@ def a_persona(
 
 def a_purpose(name: str = "fast", *candidates: str, otherwise: str | None = None, is_default: bool = False) -> Purpose:
     """Build a purpose; its candidate is the model `small` if none is named."""
-    return Purpose(name=name, candidates=candidates or ("small",), otherwise=otherwise, is_default=is_default)
+    return Purpose(name, candidates or ("small",), otherwise, is_default=is_default, priority=Priority.INTERACTIVE)
 
 
 def a_bus(*, xsub_port: int = 5556, xpub_port: int = 5557, is_managed: bool = True) -> BusAddresses:
@@ -422,6 +424,25 @@ def an_upstream(
     )
 
 
+def a_target(name: str = "small-cpu_only", *, port: int = 8601, **more: Any) -> Target:
+    """Build a place where a request may go: an instance of this machine unless said otherwise."""
+    return Target(name, UpstreamKind.LLAMA_CPP, "127.0.0.1", port, **more)
+
+
+def a_send(id: str = "req_1", *, target: Target | None = None, **more: Any) -> Send:
+    """Build the order to ask a target."""
+    standard: dict[str, Any] = {
+        "model": a_routed_model(),
+        "persona": None,
+        "attempt": 1,
+        "reason": "It is the only one.",
+        "allocation_id": "alloc_1",
+        "first_byte_s": 30.0,
+        "stall_s": 30.0,
+    }
+    return Send(id, target or a_target(), **{**standard, **more})
+
+
 def a_routed_model(
     id: str = "small",
     *upstreams: Upstream,
@@ -493,7 +514,7 @@ def a_routing_table(
     served = dict.fromkeys(upstream.profile for model in models for upstream in model.upstreams)
     default = RoutedPurpose(name="fast", candidates=(models[0].id,), otherwise=None, is_default=True)
     return RoutingTable(
-        version=1,
+        version=2,
         profiles=tuple(RoutedProfile(name=name, cards=()) for name in profiles or served),
         profile_file=profile_file,
         models=models,

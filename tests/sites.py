@@ -15,6 +15,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Origin, weights_key
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.requests import Priority
 from kloros_infra.planner.desired import Desired, desired_state
 from kloros_infra.planner.file_changes import installed_tree
 from kloros_infra.planner.generation_changes import manifest_of
@@ -65,7 +66,8 @@ class Site:
         instances = tuple(self._instance(model, profile) for model in self.models for profile in sorted(model.ports))
         profiles = tuple(a_profile(name) for name in ("max", "mid"))
         purposes = tuple(
-            Purpose(name, tuple(candidates), None, is_default=False) for name, candidates in self.purposes.items()
+            Purpose(name, tuple(candidates), None, is_default=False, priority=Priority.INTERACTIVE)
+            for name, candidates in self.purposes.items()
         )
         return a_catalog(*instances, profiles=profiles, purposes=purposes, bus=a_bus(is_managed=self.with_bus))
 

@@ -8,11 +8,9 @@ import time
 class SystemClock:
     """The machine's clock."""
 
-    def now(self) -> float:
-        return time.monotonic()
-
-    def epoch_s(self) -> float:
-        return time.time()
+    # Called several times for every request: the C functions themselves.
+    now = staticmethod(time.monotonic)
+    epoch_s = staticmethod(time.time)
 
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)

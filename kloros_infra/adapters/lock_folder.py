@@ -127,6 +127,8 @@ class Checkpoint:
 
 def _written(change: LockChange) -> tuple[Mapping[str, bytes], LockSpec]:
     """Write new entries down, and read them again: what could not be read back must not get into the lock."""
+    if sum(map(_source_bytes, change.entries.values())) > MAX_BYTES:
+        raise ObstacleError([_too_large(LOCK_FILE)])  # before much time is spent on writing it
     try:
         texts = emit_lock(Lock(change.entries))
     except ValidationError as error:
@@ -143,8 +145,16 @@ def _written(change: LockChange) -> tuple[Mapping[str, bytes], LockSpec]:
 def _bounded(path: str, text: str) -> bytes:
     data = text.encode()
     if len(data) > MAX_BYTES:
-        raise ObstacleError([_unreadable(f"{path} would be larger than {MAX_BYTES // 2**20} MiB.")])
+        raise ObstacleError([_too_large(path)])
     return data
+
+
+def _source_bytes(entry: LockedWeights) -> int:
+    return sum(map(len, (*entry.source, *(file.source for file in entry.files))))
+
+
+def _too_large(path: str) -> Diagnostic:
+    return _unreadable(f"{path} would be larger than {MAX_BYTES // 2**20} MiB.")
 
 
 def _parsed(data: bytes, file: str) -> LockSpec:

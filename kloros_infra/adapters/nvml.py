@@ -46,9 +46,9 @@ def _card(index: int) -> FoundCard:
     except pynvml.NVMLError as error:
         return FoundCard(obstacle=f"NVML cannot open card {index}: {error}")
     card = FoundCard(
-        name=_text(_asked(pynvml.nvmlDeviceGetName, handle)),
-        uuid=_text(_asked(pynvml.nvmlDeviceGetUUID, handle)),
-        pci=_address(_asked(lambda it: pynvml.nvmlDeviceGetPciInfo(it).busId, handle)),
+        name=text_of(_asked(pynvml.nvmlDeviceGetName, handle)),
+        uuid=text_of(_asked(pynvml.nvmlDeviceGetUUID, handle)),
+        pci=address_of(_asked(lambda it: pynvml.nvmlDeviceGetPciInfo(it).busId, handle)),
         vram_bytes=_asked(lambda it: int(pynvml.nvmlDeviceGetMemoryInfo(it).total), handle),
         bandwidth_bytes_per_s=_asked(_bandwidth, handle),
         compute_capability=_asked(pynvml.nvmlDeviceGetCudaComputeCapability, handle),
@@ -72,14 +72,14 @@ def _bandwidth(handle: Any) -> int:
     return int(clock_mhz * 10**6 * TRANSFERS_PER_CLOCK * width_bits // 8)
 
 
-def _text(value: str | bytes | None) -> str | None:
+def text_of(value: str | bytes | None) -> str | None:
     """Take text as it comes: bindings before 11.5 give bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _address(value: str | bytes | None) -> str | None:
+def address_of(value: str | bytes | None) -> str | None:
     """Write NVML's `00000000:04:00.0` as Linux does, with a domain of four digits."""
-    found = re.fullmatch(r"0{4}([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", (_text(value) or "").lower())
+    found = re.fullmatch(r"0{4}([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", (text_of(value) or "").lower())
     return found[1] if found else None
 
 

@@ -24,7 +24,7 @@ class NvmlCardMemory:
             return None
         try:
             held = dict(_held_by(pid))
-        except (pynvml.NVMLError, UnicodeDecodeError):
+        except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError):
             return None
         finally:
             with suppress(pynvml.NVMLError):

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from kloros_infra.diagnostics import Diagnostic, quoted_log
+from kloros_infra.ir.layout import Layout
 
 LOG_LINES = 15
 
@@ -66,6 +67,23 @@ def refused(unit: str, reason: str) -> Diagnostic:
         summary="systemd refused",
         detail=f"systemd refused the request{f' for {unit}' if unit else ''}: {reason}",
         hint="Run the command as root, or use --root DIR, which needs neither root nor systemd.",
+        address=unit,
+    )
+
+
+def not_allowed(unit: str, *, uid: int, has_polkit: bool) -> Diagnostic:
+    """KI842: polkit does not let the router start and stop models."""
+    if has_polkit:
+        reason = "polkit has no rule that lets it"
+        hint = f"Run `kloros-infra apply` as root: it writes {Layout().absolute(Layout().polkit)}."
+    else:
+        reason = "polkit is not installed, and without it systemd obeys root alone"
+        hint = "Install polkit (`apt-get install polkitd`); the rule that it needs is written by `kloros-infra apply`."
+    return Diagnostic(
+        code="KI842",
+        summary="Router may not manage units",
+        detail=f"User {uid} may not start, stop or restart {unit}: {reason}.",
+        hint=hint,
         address=unit,
     )
 

@@ -26,6 +26,7 @@ from kloros_infra.adapters.service_problems import (
     with_last_lines,
 )
 from kloros_infra.errors import KlorosError, StepFailedError, UnreachableError
+from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, UnitState
 
 BUS_NAME = "org.freedesktop.systemd1"
@@ -42,6 +43,8 @@ ANSWER_S = 30.0
 RELOAD_S = 180.0
 """systemd answers when generators have run and all files are read; systemctl waits longer for this, too."""
 JOURNAL_S = 20.0
+SYSUSERS = Path("/") / Layout().sysusers
+"""Where an installation without root folder says which users its units have."""
 
 
 def is_available() -> bool:
@@ -58,7 +61,13 @@ class Systemd:
         self._job_timeout_s = job_timeout_s
 
     def reload(self) -> None:
-        """Have all unit files read again; returns when that is done."""
+        """Have the users of our units made and all unit files read again; returns when that is done.
+
+        Units make up their users where there are none (DynamicUser=). D-Bus knows nothing of these without
+        nss-systemd(8), and the router has to speak to it; sysusers.d(5) is read at boot alone.
+        """
+        if SYSUSERS.exists():
+            subprocess.run(("systemd-sysusers", SYSUSERS), capture_output=True, check=False, timeout=ANSWER_S)
         with conversation("") as bus:
             bus.reload()
 

@@ -43,9 +43,11 @@ class Traces:
 
         The caller holds the lock, whose file goes last.
         """
-        made = self._made()
-        for folder, patterns in ((self._layout.logs, LOG_FILES), (self._layout.run, RUN_FILES)):
+        made, layout = self._made(), self._layout
+        for folder, patterns in ((layout.logs, LOG_FILES), (layout.run, RUN_FILES)):
             _unlink(self._root / folder, patterns)
+        for folder in (layout.router_state, layout.router_run):
+            _clear(self._root / folder)
         _unlink(self._state, STATE_FILES)
         own = (f"{self._layout.state}/journal", self._layout.state, self._layout.logs, self._layout.run)
         for folder in sorted({*own, *made}, reverse=True):
@@ -66,10 +68,25 @@ class Traces:
 
     def _possible(self) -> tuple[str, ...]:
         layout = self._layout
-        files = (layout.generator, layout.tmpfiles, layout.sysusers, layout.current)
+        files = (layout.generator, layout.tmpfiles, layout.sysusers, layout.polkit, layout.current)
         inside = (f"{folder}/file" for folder in (layout.weights, layout.state, layout.logs, layout.run))
         parents = {str(parent) for path in (*files, *inside) for parent in PurePosixPath(path).parents}
         return tuple(sorted(parents - {"."}))
+
+
+def _clear(folder: Path) -> None:
+    """Take away a folder that is the router's alone, and its files.
+
+    It may be a link: of users that it makes up, systemd keeps state below `private` (systemd.exec(5), StateDirectory=).
+    """
+    for file in folder.glob("*"):
+        if not file.is_dir():
+            file.unlink()
+    place = folder.resolve()
+    with suppress(OSError):  # it is not there, or holds what no router has put there
+        place.rmdir()
+        if folder.is_symlink():
+            folder.unlink()
 
 
 def _unlink(folder: Path, patterns: Iterable[str]) -> None:

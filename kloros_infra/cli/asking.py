@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kloros_infra.client import Answer as BusAnswer
+
 NS_PER_S = 1_000_000_000
 
 
@@ -28,21 +30,10 @@ class Answer:
         )
 
 
-def reply_footer(metadata: Mapping[str, Any]) -> str:
-    """Say who answered a ChemBus request and how fast."""
-    return str(bus_answer({"response": "", "metadata": metadata}))
-
-
-def bus_answer(reply: Mapping[str, Any]) -> Answer:
-    """Read a successful `llm.response`."""
-    metadata = reply["metadata"]
-    return Answer(
-        reply["response"],
-        metadata["model_id"],
-        metadata["profile"],
-        metadata["ttft_ms"],
-        metadata["tokens_per_sec"],
-    )
+def bus_answer(answer: BusAnswer) -> Answer:
+    """Read an answer that came over ChemBus or the direct endpoint."""
+    metadata = answer.metadata
+    return Answer(answer.text, answer.model_id, answer.profile, metadata["ttft_ms"], metadata["tokens_per_sec"])
 
 
 def ask_openai(base: str, body: Mapping[str, Any], on_text: Callable[[str], None]) -> Answer:

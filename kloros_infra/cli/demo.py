@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kloros_infra.adapters.chembus import ChemBusClient
+from kloros_infra import client as llm
 from kloros_infra.adapters.templates import examples_folder
 from kloros_infra.cli.asking import Answer, ask_ollama, ask_openai, bus_answer
 from kloros_infra.cli.changing import Manner, carry_out
@@ -20,7 +18,6 @@ from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import ManagerChoice, Target, compile_project, desired_for, stop_supervisor
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.ir.catalog import Catalog
-from kloros_infra.ir.routing import RoutedBus
 from kloros_infra.planner.desired import nothing_desired
 
 STEPS = 6
@@ -76,10 +73,7 @@ def ask_in_three_languages(catalog: Catalog) -> None:
     """Ask one question over ChemBus, one in OpenAI's shape and one in Ollama's."""
     bridge = f"http://{catalog.bridge.host}:{catalog.bridge.ports[0]}"
     announce(3, "Ask over ChemBus: llm.request with purpose 'fast'")
-    reply = asyncio.run(ask_bus(RoutedBus(xsub=catalog.bus.xsub, xpub=catalog.bus.xpub)))
-    if not reply["success"]:
-        raise click.ClickException(f"{reply['error']['code']}: {reply['error']['message']}")
-    answer = bus_answer(reply)
+    answer = bus_answer(ask_bus(llm.Addresses(None, catalog.bus.xsub, catalog.bus.xpub)))
     click.echo(answer.text)
     show_answer(answer)
 
@@ -93,10 +87,13 @@ def ask_in_three_languages(catalog: Catalog) -> None:
     show_answer(ask_ollama(bridge, body, echo_part))
 
 
-async def ask_bus(addresses: RoutedBus) -> dict[str, Any]:
+def ask_bus(addresses: llm.Addresses) -> llm.Answer:
     """Ask for the purpose `fast` over ChemBus."""
-    async with ChemBusClient(addresses) as client:
-        return await client.ask(QUESTION, purpose="fast", max_tokens=MAX_TOKENS, timeout_s=60.0)
+    try:
+        with llm.Client(addresses) as client:
+            return client.ask(QUESTION, purpose="fast", max_tokens=MAX_TOKENS)
+    except llm.LlmError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def echo_part(text: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from kloros_infra.adapters.output_file import write_output
-from kloros_infra.cli.locking import parse_project
 from kloros_infra.cli.project import read_project
 from kloros_infra.cli.render import show_problems
 from kloros_infra.cli.wiring import Target, compile_project, profile_named
@@ -44,7 +43,6 @@ WRITERS: Mapping[Format, Callable[[Exported], Export]] = {
 def export_project(file: Path, where: Target, profile: str | None, form: Format) -> Export:
     """Compile a project and translate what runs under a profile, the best one by default."""
     project = read_project(file)
-    parsed, _ = parse_project(project)
     compiled = compile_project(project, where.layout)
     show_problems(compiled.warnings, project.sources)
     profiles = compiled.catalog.profiles
@@ -53,7 +51,7 @@ def export_project(file: Path, where: Target, profile: str | None, form: Format)
         str(instance.id): parse_environment_file(_env_text(compiled, where.layout, str(instance.id)))
         for instance in compiled.catalog.instances
     }
-    found = exported(compiled, parsed.config, variables, profile=name, layout=where.layout)
+    found = exported(compiled, variables, profile=name, layout=where.layout)
     if not found.instances:
         raise ProblemsError([nothing_to_export(name)])
     return WRITERS[form](found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from kloros_infra.adapters.confirmation import Confirmation
@@ -12,11 +14,13 @@ from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError, LeftBehindError, ObstacleError, StepFailedError
 from kloros_infra.executor.generations import former_generation, not_there, read_generation
 from kloros_infra.executor.machine import Machine
+from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.generation import History, Interrupted
 from kloros_infra.ir.observed import Installed
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.generation_changes import desired_of, profile_at
-from kloros_infra.planner.obstacles import foreign_current
+from kloros_infra.planner.obstacles import foreign_current, former_table
+from kloros_infra.planner.text_keys import json_keys
 
 
 def desired_at(where: Target, number: int | None) -> Desired:
@@ -36,7 +40,7 @@ def roll_back(where: Target, number: int | None, manner: Manner) -> None:
     with locked_machine(where, display, wait_s=manner.wait_s) as machine:
         goal = number or _previous(where)
         click.echo(f"Going to generation {goal}.")
-        carry_out_locked(desired_at(where, goal), where, manner, machine=machine, display=display)
+        carry_out_locked(_gone_back_to(where, goal), where, manner, machine=machine, display=display)
         # Who goes elsewhere reaches the machine, and wants no other generation.
         Confirmation(where.root).settle()
 
@@ -45,9 +49,21 @@ def would_roll_back(where: Target, number: int | None) -> bool:
     """Show the plan of going to a generation, and change nothing; say whether anything differs."""
     goal = number or _previous(where)
     click.echo(f"Going to generation {goal} would do this.")
-    made, warnings = make_plan(desired_at(where, goal), where)
+    made, warnings = make_plan(_gone_back_to(where, goal), where)
     show_plan(made, warnings)
     return not made.is_empty
+
+
+def _gone_back_to(where: Target, number: int) -> Desired:
+    """Say what a generation is like; what another release made is refused, as the router could not serve by it."""
+    from kloros_infra.ir.routing import SCHEMA_VERSION  # noqa: PLC0415 - start-up time
+
+    desired = desired_at(where, number)
+    keys = json_keys(text_of(desired.tree.get(where.layout.routing))) or {}
+    found = keys.get("version")
+    if found in (None, str(SCHEMA_VERSION)):
+        return desired
+    return replace(desired, refusals=(*desired.refusals, former_table(number, found, SCHEMA_VERSION)))
 
 
 def _previous(where: Target) -> int:

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Collection
 
-from kloros_infra.adapters.gguf_file import read_header_of
 from kloros_infra.adapters.lock_folder import Checkpoint, LockFolder
 from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.project import Project
@@ -32,6 +31,8 @@ def lock_project(
 
     Raises ProblemsError when any version fails; the others are written, so that the next run goes on from there.
     """
+    from kloros_infra.adapters.gguf_file import read_header_of  # noqa: PLC0415 - start-up time
+
     parsed, problems = parse_project(project)
     before = read_existing(project)
     request = LockRequest(before.lock.weights, before.pins, known_models(parsed, upgraded), is_refresh)

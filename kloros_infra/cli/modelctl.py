@@ -13,8 +13,11 @@ from kloros_infra.cli.modelctl_commands import (
     bench_command,
     gc_command,
     promote_command,
+    ps_command,
     pull_command,
     rollback_command,
+    start_command,
+    stop_command,
 )
 from kloros_infra.cli.options import file_option, manager_option, profile_option, root_option
 from kloros_infra.cli.program import run
@@ -62,6 +65,8 @@ def show(model: str, file: Path, root: Path, manager: str) -> None:
 
 modelctl.add_command(status_command.command, "status")
 modelctl.add_command(logs_command.command, "logs")
+for module in (ps_command, start_command, stop_command):
+    modelctl.add_command(module.command)
 for module in (pull_command, promote_command, rollback_command, gc_command, bench_command):
     modelctl.add_command(module.command)
 

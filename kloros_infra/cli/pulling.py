@@ -10,8 +10,6 @@ from pathlib import Path
 import click
 
 from kloros_infra.adapters.clock import SystemClock
-from kloros_infra.adapters.gguf_file import read_header_of
-from kloros_infra.adapters.hub_repository import list_files
 from kloros_infra.adapters.lock_folder import LockChange, LockFolder
 from kloros_infra.cli.display import ProgressDisplay
 from kloros_infra.cli.editing import change_models_file, show_changes
@@ -33,7 +31,7 @@ from kloros_infra.executor.lock import LockRequest, LockWorld, lock_models
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.lock import MMPROJ_SUFFIX, LockedWeights, mmproj_key, weights_key
+from kloros_infra.ir.lock import MMPROJ_SUFFIX, Lock, LockedWeights, mmproj_key, weights_key
 from kloros_infra.ir.stored_weights import StoredWeights
 from kloros_infra.planner.desired import weights_step
 
@@ -77,10 +75,21 @@ def _reference(asked: str, quantization: str | None, unknown: Diagnostic) -> Hub
 
 def look_at(config: Config, reference: HubReference) -> Pulled:
     """Choose weights on the hub and pin them, reading no more than their headers."""
+    from kloros_infra.adapters.hub_repository import list_files  # noqa: PLC0415 - start-up time
+
     files = list_files(reference)
     source = reference.url(found(choose_file(reference, files)).path)
     projector = choose_projector(files)
     asked = provisional(config, source, reference.url(projector.path) if projector else None)
+    lock, problems = _read_headers(asked)
+    without_errors(tuple(replace(problem, address="") for problem in problems))
+    return pulled_from(reference.repository, lock)
+
+
+def _read_headers(config: Config) -> tuple[Lock, Problems]:
+    """Pin the weights of a configuration, and say what is wrong with them."""
+    from kloros_infra.adapters.gguf_file import read_header_of  # noqa: PLC0415 - start-up time
+
     display = ProgressDisplay()
     world = LockWorld(
         weights_sources(),
@@ -89,11 +98,9 @@ def look_at(config: Config, reference: HubReference) -> Pulled:
         on_locked=lambda _: None,
     )
     try:
-        lock, problems = lock_models(asked, LockRequest(), world)
+        return lock_models(config, LockRequest(), world)
     finally:
         display.close()
-    without_errors(tuple(replace(problem, address="") for problem in problems))
-    return pulled_from(reference.repository, lock)
 
 
 def add(file: Path, pulled: Pulled, wishes: Wishes) -> Addition:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from kloros_infra.cli.table import table
+from kloros_infra.ir.control import STOPPED
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
 from kloros_infra.planner.figures import seconds_text, size_text
 
 VERSION = 1
 HEADER = ("NAME", "PROFILE", "STATE", "PID", "VRAM", "CONTEXT", "SLOTS BUSY", "UNTIL", "LAST ERROR")
 NOTHING = "-"
+STOPPED_FOR: Mapping[StopCause | None, str] = {
+    StopCause.IDLE: "idle",
+    StopCause.ROOM: "others need its memory",
+    StopCause.ASKED: "by modelctl",
+    StopCause.CRASH: "has crashed",
+}
 REMEDIES = {
     Remedy.COMPLETE: "It had switched already: `kloros-infra recover`, or the next apply, completes it.",
     Remedy.UNDO: "It had not switched yet: `kloros-infra recover` undoes it.",
@@ -54,7 +62,7 @@ def _row(unit: UnitStatus) -> tuple[str, ...]:
     return (
         unit.name,
         unit.profile or NOTHING,
-        unit.state,
+        _state(unit),
         str(unit.main_pid or NOTHING),
         "CPU" if unit.is_on_cpu else ", ".join(map(_card, unit.cards)) or NOTHING,
         NOTHING if unit.context_tokens is None else str(unit.context_tokens),
@@ -62,6 +70,11 @@ def _row(unit: UnitStatus) -> tuple[str, ...]:
         unit.until,
         unit.last_error or NOTHING,
     )
+
+
+def _state(unit: UnitStatus) -> str:
+    why = STOPPED_FOR.get(unit.stopped_for) if unit.state == STOPPED else None
+    return unit.state if why is None else f"{unit.state} ({why})"
 
 
 def _card(use: CardUse) -> str:

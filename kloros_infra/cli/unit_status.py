@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kloros_infra.adapters.apply_lock import is_locked
@@ -11,42 +12,72 @@ from kloros_infra.adapters.health import ServerHealth
 from kloros_infra.adapters.nvml_processes import NvmlCardMemory
 from kloros_infra.adapters.server_metrics import requests_in_flight
 from kloros_infra.cli.history import desired_at
+from kloros_infra.cli.runtimes import runtimes_by_unit, until_text
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
+from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, STOPPED, Runtime
 from kloros_infra.ir.gate import InstanceGate
-from kloros_infra.ir.generation import DesiredUnit, Run
-from kloros_infra.ir.names import instance_of
+from kloros_infra.ir.generation import DesiredUnit, Interrupted, Run
+from kloros_infra.ir.names import instance_of, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
 from kloros_infra.planner.redaction import redacted_lines
 
 ANSWER_TIMEOUT_S = 1.0
+LOG_LINES = 20
+CODE = re.compile(r"\bKI\d{3}\b")
+BY_HAND = "stopped by hand"
 UNTIL = {Run.ALWAYS: "always", Run.ON_DEMAND: "on demand"}
 
 
 def read_status(where: Target) -> Status:
     """Look at what the current generation has run, whatever models.yaml says by now."""
+    # In this order: what an apply or an undoing that ends meanwhile has done is then in the history.
+    is_at_work, unfinished = is_locked(where.root), journal_of(where).unfinished()
+    waiting = Confirmation(where.root).read()
     history = generations_of(where).history()
-    status = _with_apply(Status(history.current, history.last_good, ""), where)
+    status = Status(history.current, history.last_good, "")
+    if waiting is not None and not (is_at_work and waiting.left_s is None):
+        status = replace(status, unconfirmed=Unconfirmed(waiting.previous, waiting.left_s))
+    if unfinished is not None:
+        status = _with_unfinished(status, unfinished, is_at_work=is_at_work)
     if history.current is None:
         return status
     desired = desired_at(where, history.current)
-    states = observe_target(desired, where).units
+    observed = observe_target(desired, where)
+    states = observed.units
     units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
     requests = _requests(units, states)
     found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
+    runtimes = runtimes_by_unit(where)
+    found = tuple(_with_router(unit, runtimes.get(unit.unit)) for unit in found)
+    if not observed.has_router_said:
+        found = tuple(map(_without_router, found))
     return replace(status, profile=desired.profile, units=found)
 
 
-def _with_apply(status: Status, where: Target) -> Status:
-    """Say of the last apply what is not over: that it is at work, was killed, or waits to be confirmed."""
-    # In this order: an apply that ends meanwhile has then written that it did.
-    is_at_work, unfinished = is_locked(where.root), journal_of(where).unfinished()
-    waiting = Confirmation(where.root).read()
-    if waiting is not None and not (is_at_work and waiting.left_s is None):
-        status = replace(status, unconfirmed=Unconfirmed(waiting.previous, waiting.left_s))
-    if unfinished is None:
+def _without_router(status: UnitStatus) -> UnitStatus:
+    """Say only that an instance is stopped where the router, which stops instances too, has not said who did it."""
+    is_guessed = status.state == BY_HAND and is_instance(status.unit)
+    return replace(status, state=STOPPED) if is_guessed else status
+
+
+def _with_router(status: UnitStatus, runtime: Runtime | None) -> UnitStatus:
+    """Say what the router knows better: until when an instance runs, and why it does not."""
+    if runtime is None:
         return status
+    is_up = runtime.status == RUNNING or runtime.status in LEAVING
+    last_error = status.last_error or (runtime.reason if runtime.status == FAILED else "")
+    is_unending = runtime.status == RUNNING and runtime.stops_in_seconds is None
+    is_stopped = runtime.stopped_for not in (None, StopCause.FAILED)
+    down_until = UNTIL[Run.ON_DEMAND] if is_stopped else status.until
+    until = UNTIL[Run.ALWAYS] if is_unending else until_text(runtime) if is_up else down_until
+    return replace(status, until=until, last_error=last_error, stopped_for=runtime.stopped_for)
+
+
+def _with_unfinished(status: Status, unfinished: Interrupted, *, is_at_work: bool) -> Status:
+    """Say that an apply is at work, or was killed and how that is mended."""
     if is_at_work:
         return replace(status, apply_in_work=unfinished.step)
     remedy = Remedy.COMPLETE if status.generation == unfinished.goal else Remedy.UNDO
@@ -69,7 +100,7 @@ def _unit_status(unit: DesiredUnit, state: UnitState | None, requests: int | Non
         profile=unit.profile,
         state=_state(unit, state),
         main_pid=0 if state is None else state.main_pid,
-        until=UNTIL[unit.run],
+        until=UNTIL[Run.ON_DEMAND if unit.is_stopped_idle else unit.run],
         last_error="" if state is None else _last_error(state, where),
     )
     if unit.gate is None:
@@ -98,19 +129,24 @@ def _state(unit: DesiredUnit, state: UnitState | None) -> str:
         return "ready" if is_ready else "not ready"
     if state.is_masked:
         return "masked"
-    if state.is_stopped_by_hand:
-        return "stopped by hand"
+    if state.is_stopped_by_hand and not unit.is_stopped_idle:
+        return BY_HAND
     if state.sub == "auto-restart":
         return "restarting"
-    return "stopped" if state.active is ActiveState.INACTIVE else state.active.value
+    return STOPPED if state.active is ActiveState.INACTIVE else state.active.value
 
 
 def _last_error(state: UnitState, where: Target) -> str:
     manager = observing_manager(where)
     if state.result == "success" or manager is None:
         return ""
-    lines = (line.strip() for line in redacted_lines(manager.log_tail(state.unit, 1)))
-    return ": ".join((f"{state.result} {state.exit_status}", *filter(None, lines)))
+    lines = [line.strip() for line in redacted_lines(manager.log_tail(state.unit, LOG_LINES))]
+    return ": ".join((f"{state.result} {state.exit_status}", *filter(None, (telling_line(lines),))))
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """Give the last line that names a problem of ours, else the last: a summary of what was said above says nothing."""
+    return next((line for line in reversed(lines) if CODE.search(line)), lines[-1] if lines else "")
 
 
 def _cards(gate: InstanceGate, main_pid: int) -> tuple[CardUse, ...]:

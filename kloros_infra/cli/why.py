@@ -13,11 +13,11 @@ from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.artifact import ArtifactTree, text_of
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import instance_of
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.definitions import environment
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.redaction import redacted_value
 from kloros_infra.planner.selection import unknown_name
-from kloros_infra.planner.unit_keys import unit_keys
 
 
 def unit_asked_for(name: str, tree: ArtifactTree, layout: Layout) -> str:

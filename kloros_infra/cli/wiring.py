@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ObstacleError, ProblemsError
-from kloros_infra.ir.generation import Provenance
 from kloros_infra.ir.layout import Layout
 
 if TYPE_CHECKING:
     from kloros_infra.adapters.compile_cache import CompileCacheFolder
     from kloros_infra.adapters.generations import GenerationFolders
-    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.hub_on_demand import HubOnDemand
     from kloros_infra.adapters.journal_file import JournalFile
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
@@ -32,14 +32,18 @@ if TYPE_CHECKING:
     from kloros_infra.cli.project import Project
     from kloros_infra.compiler.compiled import Compiled
     from kloros_infra.compiler.sources import Sources
-    from kloros_infra.daemon.run import Outside
     from kloros_infra.executor.gate import Probes
     from kloros_infra.executor.machine import Machine
     from kloros_infra.executor.ports import Display, ServiceManager, StagedCheck
     from kloros_infra.ir.artifact import ArtifactTree
     from kloros_infra.ir.catalog import Catalog
+    from kloros_infra.ir.generation import Provenance
     from kloros_infra.ir.observed import Observed
+    from kloros_infra.ir.stop_cause import StopCause
     from kloros_infra.planner.desired import Desired
+
+ROUTER_ANSWERS_S = 1.0
+"""A plan does not wait longer for a router that hangs."""
 
 
 class ManagerChoice(StrEnum):
@@ -150,6 +154,7 @@ def provenance_of(project: Project) -> Provenance:
     """Say what a generation that is made now is made from."""
     from kloros_infra import __version__
     from kloros_infra.adapters.git import commit_of
+    from kloros_infra.ir.generation import Provenance
 
     texts = "\0".join((project.text, *project.parts.values()))
     return Provenance(
@@ -166,6 +171,7 @@ def desired_for(
 ) -> Desired:
     """Say what a target shall look like while `profile`, or the one its cards allow, is active."""
     from kloros_infra.ir.artifact import TextFile
+    from kloros_infra.ir.generation import Provenance
     from kloros_infra.planner.desired import desired_state
     from kloros_infra.planner.obstacles import unnamed_cards
 
@@ -236,13 +242,13 @@ def observing_manager(where: Target) -> ServiceManager | None:
     return service_manager(where)
 
 
-def weights_sources() -> tuple[PackageFiles, LocalFiles, HubFiles]:
+def weights_sources() -> tuple[PackageFiles, LocalFiles, HubOnDemand]:
     """Give every place that weights come from."""
-    from kloros_infra.adapters.hub import HubFiles
+    from kloros_infra.adapters.hub_on_demand import HubOnDemand
     from kloros_infra.adapters.local_files import LocalFiles
     from kloros_infra.adapters.packages import PackageFiles
 
-    return PackageFiles(), LocalFiles(), HubFiles()
+    return PackageFiles(), LocalFiles(), HubOnDemand()
 
 
 def weights_store(where: Target) -> WeightsFolder:
@@ -265,8 +271,15 @@ def observe_target(desired: Desired, where: Target) -> Observed:
         weights=WeightsFolder(where.root, ()),
         manager=observing_manager(where),
         processes=ProcProcesses(),
+        router_stops=partial(_router_stops, where),
     )
     return observe(visible, paths=desired.tree.keys(), layout=where.layout)
+
+
+def _router_stops(where: Target) -> Mapping[str, StopCause] | None:
+    from kloros_infra.adapters.control_client import ControlClient
+
+    return ControlClient(where.root / where.layout.control_socket, timeout_s=ROUTER_ANSWERS_S).stopped()
 
 
 def generations_of(where: Target) -> GenerationFolders:
@@ -353,26 +366,3 @@ def stop_supervisor(where: Target) -> None:
         from kloros_infra.adapters.processes import SupervisorClient
 
         SupervisorClient(where.root).shutdown()
-
-
-@asynccontextmanager
-async def router_outside() -> AsyncIterator[Outside]:
-    """Give the router the real world, on its loop; close connections to llama-servers at the end."""
-    from kloros_infra.adapters.chembus import BusPeer, bus_addresses
-    from kloros_infra.adapters.clock import SystemClock
-    from kloros_infra.adapters.watched_file import WatchedFile
-    from kloros_infra.daemon.http_server import serve
-    from kloros_infra.daemon.run import Outside
-    from kloros_infra.daemon.upstream import UpstreamPool
-
-    upstreams = UpstreamPool()
-    try:
-        yield Outside(
-            watch=lambda path: WatchedFile(Path(path)),
-            connect_bus=lambda bus, topics: BusPeer(bus_addresses(os.environ, bus), topics),
-            serve_http=lambda directory, host, ports: serve(directory, upstreams, host=host, ports=ports),
-            upstreams=upstreams,
-            clock=SystemClock(),
-        )
-    finally:
-        await upstreams.close()

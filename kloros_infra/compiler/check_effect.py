@@ -1,4 +1,4 @@
-"""A word on the settings that are checked and kept while nothing acts on them yet (KI262, KI266)."""
+"""A word on the settings that are checked and kept while nothing acts on them yet (KI262)."""
 
 from __future__ import annotations
 
@@ -14,30 +14,6 @@ from kloros_infra.compiler.source import Address
 from kloros_infra.compiler.suggest import listed
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.setting import ACTED_ON, Spec
-
-
-def check_access(parsed: Parsed) -> Iterator[Diagnostic]:
-    """Find settings that say who may ask: whoever relies on them must know that nobody is refused."""
-    policies, bridge = parsed.config.policies, parsed.config.bridge
-    if policies.clients:
-        detail = "What `clients` may use is not looked at by this version: every request is served."
-        yield parsed.locate(_open_to_all(detail), ("policies", "clients"), at_key=True)
-    if policies.unknown_clients == "refuse":
-        detail = "This version refuses no request: `unknown_clients: refuse` has no effect yet."
-        yield parsed.locate(_open_to_all(detail), ("policies", "unknown_clients"), at_key=True)
-    if bridge.credential is not None:
-        detail = "This version asks for no key: whoever reaches the bridge's ports is served."
-        yield parsed.locate(_open_to_all(detail), ("bridge", "credential"), at_key=True)
-
-
-def _open_to_all(detail: str) -> Diagnostic:
-    return Diagnostic(
-        code="KI266",
-        summary="Access that is not checked yet",
-        detail=detail,
-        hint="The bus and the bridge listen on loopback only; keep those who must not ask off this machine.",
-        severity=Severity.WARNING,
-    )
 
 
 def check_effect(parsed: Parsed) -> Iterator[Diagnostic]:

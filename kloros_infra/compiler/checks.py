@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 
 from kloros_infra.compiler.check_arguments import check_arguments
 from kloros_infra.compiler.check_clients import check_clients
-from kloros_infra.compiler.check_effect import check_access, check_effect
+from kloros_infra.compiler.check_effect import check_effect
+from kloros_infra.compiler.check_groups import check_groups
 from kloros_infra.compiler.check_headers import check_templates, check_vocabularies
 from kloros_infra.compiler.check_hosts import check_remotes, check_served
 from kloros_infra.compiler.check_limits import check_limits
 from kloros_infra.compiler.check_models import check_chat_templates, check_drafts, check_projectors, check_versions
 from kloros_infra.compiler.check_personas import check_json, check_personas, check_response_formats, check_tools
 from kloros_infra.compiler.check_profiles import check_manual, check_order, check_shares
+from kloros_infra.compiler.check_reach import check_remote_reach
 from kloros_infra.compiler.check_relax import check_reasons
 from kloros_infra.compiler.check_repeats import check_repeats
 from kloros_infra.compiler.check_rpc import check_rpc
@@ -29,6 +31,7 @@ from kloros_infra.ir.lock import Lock
 CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_hosts,
     check_remotes,
+    check_remote_reach,
     check_rpc,
     check_gpus,
     check_profiles,
@@ -44,6 +47,7 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_limits,
     check_shares,
     check_manual,
+    check_groups,
     check_projectors,
     check_drafts,
     check_chat_templates,
@@ -60,7 +64,6 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_rules,
     check_shadows,
     check_clients,
-    check_access,
     check_effect,
 )
 LOCK_CHECKS: tuple[Callable[[Parsed, Lock], Iterator[Diagnostic]], ...] = (

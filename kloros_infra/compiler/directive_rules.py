@@ -94,7 +94,9 @@ INSTANCE: Mapping[str, Rule] = {
     ),
     "Service.ExecStartPost": Rule("It counts as started when it answers.", "systemd.service(5)", WEIGHTS),
     "Service.TimeoutStartSec": Rule("The time until it has to be up.", "systemd.service(5)", WEIGHTS),
-    "Service.TimeoutStopSec": Rule("While it streams, llama-server ends the answer first.", "systemd.service(5)"),
+    "Service.TimeoutStopSec": Rule(
+        "While it streams, llama-server ends the answer first.", "systemd.service(5)", ("instance:drain",)
+    ),
     "Service.RestartSteps": Rule(
         "The pause grows step by step: a driver that resets a card takes longer.",
         "systemd.service(5), since 254",
@@ -132,6 +134,21 @@ SERVER: Mapping[str, Rule] = {
         "The launcher and its addresses.", "systemd.service(5)", ("bus.xsub", "bus.xpub", "observability.log_level")
     ),
     "Service.TimeoutStopSec": Rule("Streams may end for up to 30 s.", "systemd.service(5)"),
+    "Service.SupplementaryGroups": Rule(
+        "Why a model did not load stands in the journal.", "systemd-journald.service(8), Access control"
+    ),
+    "Service.StateDirectory": Rule("Its allocations outlive it.", "systemd.exec(5)"),
+    "Service.StateDirectoryMode": Rule("Nobody else reads them.", "systemd.exec(5)"),
+    "Service.RuntimeDirectory": Rule("The socket at which it is told to start and stop models.", "systemd.exec(5)"),
+    "Service.RuntimeDirectoryMode": Rule("The router itself asks who connects.", "systemd.exec(5); unix(7)"),
+    "Service.LoadCredential": Rule(
+        "A secret, from /etc/credstore: it is in no file that compile writes.",
+        "systemd.exec(5), LoadCredential=",
+        ("bridge.credential", "policies.clients", "hosts"),
+    ),
+    "Service.IPAddressAllow": Rule("Loopback, and the remote hosts that answer requests.", RESOURCES, ("hosts",)),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES, ("gpus",)),
+    "Service.DeviceAllow": Rule("The cards' driver says how much of them others use.", RESOURCES, ("gpus",)),
     "Service.MemoryMax": Rule(
         "Far more than it needs: a leak ends it, not the machine.", "systemd.resource-control(5)"
     ),

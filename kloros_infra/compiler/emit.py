@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from kloros_infra.compiler.compile_cache import digest_of
 from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.emit_host import emit_host
+from kloros_infra.compiler.emit_polkit import emit_polkit
 from kloros_infra.compiler.emit_routing import emit_routing
-from kloros_infra.compiler.emit_units import emit_instance, emit_services
+from kloros_infra.compiler.emit_services import emit_services
+from kloros_infra.compiler.emit_units import emit_instance
 from kloros_infra.compiler.kept_instances import InstanceTexts
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.surroundings import Surroundings, surroundings
@@ -17,6 +20,9 @@ from kloros_infra.ir.catalog import Catalog, Instance
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.unit_keys import env_keys, started_by
+
+DEFINITION_DIGITS = 16
 
 
 def emit(
@@ -45,7 +51,14 @@ def emit_instances(
 def _instance(instance: Instance, placement: Placement, around: Surroundings, prepared: Rendering) -> InstanceTexts:
     env = emit_env(instance, placement, rendering=prepared)
     env_file = env_path(instance.id, env, prepared.layout)
-    return InstanceTexts(env, emit_instance(instance, placement, around=around, env_file=env_file, rendering=prepared))
+    unit = emit_instance(instance, placement, around=around, env_file=env_file, rendering=prepared)
+    return InstanceTexts(env, unit, definition_of(unit, env))
+
+
+def definition_of(unit: str, env: str) -> str:
+    """Digest what an apply restarts an instance for: not its description, nor how it is held or stopped."""
+    started, environment = (repr(sorted(keys.items())) for keys in (started_by(unit), env_keys(env)))
+    return digest_of(started, environment)[:DEFINITION_DIGITS]
 
 
 def emit_tree(
@@ -61,6 +74,7 @@ def emit_tree(
         *((layout.unit_path(name.unit), TextFile(texts.unit)) for name, texts in instances.items()),
         *((layout.unit_path(unit), TextFile(text)) for unit, text in emit_services(catalog, prepared)),
         *emit_host(prepared),
-        (layout.routing, TextFile(emit_routing(catalog, layout, placements))),
+        *emit_polkit(prepared),
+        (layout.routing, TextFile(emit_routing(catalog, layout, placements, instances))),
     )
     return dict(sorted(artifacts))

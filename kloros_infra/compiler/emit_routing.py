@@ -3,53 +3,158 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
-from kloros_infra.ir.catalog import Card, Catalog, Instance, Model, Persona, Profile, Purpose
+from kloros_infra.compiler.kept_instances import InstanceTexts
+from kloros_infra.compiler.placed import card_shares, foreseen
+from kloros_infra.ir.catalog import (
+    BridgeAddresses,
+    BusAddresses,
+    Card,
+    Catalog,
+    Instance,
+    Model,
+    Persona,
+    Profile,
+    Purpose,
+)
+from kloros_infra.ir.catalog_requests import Client, RemoteHost, RemoteModel
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
+from kloros_infra.ir.predicted_speed import three_digits
+from kloros_infra.ir.requests import ClientAccess
 from kloros_infra.ir.routing import (
     SCHEMA_VERSION,
     RoutedBridge,
     RoutedBus,
+    RoutedCapacity,
     RoutedCard,
+    RoutedClient,
+    RoutedHost,
     RoutedModel,
     RoutedPersona,
+    RoutedPolicies,
     RoutedProfile,
     RoutedPurpose,
+    RoutedShare,
     RoutingTable,
     Upstream,
 )
+from kloros_infra.ir.stored_weights import model_files
 
 Placements = Mapping[InstanceId, Placement]
+Texts = Mapping[InstanceId, InstanceTexts]
 
 _NOWHERE: Placements = MappingProxyType({})
+_UNWRITTEN: Texts = MappingProxyType({})
 
 
-def emit_routing(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE) -> str:
+def emit_routing(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE, texts: Texts = _UNWRITTEN) -> str:
     """Write the routing table as JSON: keys sorted, lists in the order of models.yaml."""
-    # What is not set is left out: most cards are not of another host.
-    table = routing_table(catalog, layout, placements).model_dump(mode="json", exclude_unset=True)
+    # What is as the version of the table has it anyway is left out: most of a large table says the same again.
+    table = routing_table(catalog, layout, placements, texts).model_dump(mode="json", exclude_defaults=True)
     return json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def routing_table(catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE) -> RoutingTable:
-    """Say what the router must know."""
+def routing_table(
+    catalog: Catalog, layout: Layout, placements: Placements = _NOWHERE, texts: Texts = _UNWRITTEN
+) -> RoutingTable:
+    """Say what the router must know; models that only other hosts serve come last."""
     upstreams: dict[str, list[Upstream]] = {}
     for instance in catalog.instances:
-        upstreams.setdefault(instance.model.id, []).append(_upstream(instance, placements.get(instance.id)))
+        upstream = _upstream(instance, placements.get(instance.id), texts.get(instance.id), layout)
+        upstreams.setdefault(instance.model.id, []).append(upstream)
     return RoutingTable(
         version=SCHEMA_VERSION,
         profiles=tuple(_profile(profile) for profile in catalog.profiles),
         profile_file=layout.absolute(layout.profile_file),
-        models=tuple(_model(model, upstreams.get(model.id, ())) for model in catalog.models),
+        models=(
+            *(_model(model, upstreams.get(model.id, ())) for model in catalog.models),
+            *map(_remote_model, catalog.remote_models),
+        ),
         personas=tuple(_persona(persona) for persona in catalog.personas),
         purposes=tuple(_purpose(purpose) for purpose in catalog.purposes),
-        bus=RoutedBus(xsub=catalog.bus.xsub, xpub=catalog.bus.xpub),
-        bridge=RoutedBridge(host=catalog.bridge.host, ports=catalog.bridge.ports),
+        bus=_bus(catalog.bus, layout),
+        bridge=_bridge(catalog.bridge),
+        capacities=tuple(_capacities(placements.values())),
+        hosts=tuple(map(_host, catalog.remote_hosts)),
+        policies=_policies(catalog),
+        leases_file=layout.absolute(layout.leases_file),
+        answers_file=layout.absolute(layout.answers_file),
+        control_socket=layout.absolute(layout.control_socket),
+        has_announcements=catalog.has_announcements,
+        metrics_port=catalog.metrics_port,
+    )
+
+
+def _bus(bus: BusAddresses, layout: Layout) -> RoutedBus:
+    # A socket lies where the installation does.
+    direct = bus.direct.replace("ipc://", f"ipc://{layout.prefix}") if bus.direct else None
+    return RoutedBus(xsub=bus.xsub, xpub=bus.xpub, direct=direct, has_voice=bus.has_voice)
+
+
+def _bridge(bridge: BridgeAddresses) -> RoutedBridge:
+    return RoutedBridge(
+        host=bridge.host,
+        ports=bridge.ports,
+        credential=bridge.credential,
+        max_queued=bridge.max_queued,
+        first_byte_timeout_s=bridge.first_byte_timeout_s,
+        stall_timeout_s=bridge.stall_timeout_s,
+    )
+
+
+def _capacities(placements: Iterable[Placement]) -> Iterator[RoutedCapacity]:
+    """Say what each card that an instance is placed on can hold, by the least that one of them was told."""
+    found: dict[str, int] = {}
+    for share in (share for placement in placements for share in card_shares(placement)):
+        found[share.card] = min(share.capacity_mib, found.get(share.card, share.capacity_mib))
+    for card, mib in sorted(found.items()):
+        yield RoutedCapacity(card=card, mib=mib)
+
+
+def _host(host: RemoteHost) -> RoutedHost:
+    return RoutedHost(
+        name=host.name,
+        kind=host.kind,
+        address=host.address,
+        port=host.port,
+        path=host.path,
+        is_tls=host.is_tls,
+        priority=host.priority,
+        toggle=host.toggle,
+        credential=host.credential,
+        health_path=host.health.path,
+        health_interval_s=host.health.interval_s,
+        health_timeout_s=host.health.timeout_s,
+        health_failures=host.health.failures,
+        models=dict(host.models),
+    )
+
+
+def _policies(catalog: Catalog) -> RoutedPolicies:
+    return RoutedPolicies(
+        clients=tuple(map(_client, catalog.clients)),
+        unknown_clients=ClientAccess.REFUSE if catalog.refuses_unknown_clients else ClientAccess.ALLOW,
+        data_classes=catalog.data_classes,
+    )
+
+
+def _client(client: Client) -> RoutedClient:
+    return RoutedClient(
+        name=client.name,
+        sources=client.sources,
+        credential=client.credential,
+        models=client.models,
+        purposes=client.purposes,
+        data_class=client.data_class,
+        priority=client.priority,
+        max_queued=client.max_queued,
+        requests_per_minute=client.requests_per_minute,
     )
 
 
@@ -58,8 +163,6 @@ def _profile(profile: Profile) -> RoutedProfile:
 
 
 def _card(card: Card) -> RoutedCard:
-    if card.remote is None:
-        return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci)
     return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci, remote=card.remote)
 
 
@@ -79,21 +182,63 @@ def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:
         sha256=model.weights.sha256,
         architecture=model.weights.header.architecture,
         upstreams=tuple(upstreams),
+        group=model.group,
+        data_class=model.data_class,
     )
 
 
-def _upstream(instance: Instance, placement: Placement | None) -> Upstream:
+def _remote_model(model: RemoteModel) -> RoutedModel:
+    return RoutedModel(
+        id=model.id,
+        name=model.name,
+        display_name=model.display_name,
+        kind=model.kind,
+        aliases=model.aliases,
+        purpose_tags=model.purpose_tags,
+        languages=model.languages,
+        context_tokens=model.context_tokens,
+        cost_tier=model.cost_tier,
+        version_id="",
+        size_bytes=0,
+        sha256=None,
+        architecture="",
+        upstreams=(),
+        data_class=model.data_class,
+    )
+
+
+def _upstream(instance: Instance, placement: Placement | None, texts: InstanceTexts | None, layout: Layout) -> Upstream:
+    serving = instance.serving
+    predicted = foreseen(placement) if placement else None
     return Upstream(
         instance=str(instance.id),
         profile=instance.profile.name,
         unit=instance.id.unit,
         host=UPSTREAM_HOST,
         port=instance.port,
-        preload=instance.serving.preload,
+        preload=serving.preload,
         # A placement may have had to lower it.
-        context_tokens=placement.context_tokens if placement else instance.serving.context_tokens,
-        parallel=instance.serving.parallel,
+        context_tokens=placement.context_tokens if placement else serving.context_tokens,
+        parallel=serving.parallel,
+        is_pinned=serving.is_pinned,
+        idle_timeout_s=serving.idle_timeout_s,
+        drain_s=serving.drain_s,
+        lease_s=serving.lease_s,
+        load_s=round(expected_load_s(model_files(instance.model, layout).size_bytes), 1),
+        shares=_shares(placement) if placement else (),
+        decode_tokens_per_s=_figure(predicted.decode_tokens_per_s) if predicted else None,
+        prefill_tokens_per_s=_figure(predicted.prefill_tokens_per_s) if predicted else None,
+        definition=texts.definition if texts else "",
     )
+
+
+def _shares(placement: Placement) -> tuple[RoutedShare, ...]:
+    return tuple(RoutedShare(card=share.card, mib=share.used_mib) for share in card_shares(placement))
+
+
+def _figure(tokens_per_s: float) -> float:
+    """Keep the digits that an estimate has."""
+    return float(three_digits(tokens_per_s))
 
 
 def _persona(persona: Persona) -> RoutedPersona:
@@ -116,4 +261,9 @@ def _purpose(purpose: Purpose) -> RoutedPurpose:
         candidates=purpose.candidates,
         otherwise=purpose.otherwise,
         is_default=purpose.is_default,
+        marks=purpose.marks,
+        max_latency_s=purpose.max_latency_s,
+        max_cost_tier=purpose.max_cost_tier,
+        priority=purpose.priority,
+        can_continue_elsewhere=purpose.can_continue_elsewhere,
     )

@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterator, Mapping
 
 from kloros_infra.compiler.emit_env import cuda_variables
-from kloros_infra.compiler.emit_host import LLAMA_USER, emit_host
-from kloros_infra.compiler.emit_units import DENIED_CALLS
+from kloros_infra.compiler.emit_host import LENDING_USERS, LLAMA_USER, emit_host
 from kloros_infra.compiler.limits import CARD_BYTES, MIB
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.rpc_hosts import RPC_SERVER
 from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
+from kloros_infra.compiler.unit_lines import DENIED_CALLS
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile
 from kloros_infra.ir.catalog import Catalog, Instance, RpcHost
 from kloros_infra.ir.layout import Layout
@@ -65,7 +65,7 @@ def _tree(servers: tuple[RpcServer, ...], catalog: Catalog, prepared: Rendering)
     artifacts: tuple[tuple[str, Artifact], ...] = (
         *((layout.unit_path(one.unit), TextFile(_unit(one, instances[one.instance], prepared))) for one in servers),
         (layout.unit_path(LLM_TARGET), TextFile(target)),
-        *emit_host(prepared),
+        *emit_host(prepared, LENDING_USERS),
     )
     return dict(sorted(artifacts))
 

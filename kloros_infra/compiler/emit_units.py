@@ -1,13 +1,12 @@
-"""The units: one per instance, one target per profile, the bus, the router, and the target that holds them."""
+"""The units of llama-servers, one for each instance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 from kloros_infra.compiler.emit_command import server_words
 from kloros_infra.compiler.emit_env import PROMPT_CACHE_MIB
-from kloros_infra.compiler.emit_host import LLAMA_USER, SERVER_USER
+from kloros_infra.compiler.emit_host import LLAMA_USER
 from kloros_infra.compiler.limits import (
     MIB,
     RESTART_LIMIT,
@@ -18,10 +17,12 @@ from kloros_infra.compiler.limits import (
     memory_max_bytes,
     start_limit_interval_s,
 )
-from kloros_infra.compiler.rendering import Rendering
-from kloros_infra.compiler.surroundings import Surroundings, unit_list
+from kloros_infra.compiler.placed import card_shares, foreseen
+from kloros_infra.compiler.rendering import KLOROS_INFRA, LLAMA_SERVER, Rendering
+from kloros_infra.compiler.surroundings import Surroundings
 from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
 from kloros_infra.compiler.unit_lines import (
+    DENIED_CALLS,
     RESOURCES,
     for_version,
     further_limits,
@@ -30,25 +31,17 @@ from kloros_infra.compiler.unit_lines import (
     resource_arguments,
     without,
 )
-from kloros_infra.ir.card_share import CONTEXT_BYTES, CardShare, shares_text
-from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance, Profile, Sandbox
+from kloros_infra.ir.card_share import shares_text
+from kloros_infra.ir.catalog import Instance, Sandbox
 from kloros_infra.ir.lock import LockedWeights
-from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
+from kloros_infra.ir.names import LLM_TARGET, profile_target
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.predicted_speed import predicted_text
 from kloros_infra.ir.rpc_server import awaited_text
 from kloros_infra.ir.stored_weights import model_files
-from kloros_infra.placement.engines.interface import FIT
 
-LLAMA_SERVER = "llama-server"
-KLOROS_INFRA = "kloros-infra"
-"""Names of launchers: small scripts that apply writes, because where programs lie is the machine's business."""
-
-DENIED_CALLS = f"@privileged {RESOURCES}"
-"""Of what services usually need, these groups of system calls are left out; systemd.exec(5), SystemCallFilter=."""
-
-SERVER_START_LIMIT = {"restart_s": 1, "start_limit_burst": 10, "start_limit_interval_s": 60}
-"""The bus and the router start within a second; ten failures a minute are a fault that no restart mends."""
+LEAST_STOP_S = 1
+"""To systemd, no seconds at all are no end (systemd.service(5), TimeoutStopSec=)."""
 
 
 def emit_instance(
@@ -70,7 +63,7 @@ def emit_instance(
         weights=" ".join(_digest(stored.weights) for stored in files.all),
         placement=unit_value(placement.engine),
         on_change=instance.serving.on_change,
-        card_shares=shares_text(_card_shares(placement)),
+        card_shares=shares_text(card_shares(placement)),
         predicted_speed=_predicted_speed(placement),
         endpoints=awaited_text(placement.endpoints),
         targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
@@ -83,6 +76,7 @@ def emit_instance(
         memory_max=f"{memory_max // MIB}M",
         exec_start_pre=_awaits_servers(placement, rendering),
         remote_addresses=tuple(dict.fromkeys(one.rpartition(":")[0] for one in placement.endpoints)),
+        stop_s=max(LEAST_STOP_S, math.ceil(instance.serving.drain_s)),
         has_cards=bool(instance.profile.local_cards),
         **_restarts(files.size_bytes, around.systemd_version),
         **_sandbox(instance, sandbox),
@@ -128,84 +122,6 @@ def _awaits_servers(placement: Placement, rendering: Rendering) -> str | None:
     return exec_start(words) if placement.endpoints else None
 
 
-def _card_shares(placement: Placement) -> Iterator[CardShare]:
-    """Say what plan adds up for each card; megabytes that are begun count whole.
-
-    Each server has a context there. Usable memory leaves one out, so that is on both sides.
-    """
-    for load in placement.loads:
-        if load.card is not None and load.capacity_bytes is not None:
-            used_bytes, holds_bytes = load.total_bytes + CONTEXT_BYTES, load.capacity_bytes + CONTEXT_BYTES
-            yield CardShare(load.card, math.ceil(used_bytes / MIB), holds_bytes // MIB)
-
-
 def _predicted_speed(placement: Placement) -> str:
-    """Say what plan compares; what llama-server will decide when it starts is not known."""
-    if placement.predicted is None or placement.engine == FIT:
-        return ""
-    return predicted_text(placement.predicted)
-
-
-def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str, str]]:
-    """Write every unit that is no instance: pairs of unit and text."""
-    if catalog.bus.is_managed:
-        yield BUS_UNIT, for_version(_bus(catalog.bus, rendering), catalog.systemd_version)
-    yield ROUTER_UNIT, for_version(_router(catalog, rendering), catalog.systemd_version)
-    yield PROFILE_UNIT, for_version(_profile_choice(catalog, rendering), catalog.systemd_version)
-    for profile in catalog.profiles:
-        yield profile_target(profile.name), _profile(profile, catalog, rendering)
-    yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=" ".join(_servers(catalog)))
-
-
-def _servers(catalog: Catalog) -> tuple[str, ...]:
-    bus = (BUS_UNIT,) if catalog.bus.is_managed else ()
-    return (*bus, ROUTER_UNIT, PROFILE_UNIT)
-
-
-def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
-    members = (instance for instance in catalog.instances if instance.profile.name == profile.name)
-    others = (other.name for other in catalog.profiles if other.name != profile.name)
-    cards = ", ".join(card.name for card in profile.cards) or "no GPU"
-    return rendering.text(
-        "profile.target.j2",
-        description=unit_value(f"KLoROS language models under profile {profile.name} ({cards})"),
-        conflicts=" ".join(sorted(profile_target(name) for name in others)),
-        wants=unit_list(instance for instance in members if instance.serving.preload),
-    )
-
-
-def _profile_choice(catalog: Catalog, rendering: Rendering) -> str:
-    routing = rendering.layout.absolute(rendering.layout.routing)
-    command = (rendering.program(KLOROS_INFRA), "profile", "start", "--routing", routing)
-    addresses = tuple(dict.fromkeys(host.address for host in catalog.rpc_hosts))
-    return rendering.text(
-        "kloros-profile.service.j2",
-        exec_start=exec_start(command),
-        denied_calls=DENIED_CALLS,
-        addresses=addresses,
-    )
-
-
-def _bus(bus: BusAddresses, rendering: Rendering) -> str:
-    command = (rendering.program(KLOROS_INFRA), "bus", "--xsub", bus.xsub, "--xpub", bus.xpub)
-    return _server("KLoROS ChemBus proxy", command, after="", rendering=rendering)
-
-
-def _router(catalog: Catalog, rendering: Rendering) -> str:
-    """The router notices a new routing table by itself, so it has no ExecReload=."""
-    routing = rendering.layout.absolute(rendering.layout.routing)
-    command = (rendering.program(KLOROS_INFRA), "router", "--routing", routing, "--log-level", catalog.log_level)
-    after = BUS_UNIT if catalog.bus.is_managed else ""
-    return _server("KLoROS language model router", command, after=after, rendering=rendering)
-
-
-def _server(description: str, command: tuple[str, ...], *, after: str, rendering: Rendering) -> str:
-    return rendering.text(
-        "server.service.j2",
-        description=description,
-        after=after,
-        user=SERVER_USER,
-        exec_start=exec_start(command),
-        denied_calls=DENIED_CALLS,
-        **SERVER_START_LIMIT,
-    )
+    prediction = foreseen(placement)
+    return "" if prediction is None else predicted_text(prediction)

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InstanceTexts:
-    """The texts of an instance's env file and unit."""
+    """The texts of an instance's env file and unit, and the digest of what a process reads of them as it starts."""
 
     env: str
     unit: str
+    definition: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ import jinja2
 
 from kloros_infra.ir.layout import Layout
 
+KLOROS_INFRA = "kloros-infra"
+LLAMA_SERVER = "llama-server"
+"""Names of launchers: small scripts that apply writes, because where programs lie is the machine's business."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendering:

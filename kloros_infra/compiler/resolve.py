@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
 from kloros_infra.compiler.hardware import figures_of_gpu, local_hosts, reserve_bytes
 from kloros_infra.compiler.parse import Parsed
-from kloros_infra.compiler.purposes import default_purpose
+from kloros_infra.compiler.resolve_requests import clients, purposes, remote_hosts, remote_models
 from kloros_infra.compiler.rpc_hosts import remote_link, rpc_hosts
 from kloros_infra.compiler.serving import serving_of
 from kloros_infra.diagnostics import Problems, has_errors, in_order
@@ -29,7 +29,6 @@ from kloros_infra.ir.catalog import (
     Model,
     Persona,
     Profile,
-    Purpose,
     ResponseType,
     Sandbox,
 )
@@ -38,9 +37,12 @@ from kloros_infra.ir.config_machine import HostSpec, MeasuredSpec
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
 from kloros_infra.ir.config_sandbox import RelaxSpec
+from kloros_infra.ir.config_services import BridgeSpec, BusSpec
 from kloros_infra.ir.lock import Lock, mmproj_key, weights_key
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.relaxation import Relaxation
+from kloros_infra.ir.requests import ClientAccess
+from kloros_infra.ir.written import NO_ADDRESS
 
 
 def resolve(parsed: Parsed, lock: Lock) -> tuple[Catalog | None, Problems]:
@@ -71,10 +73,10 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         instances=tuple(
             instance for id, spec in specs.items() for instance in _instances(spec, models[id], config, profiles)
         ),
-        personas=tuple(_persona(spec) for spec in config.personas if spec.base_model in models),
-        purposes=_purposes(config, models),
-        bus=BusAddresses(xsub=config.bus.xsub, xpub=config.bus.xpub, is_managed=config.bus.managed),
-        bridge=BridgeAddresses(host=config.bridge.host, ports=config.bridge.ports),
+        personas=tuple(map(_persona, config.personas)),
+        purposes=tuple(purposes(config)),
+        bus=_bus(config.bus),
+        bridge=_bridge(config.bridge),
         sandbox=_sandbox(config),
         log_level=config.observability.log_level,
         memory=_memory(config.hosts[host]),
@@ -82,6 +84,29 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         rpc_hosts=tuple(rpc_hosts(config, host)),
         systemd_version=config.hosts[host].systemd,
         keep_generations=config.storage.keep_generations,
+        remote_hosts=tuple(remote_hosts(config)),
+        remote_models=tuple(remote_models(config)),
+        clients=tuple(clients(config)),
+        refuses_unknown_clients=config.policies.unknown_clients is ClientAccess.REFUSE,
+        data_classes=config.policies.data_classes,
+        has_announcements=config.observability.announce,
+        metrics_port=config.observability.metrics_port,
+    )
+
+
+def _bus(spec: BusSpec) -> BusAddresses:
+    direct = None if spec.direct == NO_ADDRESS else spec.direct
+    return BusAddresses(xsub=spec.xsub, xpub=spec.xpub, is_managed=spec.managed, direct=direct, has_voice=spec.voice)
+
+
+def _bridge(spec: BridgeSpec) -> BridgeAddresses:
+    return BridgeAddresses(
+        host=spec.host,
+        ports=spec.ports,
+        credential=spec.credential,
+        max_queued=spec.max_queued,
+        first_byte_timeout_s=spec.first_byte_timeout,
+        stall_timeout_s=spec.stall_timeout,
     )
 
 
@@ -148,6 +173,8 @@ def _model(spec: ModelSpec, in_use: Mapping[str, str], lock: Lock) -> Model:
         chat_template=spec.chat_template,
         draft=_draft(spec.draft, in_use, lock) if spec.draft else None,
         relaxed=_relaxations(spec.relax),
+        group=spec.group,
+        data_class=spec.data_class,
     )
 
 
@@ -210,19 +237,6 @@ def _response_format(persona: str, spec: ResponseFormatSpec | None) -> str | Non
 
 def _tool(spec: ToolSpec) -> dict[str, object]:
     return {"type": "function", "function": spec.model_dump()}
-
-
-def _purposes(config: Config, models: Mapping[str, Model]) -> tuple[Purpose, ...]:
-    default = default_purpose(config)
-    return tuple(
-        Purpose(
-            name=name,
-            candidates=tuple(candidate for candidate in purpose.candidates if candidate in models),
-            otherwise=purpose.otherwise,
-            is_default=name == default,
-        )
-        for name, purpose in config.purposes.items()
-    )
 
 
 def _relaxations(specs: Iterable[RelaxSpec]) -> tuple[Relaxation, ...]:

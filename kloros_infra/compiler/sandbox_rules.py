@@ -10,7 +10,7 @@ RESOURCES = "systemd.resource-control(5)"
 SANDBOX: Mapping[str, tuple[str, str]] = {
     "AmbientCapabilities": ("It needs no capability.", EXEC),
     "CapabilityBoundingSet": ("It can never get a capability.", EXEC),
-    "IPAddressAllow": ("Loopback, and hosts that lend their cards.", RESOURCES),
+    "IPAddressAllow": ("Loopback, and hosts that lend their cards or answer requests.", RESOURCES),
     "IPAddressDeny": ("Every other address is out of reach.", RESOURCES),
     "KeyringMode": ("The keys of others are not its own.", EXEC),
     "LimitCORE": ("A dump would write a whole model to the disk.", EXEC),

@@ -16,11 +16,20 @@ PLACEMENT = PlacementMode.AUTO
 PRELOAD = True
 PROMPT_RATIO = 4.0
 ON_CHANGE = OnChange.RESTART
+PIN = False
+IDLE_TIMEOUT_S = 300.0
+DRAIN_S = 30.0
+LEASE_S = 600.0
 """What is standard: the declarations in `ir.config_models` say the same in words."""
 
 
 def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec) -> Serving:
     """Settle the settings of a model under one profile."""
+    places = (instance, model, defaults)
+    preload = _nearest(PRELOAD, *(place.preload for place in places))
+    is_pinned = _nearest(PIN, *(place.pin for place in places))
+    # What shall be there from the start is not meant to go because nobody has asked for it yet.
+    idle_timeout_s = None if preload else IDLE_TIMEOUT_S
     parallel = _nearest(PARALLEL, instance.parallel, model.parallel, defaults.parallel)
     cache_type_k = _nearest(CACHE_TYPE, instance.cache_type_k, model.cache_type_k, defaults.cache_type_k)
     cache_type_v = _nearest(CACHE_TYPE, instance.cache_type_v, model.cache_type_v, defaults.cache_type_v)
@@ -30,7 +39,7 @@ def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec)
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
         placement=_nearest(PLACEMENT, instance.placement, model.placement, defaults.placement),
-        preload=_nearest(PRELOAD, instance.preload, model.preload, defaults.preload),
+        preload=preload,
         arguments=tuple(sorted(_joined(instance, model, defaults).items())),
         preference=Preference(
             prefill=_nearest(PROMPT_RATIO, instance.prompt_ratio, model.prompt_ratio, defaults.prompt_ratio)
@@ -40,6 +49,10 @@ def serving_of(instance: InstanceSpec, model: ModelSpec, defaults: DefaultsSpec)
             None, instance.min_context_tokens, model.min_context_tokens, defaults.min_context_tokens
         ),
         on_change=_nearest(ON_CHANGE, instance.on_change, model.on_change, defaults.on_change),
+        is_pinned=is_pinned,
+        idle_timeout_s=None if is_pinned else _nearest(idle_timeout_s, *(place.idle_timeout for place in places)),
+        drain_s=_nearest(DRAIN_S, instance.drain, model.drain, defaults.drain),
+        lease_s=_nearest(LEASE_S, instance.lease, model.lease, defaults.lease),
     )
 
 

@@ -186,7 +186,8 @@ def default_of(spec: type[Spec], name: str) -> Default:
     if field.is_required() or isinstance(field.default, Spec):
         return Default("")
     standard: str | None = told(field, STANDARD)
-    is_written = standard and (field.default is not None or told(field, INHERITED))
+    # A sentence is no value: it says what holds by what else is written.
+    is_written = standard and " " not in standard and (field.default is not None or told(field, INHERITED))
     value = plain_value(standard) if standard and is_written else _as_written(field.default)
     words = standard or _value_words(value)
     if spec in NEARER and told(field, INHERITED):

@@ -11,7 +11,6 @@ from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import InstanceId
-from kloros_infra.ir.written import port_of
 
 FIRST_UNPRIVILEGED_PORT = 1024
 # Linux gives outgoing connections ports from here (ip_local_port_range in the kernel's networking/ip-sysctl.rst).
@@ -109,8 +108,8 @@ def check_ports(parsed: Parsed) -> Iterator[Diagnostic]:
 
 def listeners(config: Config) -> Iterator[Listener]:
     """List everything of ours on this host that listens on a port."""
-    yield Listener(port_of(config.bus.xsub), "ChemBus (xsub)", ("bus", "xsub"))
-    yield Listener(port_of(config.bus.xpub), "ChemBus (xpub)", ("bus", "xpub"))
+    for name, port in config.bus.listening.items():
+        yield Listener(port, f"ChemBus ({name})", ("bus", name))
     for index, port in enumerate(config.bridge.ports):
         yield Listener(port, "the HTTP bridge", ("bridge", "ports", index))
     if config.observability.metrics_port is not None:

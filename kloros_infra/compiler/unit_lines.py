@@ -19,6 +19,8 @@ COMPANIONS: Mapping[SandboxDirective, tuple[str, ...]] = {
 }
 
 RESOURCES = "@resources"
+DENIED_CALLS = f"@privileged {RESOURCES}"
+"""Of what services usually need, these groups of system calls are left out; systemd.exec(5), SystemCallFilter=."""
 CPU_ARGUMENTS = ("cpu-mask", "cpu-range", "cpu-strict", "prio")
 """Options of llama-server that set where and how its threads run; each has forms for batches and the draft model."""
 _RESOURCE_STARTS = (*CPU_ARGUMENTS, *(f"spec-draft-{name}" for name in CPU_ARGUMENTS), "numa")

@@ -9,25 +9,32 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from kloros_infra import __version__
-from kloros_infra.daemon import http_problems, ollama, ollama_answers, ollama_listing, openai
+from kloros_infra.daemon import http_problems, ollama, ollama_listing, openai
+from kloros_infra.daemon.askers import Askers
+from kloros_infra.daemon.asking import Asking
+from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_framing import TEXT, Request
 from kloros_infra.daemon.json_body import dump, parse_object
 from kloros_infra.daemon.ollama import OllamaChat, OllamaGenerate, OllamaShow
 from kloros_infra.daemon.ollama_answers import AnswerShape
-from kloros_infra.daemon.ports import Directory
-from kloros_infra.daemon.relay import RETRY_SOON, Client, ErrorWriter, Means, OllamaRelay, Order, Relay
+from kloros_infra.daemon.ollama_relay import LoadedReply, OllamaRelay
+from kloros_infra.daemon.refused import headers_of, status_of
+from kloros_infra.daemon.relay import Client, ErrorWriter, Means, Order, Relay
 from kloros_infra.daemon.upstream import UpstreamPool
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.router.select import Query, Refused, Selected
+from kloros_infra.router.candidates import Candidates
+from kloros_infra.router.effects import Refuse, Send
+from kloros_infra.router.query import Query, Refused
 
 Handler = Callable[[Request, Client], None]
 
 MODEL_PREFIX = b"/v1/models/"
 PROPERTIES_TIMEOUT_S = 2.0
-# How a refusal to route looks in HTTP (router/refusals.py); anything else is the request's fault.
-_REFUSAL_STATUS = {"KI801": 404, "KI802": 404, "KI803": 404, "KI806": 503, "KI809": 503}
-
+MOST_QUERIES = 256
+"""So many combinations of names are remembered, that one need not be made for every request."""
+ILL = ("unhealthy", "failed")
+"""What is wrong with an instance; one that is stopped is started when it is asked for."""
 
 # OpenAI's paths, and Jina's for reranking, which are llama-server's too.
 FORWARDED = {
@@ -43,9 +50,10 @@ CORS_HEADERS = "Access-Control-Allow-Headers: Authorization, Content-Type, X-Klo
 class Bridge:
     """Answers requests that are framed and allowed; everything it sends goes through the client."""
 
-    def __init__(self, directory: Directory, upstreams: UpstreamPool, now: Callable[[], float] = time.time) -> None:
-        self._directory = directory
-        self._means = Means(directory, upstreams, now, {})
+    def __init__(self, desk: Desk, upstreams: UpstreamPool, now: Callable[[], float] = time.time) -> None:
+        self._desk = desk
+        self._means = Means(desk, upstreams, now, {})
+        self._askers = Askers(desk, upstreams.credentials)
         self._lookups: set[asyncio.Task[None]] = set()
         self._routes = self._handlers()
 
@@ -66,6 +74,9 @@ class Bridge:
         for task in tuple(self._lookups):
             task.cancel()
         await asyncio.gather(*self._lookups, return_exceptions=True)
+
+    def _asking(self, request: Request) -> Asking:
+        return self._askers.of(request.authorization) if request.authorization else self._askers.anyone
 
     def _handlers(self) -> dict[bytes, dict[str, Handler]]:
         forwarded = {path.encode(): {"POST": self._forwarder(path, kind)} for path, kind in FORWARDED.items()}
@@ -90,6 +101,8 @@ class Bridge:
 
     def _forwarder(self, path: str, kind: ModelKind) -> Handler:
         raw_path = path.encode()
+        queries: dict[tuple[ModelKind, str | None, str | None], Query] = {}
+        askers, means = self._askers, self._means
 
         def forward(request: Request, client: Client) -> None:
             body = parse_object(request.body)
@@ -98,27 +111,29 @@ class Bridge:
                 client.reply(400, openai.error_body(400, problems))
                 return
             needed = ModelKind.VISION if kind is ModelKind.CHAT and openai.has_images(body) else kind
-            asked = Query(needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body))
-            decision = self._directory.choose(asked)
-            if isinstance(decision, Refused):
-                _reply_refused(decision, client, openai.error_body)
-                return
-            order = Order(raw_path, asked, body, request.body, body.get("stream") is True)
-            Relay(self._means, client, order, decision)
+            named = needed, openai.purpose_asked(body, request.purpose), openai.model_asked(body)
+            query = queries.get(named)
+            if query is None:
+                if len(queries) >= MOST_QUERIES:
+                    queries.clear()
+                query = queries[named] = Query(*named)
+            asking = askers.of(request.authorization) if request.authorization else askers.anyone
+            asked = asking.asked(query, body, len(request.body))
+            Relay(means, client, Order(raw_path, asked, body, request.body, body.get("stream") is True))
 
         return forward
 
     def _get_models(self, _: Request, client: Client) -> None:
-        client.reply(200, dump(openai.models_body(self._directory.table, self._directory.profile)))
+        client.reply(200, dump(openai.models_body(self._desk.table, self._desk.profile)))
 
     def _get_model(self, request: Request, client: Client) -> None:
         name = unquote_to_bytes(request.path.removeprefix(MODEL_PREFIX)).decode("utf-8", "replace")
-        entry = openai.model_entry(self._directory.table, self._directory.profile, name)
+        entry = openai.model_entry(self._desk.table, self._desk.profile, name)
         if entry is not None:
             client.reply(200, dump(entry))
             return
-        decision = self._directory.choose(Query(model=name))
-        problem = decision.problem if isinstance(decision, Refused) else http_problems.unknown_path(name)
+        found = self._desk.find(Query(model=name))
+        problem = found.problem if isinstance(found, Refused) else http_problems.unknown_path(name)
         client.reply(404, openai.error_body(404, (problem,)))
 
     # Ollama's dialect.
@@ -134,46 +149,49 @@ class Bridge:
             self._relay_ollama(asked, request, client)
 
     def _relay_ollama(self, asked: OllamaChat | OllamaGenerate, request: Request, client: Client) -> None:
-        now = self._means.now()
+        started_at, is_chat = self._means.now(), isinstance(asked, OllamaChat)
         kind = ModelKind.VISION if asked.has_images else ModelKind.CHAT
         query = Query(kind, purpose=openai.purpose_asked({}, request.purpose), model=asked.model_asked)
-        decision = self._directory.choose(query)
-        if isinstance(decision, Refused):
-            _reply_refused(decision, client, ollama.not_found_writer(asked.model_asked))
-            return
-        is_chat = isinstance(asked, OllamaChat)
-        shape = AnswerShape(asked.model_asked or decision.model.name, is_chat=is_chat, started_at=now)
-        if not asked.has_prompt:
-            # A request to load the model: its instance is resident.
-            client.reply(200, ollama_answers.loaded_answer(shape, now=now))
-        else:
-            path = b"/v1/completions" if asked.is_raw else b"/v1/chat/completions"
-            order = Order(path, query, ollama.openai_body(asked), None, asked.is_stream)
-            OllamaRelay(self._means, client, order, decision, shape=shape)
+        body = ollama.openai_body(asked)
+        path = b"/v1/completions" if asked.is_raw else b"/v1/chat/completions"
+        wish = self._asking(request).asked(query, body, len(request.body))
+        order = Order(path, wish, body, None, asked.is_stream)
+
+        def new_shape(send: Send) -> AnswerShape:
+            return AnswerShape(asked.model_asked or send.model.name, is_chat=is_chat, started_at=started_at)
+
+        taker = OllamaRelay if asked.has_prompt else LoadedReply
+        taker(self._means, client, order, new_shape=new_shape)
 
     def _post_show(self, request: Request, client: Client) -> None:
         asked = _read(OllamaShow, request, client)
         if asked is None:
             return
-        decision = self._directory.choose(Query(None, model=asked.model_asked))
-        if isinstance(decision, Refused):
-            _reply_refused(decision, client, ollama.not_found_writer(asked.model_asked))
+        found = self._desk.find(Query(None, model=asked.model_asked))
+        if isinstance(found, Refused):
+            _reply_refused(found, client, ollama.not_found_writer(asked.model_asked))
             return
-        task = asyncio.get_running_loop().create_task(self._show(decision, client))
+        task = asyncio.get_running_loop().create_task(self._show(found, client))
         self._lookups.add(task)
         task.add_done_callback(self._lookups.discard)
         client.wait_for(_Lookup(task))
 
-    async def _show(self, chosen: Selected, client: Client) -> None:
-        properties = await self._means.upstreams.properties(chosen.upstream, timeout_s=PROPERTIES_TIMEOUT_S)
-        client.reply(200, dump(ollama_listing.show_body(chosen, properties)))
+    async def _show(self, found: Candidates, client: Client) -> None:
+        first = found.choices[0]
+        local = next((target for target in first.targets if target.is_local), None)
+        properties: Mapping[str, Any] = {}
+        if local is not None:
+            properties = await self._means.upstreams.properties(local, timeout_s=PROPERTIES_TIMEOUT_S)
+        context_tokens = first.model.context_under(self._desk.profile)
+        body = ollama_listing.show_body(first.model, found.persona, properties, context_tokens=context_tokens)
+        client.reply(200, dump(body))
 
     def _get_tags(self, _: Request, client: Client) -> None:
-        client.reply(200, dump(ollama_listing.tags_body(self._directory.table)))
+        client.reply(200, dump(ollama_listing.tags_body(self._desk.table)))
 
     def _get_ps(self, _: Request, client: Client) -> None:
-        directory = self._directory
-        body = ollama_listing.ps_body(directory.table, directory.profile, _healthy_ids(directory.health()))
+        desk = self._desk
+        body = ollama_listing.ps_body(desk.table, desk.profile, _healthy_ids(desk.health()))
         client.reply(200, dump(body))
 
     # Neither dialect's.
@@ -185,10 +203,9 @@ class Bridge:
         client.reply(200, dump({"version": __version__}))
 
     def _get_health(self, _: Request, client: Client) -> None:
-        health = self._directory.health()
-        runtimes = health.get("runtimes", ())
-        is_ok = len(_healthy_ids(health)) == len(runtimes)
-        client.reply(200, dump({"status": "ok" if is_ok else "degraded", **health}))
+        health = self._desk.health()
+        is_ill = any(runtime["status"] in ILL for runtime in health["runtimes"])
+        client.reply(200, dump({"status": "degraded" if is_ill else "ok", **health}))
 
     def _answer_method(self, request: Request, client: Client, handlers: Mapping[str, Handler]) -> None:
         """Answer a method that the path does not have: 405, or the options that a browser asks for."""
@@ -210,6 +227,9 @@ class _Lookup:
         self._task = task
 
     def cancel(self) -> None:
+        self._task.cancel()
+
+    def stop(self) -> None:
         self._task.cancel()
 
     def pause(self) -> None: ...
@@ -240,10 +260,10 @@ def _read(shape: type[AnyRequest], request: Request, client: Client) -> AnyReque
 
 
 def _reply_refused(refused: Refused, client: Client, errors: ErrorWriter) -> None:
-    status = 503 if refused.is_temporary else _REFUSAL_STATUS.get(refused.problem.code, 400)
-    extra = RETRY_SOON if refused.is_temporary else b""
-    client.reply(status, errors(status, (refused.problem,)), extra=extra)
+    refuse = Refuse("", refused.problem, refused.is_temporary)
+    status = status_of(refuse)
+    client.reply(status, errors(status, (refused.problem,)), extra=headers_of(refuse))
 
 
 def _healthy_ids(health: Mapping[str, Any]) -> set[str]:
-    return {runtime["model_id"] for runtime in health.get("runtimes", ()) if runtime["status"] == "healthy"}
+    return {runtime["model_id"] for runtime in health["runtimes"] if runtime["status"] == "healthy"}

@@ -1,88 +1,91 @@
-"""Build the `llm.response` payload (design document, section 7) and the envelope around a payload."""
+"""Build the `llm.response` payload (design document, section 7), whole and in pieces."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kloros_infra.daemon.ports import Completion
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.messages import LLM_ECOSYSTEM, RESPONSE_PREFIX, Envelope
-from kloros_infra.router.select import Selected
+from kloros_infra.router.effects import Send
 from kloros_infra.router.thinking import split_thinking
 
 MILLISECONDS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Whom a reply goes to, and what of the request's envelope it carries on."""
+class Sent(NamedTuple):
+    """To whom a request was sent, and under which profile."""
 
-    request_id: str
-    incident_id: str | None
-    trace: str | None
-
-    @property
-    def topic(self) -> str:
-        return f"{RESPONSE_PREFIX}{self.request_id}"
+    send: Send
+    profile: str
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """An answer, who gave it, and how long the request waited for its turn."""
 
-    selected: Selected
+    sent: Sent
     completion: Completion
     queue_s: float
-    allocation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """No answer, and why; `selected` is the instance that was asked, if one was."""
+class Failed(NamedTuple):
+    """No whole answer, and why.
+
+    `sent` says who was asked last, if anybody was, `retry_after_s` and `position` what a line that is full says of
+    itself, and `partial` what had been passed on by then.
+    """
 
     problem: Diagnostic
     is_temporary: bool = False
-    selected: Selected | None = None
+    sent: Sent | None = None
+    retry_after_s: float | None = None
+    position: int | None = None
+    partial: str = ""
 
 
 Outcome = Served | Failed
 
 
-def envelope(address: Address, outcome: Outcome, *, ts: float) -> Envelope:
-    """Put a reply into its envelope; the incident id is unique per reply, as KLoROS's de-duplication needs."""
-    return Envelope(
-        signal=address.topic,
-        ecosystem=LLM_ECOSYSTEM,
-        facts=facts(address.request_id, outcome),
-        incident_id=address.incident_id or address.request_id,
-        trace=address.trace,
-        ts=ts,
-    )
+def facts(request_id: str, outcome: Outcome, *, chunks: int | None = None) -> dict[str, Any]:
+    """Give a reply's payload; `chunks` is how many came before it, None where the answer was wanted whole."""
+    reply = _success(request_id, outcome) if isinstance(outcome, Served) else _failure(request_id, outcome)
+    if chunks is not None:
+        reply |= {"seq": chunks, "done": True}
+    return reply
 
 
-def facts(request_id: str, outcome: Outcome) -> dict[str, Any]:
-    """Give a reply's payload."""
-    if isinstance(outcome, Served):
-        return _success(request_id, outcome)
-    problem, selected = outcome.problem, outcome.selected
-    error = {
+def chunk_facts(request_id: str, seq: int, delta: str, *, router: str) -> dict[str, Any]:
+    """Give the payload of one piece of an answer; pieces of two routers do not go together."""
+    return {"request_id": request_id, "seq": seq, "delta": delta, "done": False, "router": router}
+
+
+def error_facts(failed: Failed) -> dict[str, Any]:
+    """Say why there is no answer, and when it may be worth asking again."""
+    problem = failed.problem
+    error: dict[str, Any] = {
         "code": problem.code,
         "message": f"{problem.summary}: {problem.detail}",
         "hint": problem.hint,
-        "is_temporary": outcome.is_temporary,
+        "is_temporary": failed.is_temporary,
     }
-    metadata = _who(selected) if selected else {}
-    return {"request_id": request_id, "success": False, "response": "", "error": error, "metadata": metadata}
+    if failed.retry_after_s is not None:
+        error["retry_after_s"] = round(failed.retry_after_s, 1)
+    if failed.position is not None:
+        error["queue_position"] = failed.position
+    return error
+
+
+def spoken(completion: Completion) -> tuple[str, str]:
+    """Give what a model thought and what it answered."""
+    thought, response = split_thinking(completion.text)
+    return completion.reasoning or thought, response
 
 
 def _success(request_id: str, served: Served) -> dict[str, Any]:
     completion = served.completion
-    thought, response = split_thinking(completion.text)
-    reasoning = completion.reasoning or thought
-    metadata = {
-        **_who(served.selected),
-        "allocation_id": served.allocation_id,
+    reasoning, response = spoken(completion)
+    metadata = _who(served.sent)
+    metadata |= {
+        "allocation_id": served.sent.send.allocation_id,
         "ttft_ms": round(completion.ttft_s * MILLISECONDS, 1),
         "tokens_per_sec": round(completion.tokens_per_s, 2),
         "total_tokens": completion.prompt_tokens + completion.completion_tokens,
@@ -91,18 +94,29 @@ def _success(request_id: str, served: Served) -> dict[str, Any]:
         "finish_reason": completion.finish_reason,
         "queue_ms": round(served.queue_s * MILLISECONDS, 1),
         "duration_ms": round(completion.duration_s * MILLISECONDS, 1),
-        **({"reasoning": reasoning} if reasoning else {}),
     }
+    if reasoning:
+        metadata["reasoning"] = reasoning
     return {"request_id": request_id, "success": True, "response": response, "metadata": metadata}
 
 
-def _who(selected: Selected) -> dict[str, Any]:
-    persona = {"persona": selected.persona.id} if selected.persona else {}
-    return {
-        "model_id": selected.model.id,
-        "version_id": selected.model.version_id,
-        "profile": selected.upstream.profile,
-        "instance": selected.upstream.instance,
-        "reason": selected.reason,
-        **persona,
+def _failure(request_id: str, failed: Failed) -> dict[str, Any]:
+    metadata = _who(failed.sent) if failed.sent else {}
+    if failed.partial:
+        metadata["partial"] = failed.partial
+    error = error_facts(failed)
+    return {"request_id": request_id, "success": False, "response": "", "error": error, "metadata": metadata}
+
+
+def _who(sent: Sent) -> dict[str, Any]:
+    send = sent.send
+    who = {
+        "model_id": send.model.id,
+        "version_id": send.model.version_id,
+        "profile": sent.profile,
+        "instance": send.target.name,
+        "reason": send.reason,
     }
+    if send.persona:
+        who["persona"] = send.persona.id
+    return who

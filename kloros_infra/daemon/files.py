@@ -5,7 +5,12 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from kloros_infra.daemon.ports import WatchedText
-from kloros_infra.daemon.request_problems import profile_missing, profile_unknown, table_unreadable
+from kloros_infra.daemon.request_problems import (
+    other_version,
+    profile_missing,
+    profile_unknown,
+    table_unreadable,
+)
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.ir.routing import RoutingTable
 
@@ -19,7 +24,11 @@ def read_table(file: WatchedText) -> RoutingTable | Diagnostic:
     except UnicodeDecodeError:
         return table_unreadable(file.name, "it is not UTF-8 text")
     except ValidationError as error:
-        first = error.errors()[0]
+        problems = error.errors()
+        for problem in problems:
+            if problem["loc"] == ("version",) and problem["type"] == "literal_error":
+                return other_version(file.name, problem["input"])
+        first = problems[0]
         place = ".".join(str(part) for part in first["loc"])
         return table_unreadable(file.name, f"{place}: {first['msg']}" if place else first["msg"])
     return table if table.profiles else table_unreadable(file.name, "it has no profiles")

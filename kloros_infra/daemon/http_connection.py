@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from kloros_infra.daemon.bridge import Bridge, error_writer
+from kloros_infra.daemon.bridge import error_writer
 from kloros_infra.daemon.deadlines import NEVER, DeadlineWatch
 from kloros_infra.daemon.http_framing import (
     BETWEEN,
@@ -21,23 +21,32 @@ from kloros_infra.daemon.http_framing import (
     ResponseHeads,
     chunk,
 )
-from kloros_infra.daemon.relay import Work
+from kloros_infra.daemon.relay import Client, Work
 
 CLOSE = b"Connection: close\r\n"
 # A client that is still sending gets a reset, and may lose our answer, if we close before it is done.
 LINGER_S = 2.0
 
 
+class Answers(Protocol):
+    """Answers requests that are framed (daemon.bridge.Bridge, daemon.control.Control)."""
+
+    def answer(self, request: Request, client: Client) -> None:
+        """Answer one request through its client, now or later."""
+        ...
+
+
 class House(Protocol):
     """The server that a connection belongs to."""
 
     limits: HttpLimits
-    bridge: Bridge
     heads: ResponseHeads
-    watch: DeadlineWatch
+    watch: DeadlineWatch[ClientConnection]
     now: Callable[[], float]
     is_draining: bool
 
+    @property
+    def bridge(self) -> Answers: ...
     def arrived(self, connection: ClientConnection) -> None: ...
     def left(self, connection: ClientConnection) -> None: ...
 
@@ -48,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, house: House) -> None:
         self.deadline = NEVER
         self._house = house
+        self._answer: Callable[[Request, Client], None] = house.bridge.answer
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(house.limits)
         self._transport: asyncio.Transport | None = None
@@ -68,12 +78,19 @@ class ClientConnection(asyncio.Protocol):
         if self._request is None and self._reader.phase is BETWEEN:
             self._close()
 
+    def stop(self) -> None:
+        """End what is being answered, and say so to the client."""
+        work = self._work
+        if work is not None:
+            work.stop()
+        self._close()
+
     def abort(self) -> None:
         """End now."""
         if self._transport is not None:
             self._transport.abort()
 
-    def expire(self) -> None:
+    def expire(self, _now: float) -> None:
         """Act on a client that is too slow, or idle for too long."""
         if self._is_lingering or self._is_stalled:
             self.abort()
@@ -82,6 +99,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._reader.refuse_slow()
             self._advance()
+
+    def put_off(self, lag_s: float, _now: float) -> None:
+        """Do not count the time in which nobody could read what the client sent."""
+        self.deadline += lag_s
 
     # Called by the event loop.
 
@@ -95,7 +116,15 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
             return
-        reader = self._reader
+        reader, transport = self._reader, self._transport
+        if self._request is None and not self._is_stalled and transport is not None and not transport.is_closing():
+            # Nothing waits that came before it.
+            request = reader.whole(data)
+            if request is not None:
+                self._request = request
+                self.deadline = NEVER
+                self._answer(request, self)
+                return
         reader.feed(data)
         if self._request is None:
             if reader.wants_continue and not reader.arrivals:
@@ -139,20 +168,21 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, *, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Send a whole answer."""
-        self.send_head(status, content_type, len(body), extra=extra)
-        is_head = self._request is not None and self._request.method == "HEAD"
-        self.send_body(b"" if is_head else body, is_last=True)
+        request, house, transport = self._request, self._house, self._transport
+        if request is None or transport is None:
+            return
+        if request.origin or house.is_draining or not request.is_persistent:
+            extra += self._own_lines(request)
+        head = house.heads.head(status, content_type, len(body), now=house.now(), extra=extra)
+        transport.write(head if request.method == "HEAD" else head + body)
+        self._finish()
 
     def send_head(self, status: int, content_type: bytes, length: int | None, *, extra: bytes = b"") -> None:
         """Begin an answer; the head goes out with the first of the body."""
         request, house = self._request, self._house
         if request is None:
             return
-        if request.origin:
-            extra += b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % request.origin
-        if not request.is_persistent or house.is_draining:
-            request.is_persistent = False
-            extra += CLOSE
+        extra += self._own_lines(request)
         self._is_chunked = length is None
         self._unsent = house.heads.head(status, content_type, length, now=house.now(), extra=extra)
 
@@ -160,8 +190,10 @@ class ClientConnection(asyncio.Protocol):
         """Send a piece of the body."""
         if self._is_chunked:
             data = chunk(data) + LAST_CHUNK if is_last else chunk(data)
-        head, self._unsent = self._unsent, b""
-        self._write(head + data)
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        if data and self._transport is not None:
+            self._transport.write(data)
         if is_last:
             self._finish()
 
@@ -173,6 +205,16 @@ class ClientConnection(asyncio.Protocol):
         self._close()
 
     # Own steps.
+
+    def _own_lines(self, request: Request) -> bytes:
+        """Write the lines of a head that depend on who asks; after a drained answer the connection ends."""
+        lines = b""
+        if request.origin:
+            lines = b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % request.origin
+        if not request.is_persistent or self._house.is_draining:
+            request.is_persistent = False
+            lines += CLOSE
+        return lines
 
     def _advance(self) -> None:
         """Answer what has arrived, one at a time and in order."""
@@ -188,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     self._request = arrival
                     self.deadline = NEVER
-                    self._house.bridge.answer(arrival, self)
+                    self._answer(arrival, self)
         finally:
             self._is_advancing = False
 
@@ -203,8 +245,14 @@ class ClientConnection(asyncio.Protocol):
         if request is None or not request.is_persistent or self._house.is_draining:
             self._close()
         elif not self._is_advancing:
-            self._advance()
-            self._bound_pipeline()
+            reader = self._reader
+            if reader.phase is BETWEEN and self._is_reading and not reader.arrivals and not self._is_stalled:
+                self._timed_phase = BETWEEN
+                self.deadline = self._loop.time() + self._house.limits.idle_timeout_s
+                return
+            if reader.arrivals or not self._is_reading:
+                self._advance()
+                self._bound_pipeline()
             self._set_deadline()
 
     def _refuse(self, refusal: Refusal) -> None:

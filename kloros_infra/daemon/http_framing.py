@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import Final
 
 import httptools
 
 from kloros_infra.daemon import http_problems
+from kloros_infra.daemon.known_head import KnownHead, framing_of, known_head
 from kloros_infra.diagnostics import Diagnostic
 
 JSON = b"application/json; charset=utf-8"
@@ -26,6 +27,7 @@ TEXT = b"text/plain; charset=utf-8"
 EVENT_STREAM = b"text/event-stream"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+MOST_BEGUN = 64
 
 _LOOPBACK = rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])"
 _HOST = re.compile(rb"(?i:%b)(?::\d{1,5})?" % _LOOPBACK)
@@ -67,20 +69,14 @@ class HttpLimits:
 
     def allowed_s(self, phase: Phase) -> float:
         """Say how long a client may stay in a phase."""
-        match phase:
-            case Phase.BETWEEN:
-                return self.idle_timeout_s
-            case Phase.HEAD:
-                return self.head_timeout_s
-            case Phase.BODY:
-                return self.body_timeout_s
-            case _ as never:
-                assert_never(never)
+        if phase is BETWEEN:
+            return self.idle_timeout_s
+        return self.head_timeout_s if phase is HEAD else self.body_timeout_s
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One whole request; `path` is without the query, as sent."""
+    """One whole request; `path` is without the `query`, both as sent."""
 
     method: str
     path: bytes
@@ -88,6 +84,8 @@ class Request:
     purpose: bytes
     is_persistent: bool
     body: bytes
+    query: bytes = b""
+    authorization: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class _RefusedError(Exception):
 class _Head:
     """What is known of the request that is being read."""
 
-    __slots__ = ("body", "body_bytes", "headers", "host", "origin", "purpose", "target")
+    __slots__ = ("authorization", "body", "body_bytes", "headers", "host", "origin", "purpose", "target")
 
     def __init__(self) -> None:
         self.target = b""
@@ -114,6 +112,7 @@ class _Head:
         self.host: bytes | None = None
         self.origin = b""
         self.purpose = b""
+        self.authorization = b""
         self.body: list[bytes] = []
         self.body_bytes = 0
 
@@ -133,12 +132,34 @@ class RequestReader:
         self._overhead_bytes = 0
         # A connection names the same host again and again.
         self._allowed_host: bytes | None = None
+        self._known: tuple[KnownHead, Request] | None = None
+        self._may_know = False
+
+    def whole(self, data: bytes) -> Request | None:
+        """Read a request that came in one piece and begins as the one before; None where it has to be fed.
+
+        It is the one before with another body: who asked that is answered.
+        """
+        if self._known is None or self.phase is not BETWEEN:
+            return None
+        known, request = self._known
+        framing = framing_of(data, known)
+        if framing is None:
+            return None
+        begin, length = framing
+        body = data[begin:]
+        if len(body) != length or length > self._limits.body_bytes:
+            return None
+        request.body = body
+        return request
 
     def feed(self, data: bytes) -> None:
         """Read on; after a refusal everything is dropped."""
         if self._is_refused:
             return
         useful_bytes = self._useful_bytes
+        is_first, arrived = self.phase is BETWEEN, len(self.arrivals)
+        self._may_know = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -148,6 +169,8 @@ class RequestReader:
         except httptools.HttpParserError as error:
             if not self._is_refused:
                 self._refuse(400, http_problems.malformed(str(error)))
+        if is_first and self._may_know and len(self.arrivals) == arrived + 1:
+            self._remember(data, self.arrivals[-1])
         if self.phase is BETWEEN or self._useful_bytes > useful_bytes:
             self._overhead_bytes = 0
         else:
@@ -169,8 +192,16 @@ class RequestReader:
     def _refuse(self, status: int, problem: Diagnostic) -> None:
         if not self._is_refused:
             self._is_refused = True
+            self._known = None
             self.phase = BETWEEN
             self.arrivals.append(Refusal(status, problem, self._head.target))
+
+    def _remember(self, data: bytes, request: Request | Refusal) -> None:
+        """Know the head of a request that came whole, so that the next one need not be parsed."""
+        known = known_head(data)
+        if known is not None and isinstance(request, Request):
+            begin, length = framing_of(data, known) or (0, 0)
+            self._known = (known, request) if len(data) == begin + length else None
 
     def _stop(self, status: int, problem: Diagnostic) -> None:
         """Refuse from within the parser, which an exception makes stop."""
@@ -214,6 +245,11 @@ class RequestReader:
 
     def _on_purpose(self, value: bytes) -> None:
         self._head.purpose = value
+
+    def _on_authorization(self, value: bytes) -> None:
+        if self._head.authorization:
+            self._stop(400, http_problems.malformed("it has two Authorization headers"))
+        self._head.authorization = value
 
     def _on_content_length(self, value: bytes) -> None:
         # llhttp has not looked at the value yet when it is handed over here.
@@ -277,20 +313,25 @@ class RequestReader:
         head, parser = self._head, self._parser
         self._useful_bytes += 1
         self.phase = BETWEEN
-        self.wants_continue = False
+        expects, self.wants_continue = self.wants_continue, False
+        self._known = None
         if parser.should_upgrade():
             return
         body = head.body[0] if len(head.body) == 1 else b"".join(head.body)
-        path = head.target.partition(b"?")[0]
+        path, _, query = head.target.partition(b"?")
         method = parser.get_method().decode("ascii")
         is_persistent = parser.should_keep_alive()
-        self.arrivals.append(Request(method, path, head.origin, head.purpose, is_persistent, body))
+        self._may_know = is_persistent and not expects
+        self.arrivals.append(
+            Request(method, path, head.origin, head.purpose, is_persistent, body, query, head.authorization)
+        )
 
 
 _HEADER_CHECKS = {
     b"host": RequestReader._on_host,
     b"origin": RequestReader._on_origin,
     b"x-kloros-purpose": RequestReader._on_purpose,
+    b"authorization": RequestReader._on_authorization,
     b"content-length": RequestReader._on_content_length,
     b"transfer-encoding": RequestReader._on_transfer_encoding,
     b"content-encoding": RequestReader._on_content_encoding,
@@ -304,16 +345,26 @@ class ResponseHeads:
     def __init__(self) -> None:
         self._second = -1
         self._date = b""
+        self._begun: dict[tuple[int, bytes], bytes] = {}
+        """What was written within this second, which most answers have in common."""
 
     def head(self, status: int, content_type: bytes, length: int | None, *, now: float, extra: bytes = b"") -> bytes:
         """Write a head; no length means chunked; `extra` are whole header lines."""
         second = int(now)
-        if second != self._second:
-            self._second = second
-            self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
-        framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
-        kind = b"Content-Type: %b\r\n" % content_type if content_type else b""
-        return b"%b%b%b%b%b\r\n" % (_status_line(status), self._date, kind, framing, extra)
+        if second != self._second or len(self._begun) > MOST_BEGUN:
+            self._turn(second)
+        begun = self._begun.get((status, content_type))
+        if begun is None:
+            kind = b"Content-Type: %b\r\n" % content_type if content_type else b""
+            begun = self._begun[status, content_type] = b"".join((_status_line(status), self._date, kind))
+        if length is None:
+            return b"%bTransfer-Encoding: chunked\r\n%b\r\n" % (begun, extra)
+        return b"%bContent-Length: %d\r\n%b\r\n" % (begun, length, extra)
+
+    def _turn(self, second: int) -> None:
+        self._second = second
+        self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        self._begun.clear()
 
 
 def chunk(data: bytes) -> bytes:

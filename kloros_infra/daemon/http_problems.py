@@ -2,90 +2,114 @@
 
 from __future__ import annotations
 
+from kloros_infra.daemon.host_problems import host_refused
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.router.effects import Target
 
 CANNOT_CONNECT = "KI820"
 ASK_STATUS = "`kloros-infra status` shows the unit; its log says why."
+ASK_HOST = "It is a remote host of models.yaml: see there whether it runs."
 
 
-def cannot_connect(upstream: Upstream, reason: str) -> Diagnostic:
+def cannot_connect(target: Target, reason: str) -> Diagnostic:
     """The instance's port does not accept connections."""
     return Diagnostic(
         code=CANNOT_CONNECT,
-        summary="Cannot connect to the instance",
-        detail=f"{_named(upstream)} does not accept connections: {reason}.",
-        hint=ASK_STATUS,
+        summary=f"Cannot connect to the {_kind(target)}",
+        detail=f"{_named(target)} does not accept connections: {reason}.",
+        hint=_where_to_look(target),
     )
 
 
-def no_first_byte(upstream: Upstream, waited_s: float) -> Diagnostic:
+def no_first_byte(target: Target, waited_s: float) -> Diagnostic:
     """The instance took the request and has said nothing since."""
     return Diagnostic(
         code="KI821",
         summary="No answer in time",
-        detail=f"{_named(upstream)} has sent nothing {waited_s:g} s after the request.",
-        hint="It may be reading a very long prompt, or hang; a shorter prompt or a restart of the unit helps.",
+        detail=f"{_named(target)} has sent nothing {waited_s:g} s after the request.",
+        hint=f"It may be reading a very long prompt, or hang; a shorter prompt may help. {_where_to_look(target)}",
     )
 
 
-def answer_stalled(upstream: Upstream, waited_s: float) -> Diagnostic:
+def answer_stalled(target: Target, waited_s: float) -> Diagnostic:
     """The instance stopped in the middle of its answer."""
     return Diagnostic(
         code="KI822",
         summary="The answer stalled",
-        detail=f"{_named(upstream)} has sent nothing for {waited_s:g} s in the middle of its answer.",
-        hint=ASK_STATUS,
+        detail=f"{_named(target)} has sent nothing for {waited_s:g} s in the middle of its answer.",
+        hint=_where_to_look(target),
     )
 
 
-def answer_cut_off(upstream: Upstream) -> Diagnostic:
+def answer_cut_off(target: Target) -> Diagnostic:
     """The connection ended before the answer did."""
     return Diagnostic(
         code="KI823",
         summary="The answer broke off",
-        detail=f"{_named(upstream)} closed the connection before its answer was complete.",
-        hint=f"It most likely died. {ASK_STATUS}",
+        detail=f"{_named(target)} closed the connection before its answer was complete.",
+        hint=f"It most likely died. {_where_to_look(target)}",
     )
 
 
-def not_http(upstream: Upstream, reason: str) -> Diagnostic:
+def not_http(target: Target, reason: str) -> Diagnostic:
     """What came back cannot be told apart into answers."""
     return Diagnostic(
         code="KI824",
         summary="The answer is not valid HTTP",
-        detail=f"{_named(upstream)} sent something that is not one HTTP response: {reason}.",
-        hint="Check that nothing but llama-server listens on that port.",
+        detail=f"{_named(target)} sent something that is not one HTTP response: {reason}.",
+        hint=f"Check that nothing but {'llama-server' if target.is_local else 'the host meant'} listens on that port.",
     )
 
 
-def upstream_refused(upstream: Upstream, status: int, message: str) -> Diagnostic:
-    """The instance answered with an error of its own."""
+def upstream_refused(target: Target, status: int, message: str) -> Diagnostic:
+    """The instance answered with an error of its own; one of a host is told in our words."""
+    if not target.is_local:
+        return host_refused(target, status, message)
     return Diagnostic(
         code="KI825",
         summary="The instance refused the request",
-        detail=f"{_named(upstream)} answered {status}: {message}",
+        detail=f"{_named(target)} answered {status}: {message}",
         hint="The message is llama-server's; change the request accordingly, or see the unit's log.",
     )
 
 
-def deadline_passed(upstream: Upstream, deadline_s: float) -> Diagnostic:
+def deadline_passed(target: Target, deadline_s: float) -> Diagnostic:
     """The requester's own deadline came before the end of the answer."""
     return Diagnostic(
         code="KI826",
         summary="Not finished in time",
-        detail=f"{_named(upstream)} was still answering after the {deadline_s:g} s that the request allows.",
+        detail=f"{_named(target)} was still answering after the {deadline_s:g} s that the request allows.",
         hint="Allow more time, ask for fewer tokens, or ask for a faster model.",
     )
 
 
-def stream_incomplete(upstream: Upstream) -> Diagnostic:
+def not_alive(target: Target, waited_s: float) -> Diagnostic:
+    """The instance is silent, and does not answer its health check either."""
+    return Diagnostic(
+        code="KI828",
+        summary=f"The {_kind(target)} hangs",
+        detail=f"{_named(target)} has sent nothing for {waited_s:.1f} s and does not answer its health check either.",
+        hint=f"The router asks another where there is one. {_where_to_look(target)}",
+    )
+
+
+def no_credential(target: Target, reason: str) -> Diagnostic:
+    """The bearer credential of a remote host cannot be read."""
+    return Diagnostic(
+        code="KI829",
+        summary="Credential cannot be read",
+        detail=f"{_named(target)} wants the credential '{target.credential}': {reason}.",
+        hint="Put the secret where the unit's LoadCredential= looks for it, and restart kloros-router.service.",
+    )
+
+
+def stream_incomplete(target: Target) -> Diagnostic:
     """A stream ended as HTTP, but without its last event."""
     return Diagnostic(
         code="KI827",
         summary="The stream has no end",
-        detail=f"{_named(upstream)} ended its stream without the event that closes it.",
-        hint=ASK_STATUS,
+        detail=f"{_named(target)} ended its stream without the event that closes it.",
+        hint=_where_to_look(target),
     )
 
 
@@ -191,6 +215,26 @@ def refused_field(name: str, reason: str) -> Diagnostic:
     )
 
 
+def no_key(*, is_sent: bool) -> Diagnostic:
+    """The bridge wants a key, and none came that it knows."""
+    return Diagnostic(
+        code="KI866",
+        summary="Key missing or wrong",
+        detail="The key that was sent is none of this router's." if is_sent else "This router wants a key.",
+        hint="Send `Authorization: Bearer KEY` with a key of the credential that `bridge.credential` names.",
+    )
+
+
+def keys_unread(credential: str, reason: str) -> Diagnostic:
+    """The bridge wants a key and cannot know which are right."""
+    return Diagnostic(
+        code="KI867",
+        summary="Keys cannot be read",
+        detail=f"The credential '{credential}' with the keys of HTTP clients cannot be read: {reason}.",
+        hint="Put the keys where the unit's LoadCredential= looks for them, and restart kloros-router.service.",
+    )
+
+
 def not_loopback(host: str) -> Diagnostic:
     """The bridge has no authentication, so it stays on this machine."""
     return Diagnostic(
@@ -213,5 +257,13 @@ def cannot_listen(host: str, port: int, reason: str) -> Diagnostic:
     )
 
 
-def _named(upstream: Upstream) -> str:
-    return f"'{upstream.instance}' ({upstream.host}:{upstream.port})"
+def _kind(target: Target) -> str:
+    return "instance" if target.is_local else "host"
+
+
+def _where_to_look(target: Target) -> str:
+    return ASK_STATUS if target.is_local else ASK_HOST
+
+
+def _named(target: Target) -> str:
+    return f"'{target.name}' ({target.address}:{target.port})"

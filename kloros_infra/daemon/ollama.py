@@ -37,7 +37,8 @@ OPTION_FIELDS = {
 class OllamaPart(BaseModel):
     """A part of a request; what is not known is ignored, as Ollama does."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    # Built when the first request needs them: a router that nobody asks in this dialect starts sooner.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
 
 class Options(OllamaPart):

@@ -99,7 +99,7 @@ class LineStream:
             return self._close(now)
         part = parse_object(event)
         if isinstance(part, Diagnostic):
-            return [self.fail("llama-server sent an event that is not JSON", "KI824")]
+            return [self.fail("an event of the answer is not JSON", "KI824")]
         if "error" in part:
             return [self.fail(error_message(part), "KI825")]
         self._figures.usage = part.get("usage") or self._figures.usage

@@ -12,7 +12,6 @@ from typing import Any
 from kloros_infra.daemon.openai import model_names, models_in_order, persona_names
 from kloros_infra.ir.catalog import ModelKind
 from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutingTable
-from kloros_infra.router.select import Selected
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 # Ollama's clients look for these words to learn what a model can do; llama-server applies the
@@ -32,15 +31,16 @@ def ps_body(table: RoutingTable, profile: str, ready_ids: Collection[str]) -> di
     return {"models": [_tag(model.name, model) for model in loaded]}
 
 
-def show_body(chosen: Selected, properties: Mapping[str, Any]) -> dict[str, Any]:
+def show_body(
+    model: RoutedModel, persona: RoutedPersona | None, properties: Mapping[str, Any], *, context_tokens: int
+) -> dict[str, Any]:
     """Describe a model (`POST /api/show`); `properties` is llama-server's `/props`, or empty."""
-    model, persona = chosen.model, chosen.persona
     capabilities = _capabilities(model, properties)
     template = _TOOLS_TEMPLATE if "tools" in capabilities else _PLAIN_TEMPLATE
     facts: dict[str, Any] = {
         "general.architecture": model.architecture,
         "general.basename": model.display_name,
-        f"{model.architecture}.context_length": chosen.upstream.context_tokens,
+        f"{model.architecture}.context_length": context_tokens,
     }
     if properties.get("chat_template"):
         facts["tokenizer.chat_template"] = properties["chat_template"]

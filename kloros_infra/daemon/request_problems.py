@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from kloros_infra.diagnostics import Diagnostic, Severity
+from kloros_infra.ir.routing import SCHEMA_VERSION as VERSION
+
+OTHER_VERSION = "KI819"
 
 
 def deadline_passed(limit_s: float) -> Diagnostic:
@@ -32,6 +35,16 @@ def table_unreadable(name: str, reason: str) -> Diagnostic:
         summary="Routing table cannot be read",
         detail=f"{name}: {reason}.",
         hint="The file is written by `kloros-infra apply`; apply again instead of editing it.",
+    )
+
+
+def other_version(name: str, found: object) -> Diagnostic:
+    """The routing table is one that another version of kloros-infra wrote."""
+    return Diagnostic(
+        code=OTHER_VERSION,
+        summary="Routing table of another version",
+        detail=f"{name} is of version {found}, as another release of kloros-infra writes it; this one reads {VERSION}.",
+        hint="Run `kloros-infra apply`: it writes the file anew, and the router takes it up by itself.",
     )
 
 

@@ -1,7 +1,7 @@
 """The resident router: load the table, serve both faces, follow the files, drain at the end.
 
 One TaskGroup holds everything that runs for ever. The bus may be absent, a table may be broken on
-reload, upstreams may come and go: none of that ends the router. A table that is broken at start does.
+reload, units and hosts may come and go: none of that ends the router. A table that is broken at start does.
 """
 
 from __future__ import annotations
@@ -12,25 +12,40 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
-from kloros_infra.daemon.bus_face import BusFace
-from kloros_infra.daemon.directory import RoutingDirectory
+from kloros_infra.daemon.answer_log import AnswerLog
+from kloros_infra.daemon.bus_service import BusService, topics
+from kloros_infra.daemon.card_watch import CardWatch
+from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.files import read_profile, read_table
-from kloros_infra.daemon.ports import Bus, Clock, Directory, Upstreams, WatchedText
-from kloros_infra.daemon.request_problems import restart_needed
+from kloros_infra.daemon.hands import DeskHands
+from kloros_infra.daemon.lease_log import LeaseLog
+from kloros_infra.daemon.ports import (
+    Bus,
+    CardMemory,
+    Clock,
+    Direct,
+    HealthChecks,
+    Journal,
+    UnitControl,
+    Upstreams,
+    WatchedText,
+)
+from kloros_infra.daemon.request_problems import OTHER_VERSION, restart_needed
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import ProblemsError
-from kloros_infra.ir.messages import REQUEST_TOPIC
-from kloros_infra.ir.routing import RoutedBus, RoutingTable, Upstream
+from kloros_infra.ir.routing import RoutedBus, RoutingTable
+from kloros_infra.router.core import Core
 
 log = logging.getLogger(__name__)
 
 FILE_POLL_S = 0.25
-HEALTH_TICK_S = 0.1
-HEALTH_TIMEOUT_S = 1.0
-HEALTH_REPORT_S = 30.0
-HEARTBEAT_S = 10.0
 DRAIN_S = 30.0
+
+
+class Targets(Upstreams, HealthChecks, Protocol):
+    """Calls targets and asks for their health (daemon.upstream.UpstreamPool)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +53,19 @@ class Outside:
     """What the router needs of the world; `cli.wiring` fills it in.
 
     `connect_bus` gets addresses and topics; `serve_http` listens while its context is open and
-    finishes what it has on the way out.
+    finishes what it has on the way out. Without `units` the router starts and stops nothing.
     """
 
     watch: Callable[[str], WatchedText]
     connect_bus: Callable[[RoutedBus, Sequence[str]], AbstractAsyncContextManager[Bus]]
-    serve_http: Callable[[Directory, str, Sequence[int]], AbstractAsyncContextManager[object]]
-    upstreams: Upstreams
+    serve_http: Callable[[Desk, str, Sequence[int]], AbstractAsyncContextManager[object]]
+    upstreams: Targets
     clock: Clock
+    units: UnitControl | None = None
+    cards: CardMemory | None = None
+    open_journal: Callable[[str], Journal] | None = None
+    serve_control: Callable[[Desk, str], AbstractAsyncContextManager[object]] | None = None
+    open_direct: Callable[[str], AbstractAsyncContextManager[Direct]] | None = None
 
 
 class Stop:
@@ -72,26 +92,75 @@ async def run_router(
     routing_path: str, outside: Outside, *, stop: Stop, on_ready: Callable[[], None] = _nothing
 ) -> None:
     """Serve until asked to stop; raise ProblemsError (KI813) when there is no table to start with."""
+    await _wait_for_our_version(outside.watch(routing_path), stop)
+    if stop.wanted.is_set():
+        return
     router = _Router(routing_path, outside)
-    await router.poll_due()
-    table = router.directory.table
-    async with outside.connect_bus(table.bus, (REQUEST_TOPIC,)) as bus, AsyncExitStack() as http:
-        await http.enter_async_context(outside.serve_http(router.directory, table.bridge.host, table.bridge.ports))
-        face = BusFace(bus, router.directory, outside.upstreams, outside.clock)
-        async with asyncio.TaskGroup() as group:
-            duties = (face.serve(), router.follow_files(), router.follow_health(), _report(face, router), _beat(face))
-            running = [group.create_task(duty) for duty in duties]
-            on_ready()
-            await stop.wanted.wait()
-            log.info("stopping: finishing what is in flight, at most %g s", DRAIN_S)
-            await _drain(face, http, stop)
-            for task in running:
-                task.cancel()
+    desk, table = router.desk, router.desk.table
+    try:
+        async with (
+            outside.connect_bus(table.bus, topics(table.bus)) as bus,
+            AsyncExitStack() as lasting,
+            AsyncExitStack() as http,
+        ):
+            direct = await _open_direct(table, outside, lasting)
+            await _open_http(desk, outside, http)
+            # What is another router's is left alone: only whoever has the addresses acts.
+            router.leases.begin()
+            await router.hands.open()
+            service = BusService(bus, desk, outside.upstreams, outside.clock, direct=direct, answers=router.answers)
+            router.tell_of_changes(service)
+            service.open()
+            async with asyncio.TaskGroup() as group:
+                duties = (router.follow_files(), router.hands.follow(), service.follow())
+                running = [group.create_task(duty) for duty in duties]
+                on_ready()
+                await stop.wanted.wait()
+                service.refuse()
+                log.info("stopping: finishing what is in flight, at most %g s", DRAIN_S)
+                await _drain(service, http, stop)
+                for task in running:
+                    task.cancel()
+    finally:
+        desk.close()
+        await router.hands.close()
 
 
-async def _drain(face: BusFace, http: AsyncExitStack, stop: Stop) -> None:
+async def _open_direct(table: RoutingTable, outside: Outside, lasting: AsyncExitStack) -> Direct | None:
+    """Open the endpoint that clients ask directly, where there is to be one."""
+    if outside.open_direct is None or table.bus.direct is None:
+        return None
+    return await lasting.enter_async_context(outside.open_direct(table.bus.direct))
+
+
+async def _open_http(desk: Desk, outside: Outside, http: AsyncExitStack) -> None:
+    """Listen for clients, and for operators."""
+    table = desk.table
+    await http.enter_async_context(outside.serve_http(desk, table.bridge.host, table.bridge.ports))
+    if outside.serve_control is not None and table.control_socket is not None:
+        await http.enter_async_context(outside.serve_control(desk, table.control_socket))
+
+
+async def _wait_for_our_version(file: WatchedText, stop: Stop) -> None:
+    """Wait while the table is of another version, as it is between an upgrade and the next apply.
+
+    Whoever ends instead is started again and again by his service manager, which then gives up.
+    """
+    told = None
+    while not stop.wanted.is_set():
+        table = read_table(file)
+        if not isinstance(table, Diagnostic) or table.code != OTHER_VERSION:
+            return
+        if table != told:
+            _warn(told := table)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FILE_POLL_S):
+                await stop.wanted.wait()
+
+
+async def _drain(service: BusService, http: AsyncExitStack, stop: Stop) -> None:
     """Finish what is in flight, for DRAIN_S or until a second request to stop."""
-    both = asyncio.gather(face.drain(DRAIN_S), http.aclose())
+    both = asyncio.gather(service.drain(DRAIN_S), http.aclose())
     urgent = asyncio.create_task(stop.urgent.wait())
     try:
         await asyncio.wait((both, urgent), timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
@@ -100,11 +169,11 @@ async def _drain(face: BusFace, http: AsyncExitStack, stop: Stop) -> None:
             with suppress(asyncio.CancelledError):
                 await task
     finally:
-        await face.cut()
+        await service.cut()
 
 
 class _Router:
-    """The directory, and what keeps it up to date."""
+    """The desk, and what keeps it up to date."""
 
     def __init__(self, routing_path: str, outside: Outside) -> None:
         self._outside = outside
@@ -117,27 +186,33 @@ class _Router:
         self._profile_stamp = self._profile_file.stamp()
         profile, problem = read_profile(self._profile_file, table, None)
         _warn(problem)
-        self.directory = RoutingDirectory(table, profile=profile, clock=outside.clock)
+        clock = outside.clock
+        self.leases = leases = LeaseLog(self._journal(table.leases_file), clock)
+        answers = self._journal(table.answers_file)
+        self.answers = None if answers is None else AnswerLog(answers, clock)
+        core = Core(table, profile=profile, now=clock.now(), seed=int(clock.epoch_s()), leases=leases.adopt())
+        self.desk = Desk(core, clock)
+        self.hands = DeskHands(self.desk, outside.upstreams, leases, units=outside.units)
+        if outside.units is not None and outside.cards is not None:
+            self.hands.watch_cards(CardWatch(self.desk, outside.units, outside.cards))
 
-    async def follow_health(self) -> None:
-        """Poll each upstream when it is due."""
-        while True:
-            await self.poll_due()
-            await asyncio.sleep(HEALTH_TICK_S)
+    def tell_of_changes(self, service: BusService) -> None:
+        """Have allocations, and what is to be said aloud, published."""
+        self.leases.listener = service.reports.report_allocation
+        self.hands.announcer = service.reports.announce
 
-    async def poll_due(self) -> None:
-        """Poll all upstreams that are due, at once."""
-        await self._poll(self.directory.due())
+    def _journal(self, path: str | None) -> Journal | None:
+        open_journal = self._outside.open_journal
+        return open_journal(path) if open_journal is not None and path else None
 
     async def follow_files(self) -> None:
         """Take up a new table or profile within FILE_POLL_S."""
         while True:
             await asyncio.sleep(FILE_POLL_S)
-            await self._follow_table()
-            if self._follow_profile():
-                await self.poll_due()
+            self._follow_table()
+            self._follow_profile()
 
-    async def _follow_table(self) -> None:
+    def _follow_table(self) -> None:
         stamp = self._routing_file.stamp()
         if stamp == self._routing_stamp:
             return
@@ -146,66 +221,33 @@ class _Router:
         if isinstance(table, Diagnostic):
             _warn(table)
             log.warning("the router goes on with the table it has")
+            self.desk.note_problem(table)
             return
         self._compare_addresses(table)
-        # Upstreams that are new are asked before any request can mean them: a reload refuses nobody.
-        arriving = RoutingDirectory(table, profile=self.directory.profile, clock=self._outside.clock).due()
-        known = {upstream for model in self.directory.table.models for upstream in model.upstreams}
-        new = [upstream for upstream in arriving if upstream not in known]
-        answers = await self._ask(new)
-        self.directory.replace_table(table)
-        self._take(new, answers)
+        self.desk.note_problem(None)
+        self.desk.replace_table(table)
         self._profile_file = self._outside.watch(table.profile_file)
         self._profile_stamp = None
         log.info("took up a new routing table: %d models", len(table.models))
 
-    def _follow_profile(self) -> bool:
-        """Say whether another profile is active now."""
+    def _follow_profile(self) -> None:
         stamp = self._profile_file.stamp()
         if stamp == self._profile_stamp:
-            return False
+            return
         self._profile_stamp = stamp
-        current = self.directory.profile
-        profile, problem = read_profile(self._profile_file, self.directory.table, current)
+        current = self.desk.profile
+        profile, problem = read_profile(self._profile_file, self.desk.table, current)
         _warn(problem)
-        if profile == current:
-            return False
-        self.directory.set_profile(profile)
-        log.info("profile %s is active, before it was %s", profile, current)
-        return True
+        if profile != current:
+            self.desk.set_profile(profile)
+            log.info("profile %s is active, before it was %s", profile, current)
 
     def _compare_addresses(self, table: RoutingTable) -> None:
-        if table.bus != self.directory.table.bus:
+        if table.bus != self.desk.table.bus:
             _warn(restart_needed("bus addresses"))
-        if table.bridge != self.directory.table.bridge:
+        before, after = self.desk.table.bridge, table.bridge
+        if (before.host, before.ports) != (after.host, after.ports):
             _warn(restart_needed("bridge addresses"))
-
-    async def _poll(self, upstreams: Sequence[Upstream]) -> None:
-        self._take(upstreams, await self._ask(upstreams))
-
-    async def _ask(self, upstreams: Sequence[Upstream]) -> list[bool]:
-        polls = (self._outside.upstreams.is_ready(upstream, timeout_s=HEALTH_TIMEOUT_S) for upstream in upstreams)
-        return await asyncio.gather(*polls)
-
-    def _take(self, upstreams: Sequence[Upstream], answers: Sequence[bool]) -> None:
-        for upstream, is_healthy in zip(upstreams, answers, strict=True):
-            self.directory.polled(upstream, is_healthy=is_healthy)
-
-
-async def _report(face: BusFace, router: _Router) -> None:
-    """Publish llm.health when it changes, and every HEALTH_REPORT_S."""
-    while True:
-        router.directory.changed.clear()
-        face.report_health()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HEALTH_REPORT_S):
-                await router.directory.changed.wait()
-
-
-async def _beat(face: BusFace) -> None:
-    while True:
-        face.beat()
-        await asyncio.sleep(HEARTBEAT_S)
 
 
 def _warn(problem: Diagnostic | None) -> None:

@@ -1,4 +1,4 @@
-"""One keep-alive connection to a llama-server, and the exchange it carries.
+"""One keep-alive connection to a target, and the exchange it carries.
 
 What arrives is parsed before it is handed on, so garbage never gets further than here; the body's
 bytes are handed on as they came, one call per read.
@@ -7,131 +7,31 @@ bytes are handed on as they came, one call per read.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
 from kloros_infra.daemon import http_problems
-from kloros_infra.daemon.deadlines import NEVER
-from kloros_infra.daemon.ports import UpstreamError
-from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.daemon.exchange import Exchange, ResponseHead
+from kloros_infra.daemon.known_head import KnownHead, framing_of, known_head
+from kloros_infra.router.effects import Target
+from kloros_infra.router.events import Outcome
 
 RETRY_STATUSES = (429, 503)
 STALE_WITHIN_S = 0.1
+KEEPALIVE_S = 1
+# The kernel looks every KEEPALIVE_S: a host that has vanished is known after two looks (tcp(7)).
+VANISHED_MS = 1500
+
+Endpoint = tuple[str, int, bool]
+"""Address, port, and whether it is asked over TLS."""
 
 
-@dataclass(slots=True, eq=False)
-class ResponseHead:
-    """An upstream's status and the headers that concern the client; no length means chunked."""
-
-    status: int
-    content_type: bytes
-    length: int | None
-    retry_after: bytes
-
-
-class ResponseSink(Protocol):
-    """Takes an answer: one head, then bodies of which one is the last; or a failure at any point."""
-
-    def on_head(self, head: ResponseHead) -> None: ...
-    def on_body(self, data: bytes, *, is_last: bool) -> None: ...
-    def on_failure(self, error: UpstreamError) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an upstream may be silent, before its first byte and between two."""
-
-    first_byte_s: float
-    idle_s: float
-
-
-class Exchange:
-    """One request to an upstream and its answer, which goes to `sink`."""
-
-    __slots__ = (
-        "_on_end",
-        "connection",
-        "deadline",
-        "has_started",
-        "is_over",
-        "patience",
-        "request",
-        "sink",
-        "upstream",
-    )
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        request: bytes,
-        sink: ResponseSink,
-        patience: Patience,
-        on_end: Callable[[Exchange], None],
-    ) -> None:
-        self.upstream = upstream
-        self.request = request
-        self.sink = sink
-        self.patience = patience
-        self.connection: UpstreamConnection | None = None
-        self.deadline = NEVER
-        self.has_started = False
-        self.is_over = False
-        self._on_end = on_end
-
-    def send_on(self, connection: UpstreamConnection) -> None:
-        """Send the request on a connection that is free."""
-        self.connection = connection
-        self.deadline = connection.loop.time() + self.patience.first_byte_s
-        connection.begin(self)
-
-    def cancel(self) -> None:
-        """Want no more of the answer: the connection is closed, so that llama-server frees the slot."""
-        if not self.is_over:
-            self._end()
-
-    def pause(self) -> None:
-        """Stop reading: whoever takes the answer is slower than the upstream."""
-        if self.connection is not None:
-            self.connection.pause()
-            self.deadline = NEVER
-
-    def resume(self) -> None:
-        """Read on."""
-        if self.connection is not None:
-            self.connection.resume()
-            self.deadline = self.connection.loop.time() + self.patience.idle_s
-
-    def expire(self) -> None:
-        """Give up on an upstream that is silent for too long."""
-        if self.has_started:
-            self.fail(http_problems.answer_stalled(self.upstream, self.patience.idle_s))
-        else:
-            self.fail(http_problems.no_first_byte(self.upstream, self.patience.first_byte_s))
-
-    def complete(self) -> None:
-        """Note that the answer is whole; the connection is free again."""
-        self.is_over = True
-        self.connection = None
-        self._on_end(self)
-        # It knows us as we know it: without this, every request would leave work to the garbage collector.
-        del self.sink
-
-    def fail(self, problem: Diagnostic, *, reached: bool = True) -> None:
-        """End without a whole answer."""
-        if not self.is_over:
-            self._end()
-            self.sink.on_failure(UpstreamError(problem, reached=reached, started=self.has_started))
-
-    def _end(self) -> None:
-        self.is_over = True
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.abort()
-        self._on_end(self)
+def endpoint_of(target: Target) -> Endpoint:
+    """Say which connections may carry requests to a target."""
+    return target.address, target.port, target.is_tls
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -139,7 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, on_free: Callable[[UpstreamConnection], None], on_stale: Callable[[Exchange], None]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.endpoint: tuple[str, int] = ("", 0)
+        self.endpoint: Endpoint = ("", 0, False)
         self.free_since = 0.0
         self._on_free = on_free
         self._on_stale = on_stale
@@ -153,6 +53,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._responses = 0
         self._is_complete = False
         self._is_reusable = False
+        self._known: tuple[KnownHead, bytes] | None = None
+        """The head of an answer before, and its content type."""
+        self._left = 0
+        """Bytes of a body that are still to come, where its head was known."""
         # Bound methods of built-in types: the parser calls them without entering Python code.
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
@@ -171,10 +75,22 @@ class UpstreamConnection(asyncio.Protocol):
             raise ConnectionError("the connection is closed")
         self._exchange = exchange
         self._exchanges += 1
-        self._begun_at = self.loop.time()
-        self._responses = 0
+        self._begun_at = exchange.heard_at
+        self._responses = self._left = 0
         self._is_complete = False
         transport.write(exchange.request)
+
+    def watch_peer(self) -> None:
+        """Have the kernel notice that the host at the other end has vanished, as none on this machine can."""
+        transport = self._transport
+        # asyncio gives a socket of its own type with the methods that are needed here.
+        sock: socket.socket | None = transport.get_extra_info("socket") if transport is not None else None
+        if sock is None:
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MS)
 
     def abort(self) -> None:
         """Close at once; nothing more is reported."""
@@ -207,18 +123,68 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes that nobody asked for: whatever comes next would be taken for another's answer.
             self.abort()
             return
-        exchange.has_started = True
-        exchange.deadline = self.loop.time() + exchange.patience.idle_s
+        exchange.heard_at = self.loop.time()
+        if self._left:
+            self._hand_on_counted(exchange, data)
+            return
+        if not exchange.has_started:
+            exchange.has_started = True
+            if self._known is not None and self._hand_on_known(exchange, self._known, data):
+                return
+        is_first = self._responses == 0
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._exchange = None
-            exchange.fail(http_problems.not_http(exchange.upstream, _reason(error)))
+            exchange.fail(http_problems.not_http(exchange.target, _reason(error)), Outcome.BROKEN)
             return
         if self._responses > 1:
-            exchange.fail(http_problems.not_http(exchange.upstream, "more than one response to one request"))
+            problem = http_problems.not_http(exchange.target, "more than one response to one request")
+            exchange.fail(problem, Outcome.BROKEN)
             return
+        if is_first:
+            self._remember(data)
         self._hand_on(exchange)
+
+    def _remember(self, data: bytes) -> None:
+        """Know the head of a plain answer, so that the next one need not be parsed."""
+        head, parser = self._head, self._parser
+        if head is None or parser is None or head.status != 200 or head.length is None:
+            return
+        known = known_head(data)
+        # Once an answer is complete the parser knows no more whether its connection may be used again.
+        is_reusable = self._is_reusable if self._is_complete else parser.should_keep_alive()
+        self._known = (known, head.content_type) if known is not None and is_reusable else None
+
+    def _hand_on_known(self, exchange: Exchange, remembered: tuple[KnownHead, bytes], data: bytes) -> bool:
+        """Hand on an answer that begins as one before, without the parser; say whether it does."""
+        known, content_type = remembered
+        framing = framing_of(data, known)
+        if framing is None:
+            return False
+        begin, length = framing
+        body = data[begin:]
+        if len(body) == length:
+            exchange.sink.on_whole(content_type, body)
+            self._is_reusable = True
+            self._let_go(exchange)
+            return True
+        self._left = length
+        exchange.sink.on_head(ResponseHead(200, content_type, length, b""))
+        if not exchange.is_over and body:
+            self._hand_on_counted(exchange, body)
+        return True
+
+    def _hand_on_counted(self, exchange: Exchange, data: bytes) -> None:
+        self._left = left = self._left - len(data)
+        if left == 0:
+            self._is_reusable = True
+            exchange.sink.on_body(data, is_last=True)
+            self._let_go(exchange)
+        elif left > 0:
+            exchange.sink.on_body(data, is_last=False)
+        else:
+            exchange.fail(http_problems.not_http(exchange.target, "it is longer than it says"), Outcome.BROKEN)
 
     def _hand_on(self, exchange: Exchange) -> None:
         head, self._head = self._head, None
@@ -240,9 +206,11 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.is_over:
             return
         self._exchange = None
+        self.free_since = exchange.heard_at
         exchange.complete()
-        self.resume()
-        if self._is_reusable and self.is_usable:
+        if self._is_paused:
+            self.resume()
+        if self._is_reusable and self._transport is not None:
             self._on_free(self)
         else:
             self.abort()
@@ -259,7 +227,8 @@ class UpstreamConnection(asyncio.Protocol):
         if is_stale and not exchange.has_started:
             self._on_stale(exchange)
         else:
-            exchange.fail(http_problems.answer_cut_off(exchange.upstream), reached=False)
+            outcome = Outcome.BROKEN if exchange.has_started else Outcome.UNREACHED
+            exchange.fail(http_problems.answer_cut_off(exchange.target), outcome)
 
     # Called by the parser.
 

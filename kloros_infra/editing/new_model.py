@@ -13,7 +13,6 @@ from kloros_infra.ir.gguf import GgufHeader
 from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import as_name, unused
 from kloros_infra.ir.split_gguf import split_name
-from kloros_infra.ir.written import port_of
 
 MAX_CONTEXT_TOKENS = 32_768
 """More is rarely asked for, and memory for it is taken from the first request on."""
@@ -124,6 +123,6 @@ def _upward_from(first: int) -> Iterable[int]:
 def _ports(config: Config) -> Iterator[int]:
     yield from (spec.port for model in config.models for spec in model.profiles.values() if spec is not None)
     yield from config.bridge.ports
-    yield from (port_of(address) for address in (config.bus.xsub, config.bus.xpub))
+    yield from config.bus.listening.values()
     if config.observability.metrics_port is not None:
         yield config.observability.metrics_port

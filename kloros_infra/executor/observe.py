@@ -6,16 +6,24 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from kloros_infra.executor.generations import current_manifest
-from kloros_infra.executor.ports import Generations, RunningProcesses, ServiceManager, TargetFiles, WeightsStore
+from kloros_infra.executor.ports import (
+    Generations,
+    RouterStops,
+    RunningProcesses,
+    ServiceManager,
+    TargetFiles,
+    WeightsStore,
+)
 from kloros_infra.ir.artifact import Artifact, TextFile
-from kloros_infra.ir.generation import Manifest
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
+from kloros_infra.ir.names import is_instance
+from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.stop_cause import StopCause
+from kloros_infra.ir.unit_keys import env_keys
 from kloros_infra.planner.file_changes import MASK, with_generation
 from kloros_infra.planner.held import stopped_by_hand
 from kloros_infra.planner.running_drift import STEERING_PREFIXES
-from kloros_infra.planner.unit_keys import env_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,7 @@ class Observable:
     weights: WeightsStore
     manager: ServiceManager | None
     processes: RunningProcesses | None = None
+    router_stops: RouterStops | None = None
 
 
 def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Observed:
@@ -39,6 +48,9 @@ def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Obs
     ours = {*paths, *installed.digests}
     names = tuple(sorted({unit for path in ours if (unit := layout.unit_at(path)) is not None}))
     units = {} if where.manager is None else _units(where.manager, names)
+    ended = stopped_by_hand(units, installed, manifest)
+    # Most often nothing has ended, and nobody needs to be asked.
+    causes = where.router_stops() if where.router_stops is not None and any(map(is_instance, ended)) else None
     drop_ins = {path.removeprefix(layout.absolute("")) for state in units.values() for path in state.drop_ins}
     return Observed(
         files=found | _read(where.files, drop_ins)[0],
@@ -46,10 +58,11 @@ def observe(where: Observable, *, paths: Collection[str], layout: Layout) -> Obs
         weights=where.weights.verified(),
         history=where.generations.history(),
         manifest=manifest,
-        units=dict(_held(units, found, installed, manifest, layout=layout)),
+        units=dict(_held(units, found, {name: (causes or {}).get(name) for name in ended}, layout=layout)),
         running=_running(where.processes, units, found, layout=layout),
         unreadable=unreadable,
         has_manager=where.manager is not None,
+        has_router_said=causes is not None,
     )
 
 
@@ -77,15 +90,16 @@ def _units(manager: ServiceManager, names: tuple[str, ...]) -> Mapping[str, Unit
 def _held(
     units: Mapping[str, UnitState],
     files: Mapping[str, Artifact],
-    installed: Installed,
-    manifest: Manifest | None,
+    ended: Mapping[str, StopCause | None],
     *,
     layout: Layout,
 ) -> Iterator[tuple[str, UnitState]]:
-    by_hand = stopped_by_hand(units, installed, manifest)
+    """Say what keeps units from running; `ended` are those that ended, with the router's reason where it was that."""
     for name, state in units.items():
         is_masked = state.is_masked or files.get(layout.override_path(name)) == MASK
-        yield name, replace(state, is_masked=is_masked, is_stopped_by_hand=name in by_hand)
+        cause = ended.get(name)
+        is_by_hand = name in ended and cause is None
+        yield name, replace(state, is_masked=is_masked, is_stopped_by_hand=is_by_hand, stopped_for=cause)
 
 
 def _running(

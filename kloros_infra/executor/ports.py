@@ -15,6 +15,7 @@ from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import AwaitReady
 from kloros_infra.ir.rpc_server import RpcState
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.stop_cause import StopCause
 
 
 class ServiceManager(Protocol):
@@ -34,6 +35,14 @@ class ServiceManager(Protocol):
     def log_tail(self, unit: str, lines: int) -> tuple[str, ...]: ...
     def reset_failed(self, units: Collection[str]) -> None:
         """Forget failures and start limits; a unit that is not known has none."""
+        ...
+
+
+class RouterStops(Protocol):
+    """Asks the router, which starts and stops instances by itself."""
+
+    def __call__(self) -> Mapping[str, StopCause] | None:
+        """Say why it does not let units run; None where it cannot be asked."""
         ...
 
 

@@ -16,12 +16,12 @@ from kloros_infra.executor.readiness import state_of
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.rpc_server import AWAITED_KEY, RpcState, read_awaited
-from kloros_infra.planner.unit_keys import unit_keys
+from kloros_infra.ir.unit_keys import unit_keys
 
 ONE_ANSWER_S = 2.0
 POLL_S = 0.25
-SHORT_WAIT_S = 20.0
-"""Servers that are started at the same time are there by then; what takes longer is a host that is away."""
+SHORT_WAIT_S = 10.0
+"""Servers that are started, or restarted after a crash, are there by then; what takes longer is a host that is away."""
 LONG_POLL_S = 5.0
 
 UNUSED = frozenset({RpcState.FREE})

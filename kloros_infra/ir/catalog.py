@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from kloros_infra.ir.lock import LockedWeights
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.relaxation import Relaxation
+
+if TYPE_CHECKING:
+    # Words about requests speak of models, so they stand above them.
+    from kloros_infra.ir.catalog_requests import Client, RemoteHost, RemoteModel
+
+    # The router starts without the lock, whose checks take longer to build than all of this.
+    from kloros_infra.ir.lock import LockedWeights
+    from kloros_infra.ir.requests import Mark, Priority
 
 ArgumentValue = bool | int | float | str | tuple[int | float | str, ...]
 """`True` for an option without a value, `False` for its `no-` twin; a tuple stands for several occurrences."""
@@ -189,6 +197,10 @@ class Model:
     draft: Draft | None
     relaxed: tuple[Relaxation, ...] = ()
     """What its units may do beyond the sandbox of all."""
+    group: str | None = None
+    """Models of one group take turns on their cards."""
+    data_class: str | None = None
+    """The most sensitive data that it may see; None where it may see all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +254,11 @@ class Serving:
     min_context_tokens: int | None = None
     """What the context may be lowered to where a model would else not fit on the cards."""
     on_change: OnChange = OnChange.RESTART
+    is_pinned: bool = False
+    idle_timeout_s: float | None = None
+    """None where it is never stopped for being idle."""
+    drain_s: float = 30.0
+    lease_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,23 +303,39 @@ class Purpose:
     candidates: tuple[str, ...]
     otherwise: str | None
     is_default: bool
+    priority: Priority
+    marks: tuple[Mark, ...] = ()
+    """A request without a purpose that bears one of them is taken for this one."""
+    max_latency_s: float | None = None
+    max_cost_tier: CostTier | None = None
+    can_continue_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BusAddresses:
-    """The two sides of the ChemBus proxy; `is_managed` says whether we run the proxy."""
+    """The two sides of the ChemBus proxy; `is_managed` says whether we run the proxy.
+
+    At `direct` the router itself is asked, past the proxy; None where it is not. `has_voice` says whether KLoROS's own
+    requests for words are answered.
+    """
 
     xsub: str
     xpub: str
     is_managed: bool
+    direct: str | None = None
+    has_voice: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeAddresses:
-    """Where the HTTP bridge listens."""
+    """Where the HTTP bridge listens, whose keys it asks for, and how long it waits."""
 
     host: str
     ports: tuple[int, ...]
+    credential: str | None = None
+    max_queued: int = 256
+    first_byte_timeout_s: float = 300.0
+    stall_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,3 +372,12 @@ class Catalog:
     rpc_hosts: tuple[RpcHost, ...] = ()
     systemd_version: int = OLDEST_SYSTEMD
     keep_generations: int = KEEP_GENERATIONS
+    remote_hosts: tuple[RemoteHost, ...] = ()
+    remote_models: tuple[RemoteModel, ...] = ()
+    """Those of which nothing is installed here."""
+    clients: tuple[Client, ...] = ()
+    refuses_unknown_clients: bool = False
+    data_classes: tuple[str, ...] = ()
+    """Least sensitive first."""
+    has_announcements: bool = False
+    metrics_port: int | None = None

@@ -46,7 +46,7 @@ class Config(Spec):
         dict[Name, PurposeSpec],
         about("What requests may be for.", {"fast": {"candidates": ["qwen2.5-7b"], "default": True}}),
     ] = {}
-    policies: Annotated[PoliciesSpec, about("Who may do what.", {"audit": "metadata"}, acted_on=False)] = PoliciesSpec()
+    policies: Annotated[PoliciesSpec, about("Who may do what.", {"unknown_clients": "refuse"})] = PoliciesSpec()
     bus: Annotated[BusSpec, about("Where ChemBus is.", {"managed": False})] = BusSpec()
     bridge: Annotated[BridgeSpec, about("Where the HTTP bridge listens.", {"ports": [11434]})] = BridgeSpec()
     sandbox: Annotated[SandboxSpec, about("What units may do.", {"cpu_weight": 50})] = SandboxSpec()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kloros_infra.ir.catalog import GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
+from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     COMPUTE_CAPABILITY_PATTERN,
@@ -39,18 +39,17 @@ _Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=LINE_PATTERN
 _KNOWN = "that of the card called `name`, or like this entry, where it is well known"
 
 
-class UpstreamKind(StrEnum):
-    """What answers on a remote host."""
-
-    LLAMA_CPP = "llama_cpp"
-    OLLAMA = "ollama"
-    OPENAI = "openai"
-
-
 class HealthSpec(Spec):
     """How a remote host is asked whether it can serve."""
 
-    path: Annotated[UrlPath, about("Path that answers 200 when the host can serve.", "/health")] = "/health"
+    path: Annotated[
+        UrlPath | None,
+        about(
+            "Path that answers 200 when the host can serve.",
+            "/health",
+            standard="/health of llama.cpp, /api/version of Ollama, and the list of models of others",
+        ),
+    ] = None
     interval: Annotated[PositiveDuration, about("Time between two questions.", "10s", standard="10s")] = 10.0
     timeout: Annotated[PositiveDuration, about("How long an answer may take.", "2s", standard="2s")] = 2.0
     failures: Annotated[PositiveCount, about("Failures in a row that take the host out.", 3)] = 3
@@ -163,7 +162,7 @@ class HostSpec(Spec):
     ] = OLDEST_SYSTEMD
     upstream: Annotated[
         UpstreamSpec | None,
-        about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}, acted_on=False),
+        about("What serves requests on a remote host.", {"kind": "ollama", "port": 11434}),
     ] = None
 
 

@@ -150,7 +150,13 @@ class ServingSpec(Spec):
         ),
     ] = {}
     preload: Annotated[
-        bool | None, about("Whether it is started with its profile.", False, standard="true", inherited=True)
+        bool | None,
+        about(
+            "Whether it is started with its profile; if not, the first request for it starts it.",
+            False,
+            standard="true",
+            inherited=True,
+        ),
     ] = None
     on_change: Annotated[
         OnChange | None,
@@ -170,7 +176,6 @@ class ServingSpec(Spec):
             True,
             standard="false",
             inherited=True,
-            acted_on=False,
         ),
     ] = None
     idle_timeout: Annotated[
@@ -178,9 +183,8 @@ class ServingSpec(Spec):
         about(
             "How long it may be idle before it is stopped; `0s` is at once, and `pin: true` is never.",
             "5m",
-            standard="5m",
+            standard="5m where it is not preloaded, and never where it is",
             inherited=True,
-            acted_on=False,
         ),
     ] = None
     drain: Annotated[
@@ -190,12 +194,11 @@ class ServingSpec(Spec):
             "30s",
             standard="30s",
             inherited=True,
-            acted_on=False,
         ),
     ] = None
     lease: Annotated[
         PositiveDuration | None,
-        about("How long an allocation lasts without activity.", "10m", standard="10m", inherited=True, acted_on=False),
+        about("How long an allocation lasts without activity.", "10m", standard="10m", inherited=True),
     ] = None
 
 
@@ -302,23 +305,26 @@ class ModelSpec(ServingSpec):
     purpose_tags: Annotated[
         tuple[Name, ...], about("What it is good for, its speciality first.", ["code_understanding"])
     ] = ()
-    languages: Annotated[tuple[Line, ...], about("Languages it is good at; for clients.", ["python", "rust"])] = ()
+    languages: Annotated[
+        tuple[Line, ...],
+        about("Languages it is good at: a request that names one prefers it among equals.", ["python", "rust"]),
+    ] = ()
     context_tokens: Annotated[ContextTokens, about("Context that each request gets.", 32000)]
     cost_tier: Annotated[
         CostTier | None,
         about(
             "What a request costs in compute; a request may set a limit.",
             "medium",
-            standard="by its weights: low below 3 GiB, medium below 12 GiB, else high",
+            standard="by its weights: low below 3 GiB, medium below 12 GiB, else high; without weights here, medium",
         ),
     ] = None
     group: Annotated[
         Name | None,
-        about("Models of one group take turns: one of them is loaded at a time.", "large", acted_on=False),
+        about("Models of one group take turns: one of them is loaded at a time.", "large"),
     ] = None
     data_class: Annotated[
         Name | None,
-        about("The most sensitive data that it may see, of policies.data_classes.", "private", acted_on=False),
+        about("The most sensitive data that it may see, of policies.data_classes.", "private"),
     ] = None
     chat_template: Annotated[
         ChatTemplate | None,

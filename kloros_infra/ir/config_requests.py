@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from kloros_infra.ir.catalog import CostTier, ModelKind, ResponseType
 from kloros_infra.ir.config_models import ChatTemplate
+from kloros_infra.ir.requests import ClientAccess, Priority
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     TEXT_PATTERN,
@@ -112,14 +112,6 @@ class WhenSpec(Spec):
     min_tokens: Annotated[PositiveCount | None, about("Its length at least, in tokens.", 8000)] = None
 
 
-class Priority(StrEnum):
-    """Whose requests go first."""
-
-    VOICE = "voice"
-    INTERACTIVE = "interactive"
-    BATCH = "batch"
-
-
 class PurposeSpec(Spec):
     """Candidates in order, and where to go when none can serve."""
 
@@ -132,17 +124,15 @@ class PurposeSpec(Spec):
     ] = False
     when: Annotated[
         tuple[WhenSpec, ...],
-        about("Requests without a purpose that are taken for this one.", [{"contains": ["```"]}], acted_on=False),
+        about("Requests without a purpose that are taken for this one.", [{"contains": ["```"]}]),
     ] = ()
     max_latency: Annotated[
-        PositiveDuration | None, about("Time to the first token at most.", "2s", standard="none", acted_on=False)
+        PositiveDuration | None, about("Time to the first token at most.", "2s", standard="none")
     ] = None
-    max_cost_tier: Annotated[CostTier | None, about("What a request may cost at most.", "medium", acted_on=False)] = (
-        None
-    )
-    priority: Annotated[Priority, about("Whose requests go first.", "voice", acted_on=False)] = Priority.INTERACTIVE
+    max_cost_tier: Annotated[CostTier | None, about("What a request may cost at most.", "medium")] = None
+    priority: Annotated[Priority, about("Whose requests go first.", "voice")] = Priority.INTERACTIVE
     continue_elsewhere: Annotated[
-        bool, about("Whether an answer that breaks off is continued by another upstream.", False, acted_on=False)
+        bool, about("Whether an answer that breaks off is continued by another upstream.", False)
     ] = False
 
 
@@ -169,16 +159,17 @@ class PoliciesSpec(Spec):
     """Who may do what, and what happens by itself."""
 
     on_gpu_change: Annotated[
-        Literal["plan", "apply"], about("What follows a change of the cards: a plan that waits, or its apply.", "plan")
+        Literal["plan", "apply"],
+        about("What follows a change of the cards: a plan that waits, or its apply.", "plan", acted_on=False),
     ] = "plan"
     data_classes: Annotated[
         tuple[Name, ...], about("Classes of data, least sensitive first.", ["public", "internal", "private"])
     ] = ()
     clients: Annotated[dict[Name, ClientSpec], about("Clients by name.", {"voice": {"sources": ["kloros-voice"]}})] = {}
-    unknown_clients: Annotated[
-        Literal["allow", "refuse"], about("What happens to requests of no client named here.", "allow")
-    ] = "allow"
+    unknown_clients: Annotated[ClientAccess, about("What happens to requests of no client named here.", "refuse")] = (
+        ClientAccess.ALLOW
+    )
     audit: Annotated[
         Literal["off", "metadata", "full"],
-        about("What is recorded of each request: nothing, all but texts, or everything.", "metadata"),
+        about("What is recorded of each request: nothing, all but texts, or everything.", "metadata", acted_on=False),
     ] = "off"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
     BusAddress,
     Bytes,
+    DirectAddress,
     FolderPath,
     Name,
     Percent,
@@ -20,6 +22,7 @@ from kloros_infra.ir.written import (
     PositiveDuration,
     ReadablePath,
     Url,
+    port_of,
 )
 
 
@@ -28,7 +31,24 @@ class BusSpec(Spec):
 
     xsub: Annotated[BusAddress, about("Where publishers connect.", "tcp://127.0.0.1:5556")] = "tcp://127.0.0.1:5556"
     xpub: Annotated[BusAddress, about("Where subscribers connect.", "tcp://127.0.0.1:5557")] = "tcp://127.0.0.1:5557"
+    direct: Annotated[
+        DirectAddress,
+        about(
+            "Where services ask the router itself, faster and without loss: a loopback address, a socket in"
+            " /run/kloros-router, or `off`.",
+            "ipc:///run/kloros-router/direct",
+        ),
+    ] = "tcp://127.0.0.1:5555"
     managed: Annotated[bool, about("Whether we run the proxy; false where another unit does.", True)] = True
+    voice: Annotated[
+        bool, about("Whether the router answers KLoROS's voice, in place of KLoROS's own voice service.", False)
+    ] = True
+
+    @property
+    def listening(self) -> Mapping[str, int]:
+        """Give the ports that it has, by the names of their settings; a socket of the file system has none."""
+        addresses = {"xsub": self.xsub, "xpub": self.xpub, "direct": self.direct}
+        return {name: port_of(one) for name, one in addresses.items() if one.startswith("tcp://")}
 
 
 class BridgeSpec(Spec):
@@ -40,16 +60,21 @@ class BridgeSpec(Spec):
     )
     credential: Annotated[
         Name | None,
-        about("Name of the credential with keys that clients must send, one a line.", "bridge-keys", acted_on=False),
+        about("Name of the credential with keys that clients must send, one a line.", "bridge-keys"),
     ] = None
-    max_queued: Annotated[PositiveCount, about("Requests that may wait for one model.", 256, acted_on=False)] = 256
+    max_queued: Annotated[PositiveCount, about("Requests that may wait for one model.", 256)] = 256
     first_byte_timeout: Annotated[
         PositiveDuration,
-        about("How long an instance may take to begin its answer.", "5m", standard="5m", acted_on=False),
+        about(
+            "How long an instance may take to the first byte of a streamed answer; one that comes whole takes as long "
+            "as its request allows.",
+            "5m",
+            standard="5m",
+        ),
     ] = 300.0
     stall_timeout: Annotated[
         PositiveDuration,
-        about("How long an answer may pause between two tokens.", "30s", standard="30s", acted_on=False),
+        about("How long an answer may pause between two tokens.", "30s", standard="30s"),
     ] = 30.0
 
 
@@ -95,7 +120,7 @@ class ObservabilitySpec(Spec):
     traces: Annotated[
         Url | None, about("OTLP endpoint for traces.", "http://127.0.0.1:4318/v1/traces", acted_on=False)
     ] = None
-    announce: Annotated[bool, about("Whether changes of state are spoken over ChemBus.", False, acted_on=False)] = False
+    announce: Annotated[bool, about("Whether changes of state are spoken over ChemBus.", False)] = False
 
 
 class StorageSpec(Spec):

@@ -28,6 +28,7 @@ class DesiredUnit:
 
     `profile` is the one that the unit belongs to, empty when it belongs to all; `run_in_profile` says whether it runs
     while that one is active, and `run` whether it does now. `gate` is what a server must pass beside being ready.
+    `is_stopped_idle` holds where the router stops it while nobody uses it, and starts it for a request.
     """
 
     unit: str
@@ -40,6 +41,7 @@ class DesiredUnit:
     profile: str = ""
     run_in_profile: Run = Run.ALWAYS
     gate: InstanceGate | None = None
+    is_stopped_idle: bool = False
 
     def under(self, profile: str) -> DesiredUnit:
         """Say how the unit runs while `profile` is active."""

@@ -35,12 +35,15 @@ class Layout:
     generator: str = "etc/systemd/system-generators/kloros-infra"
     tmpfiles: str = "etc/tmpfiles.d/kloros-infra.conf"
     sysusers: str = "etc/sysusers.d/kloros-infra.conf"
+    polkit: str = "etc/polkit-1/rules.d/50-kloros-infra.rules"
     former_units: str = "etc/systemd/system"
     former_routing: str = "etc/kloros-infra/routing.json"
     weights: str = "var/lib/llama-models"
     state: str = "var/lib/kloros-infra"
     logs: str = "var/log/kloros-infra"
     run: str = "run/kloros"
+    router_state: str = "var/lib/kloros-router"
+    router_run: str = "run/kloros-router"
 
     def absolute(self, relative: str) -> str:
         """Say how a process on the target names a path of this layout."""
@@ -89,6 +92,21 @@ class Layout:
     def profile_file(self) -> str:
         """Name the file that says which profile is active."""
         return f"{self.run}/gpu_profile"
+
+    @property
+    def leases_file(self) -> str:
+        """Name the router's journal of allocations."""
+        return f"{self.router_state}/leases.jsonl"
+
+    @property
+    def answers_file(self) -> str:
+        """Name the router's journal of answered requests."""
+        return f"{self.router_state}/answers.log"
+
+    @property
+    def control_socket(self) -> str:
+        """Name the socket at which the router is told to start and stop models."""
+        return f"{self.router_run}/control.sock"
 
     @property
     def booted_file(self) -> str:

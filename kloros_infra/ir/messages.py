@@ -10,10 +10,29 @@ from kloros_infra.ir.catalog import CostTier
 
 REQUEST_TOPIC = "llm.request"
 RESPONSE_PREFIX = "llm.response."
+CANCEL_TOPIC = "llm.cancel"
+PING_TOPIC = "llm.ping"
+"""Who asks is answered by the router itself, on the topic on which an answer would come."""
+PONG_TOPIC = "llm.pong"
+"""The router hears itself on it: the bus is there."""
+WAITING_TOPIC = "llm.waiting"
+"""Tells a client of the direct endpoint that its request is still wanted and where in line it stands."""
+RUNTIME_START_TOPIC = "llm.runtime.start"
+RUNTIME_STOP_TOPIC = "llm.runtime.stop"
+RUNTIME_RESPONSE_PREFIX = "llm.runtime.response."
 HEALTH_TOPIC = "llm.health"
+ALLOCATION_TOPIC = "llm.allocation"
+GPU_PROFILE_TOPIC = "llm.gpu_profile"
 HEARTBEAT_TOPIC = "HEARTBEAT"
 LLM_ECOSYSTEM = "llm"
 HEARTBEAT_ECOSYSTEM = "colony"
+VOICE_REQUEST_TOPIC = "VOICE.ORCHESTRATOR.LLM.REQUEST"
+VOICE_RESPONSE_TOPIC = "VOICE.LLM.RESPONSE"
+VOICE_ERROR_TOPIC = "VOICE.LLM.ERROR"
+VOICE_READY_TOPIC = "VOICE.LLM.READY"
+VOICE_SHUTDOWN_TOPIC = "VOICE.LLM.SHUTDOWN"
+VOICE_SPEAK_TOPIC = "VOICE.ORCHESTRATOR.SPEAK"
+VOICE_ECOSYSTEM = "voice"
 ENVELOPE_SCHEMA_VERSION = 1
 
 
@@ -77,4 +96,9 @@ class LlmRequest(BaseModel):
     max_tokens: PositiveInt | None = None
     temperature: Annotated[FiniteFloat, Field(ge=0)] | None = None
     constraints: Annotated[Constraints, BeforeValidator(lambda value: {} if value is None else value)] = Constraints()
+    language: str | None = None
+    stream: bool = False
+    """Whether the answer is wanted in pieces, too, as it comes."""
+    timeout_s: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """How long whoever asks waits."""
     metadata: Any = None

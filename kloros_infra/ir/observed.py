@@ -10,10 +10,11 @@ from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Manifest
 from kloros_infra.ir.on_change import Kept
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.stop_cause import StopCause
 
 
 class ActiveState(StrEnum):
-    """systemd's ActiveState, which the embedded supervisor speaks too."""
+    """systemd's ActiveState (org.freedesktop.systemd1(5)), which the embedded supervisor speaks too."""
 
     ACTIVE = "active"
     ACTIVATING = "activating"
@@ -21,6 +22,13 @@ class ActiveState(StrEnum):
     INACTIVE = "inactive"
     FAILED = "failed"
     RELOADING = "reloading"
+    REFRESHING = "refreshing"
+    MAINTENANCE = "maintenance"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ActiveState:  # noqa: ARG003 - enum asks with it (enum.Enum._missing_)
+        """Take a word of a later systemd for a unit that runs: nothing is started or given away beside it."""
+        return cls.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +36,9 @@ class UnitState:
     """One unit as the service manager reports it.
 
     `drop_ins` are files of an administrator's that it was loaded with beside its own; a masked unit cannot be started.
-    `has_ended` says that it ran, as far back as the manager knows, and ended without failing; when no apply of ours
-    ended it, `is_stopped_by_hand` holds.
+    `has_ended` says that it ran, as far back as the manager knows, and ended without failing; when neither an apply of
+    ours nor, as far as it has said, the router ended it, `is_stopped_by_hand` holds. `stopped_for` is why the router
+    has stopped an instance that would run otherwise, or does not start it.
     """
 
     unit: str
@@ -43,10 +52,11 @@ class UnitState:
     is_masked: bool = False
     has_ended: bool = False
     is_stopped_by_hand: bool = False
+    stopped_for: StopCause | None = None
 
     @property
     def is_active(self) -> bool:
-        return self.active in (ActiveState.ACTIVE, ActiveState.RELOADING)
+        return self.active in (ActiveState.ACTIVE, ActiveState.RELOADING, ActiveState.REFRESHING)
 
     @property
     def is_up(self) -> bool:
@@ -106,3 +116,5 @@ class Observed:
     """Paths that whoever asks may not look at: nothing is said of them."""
     has_manager: bool = True
     """Whether anybody runs units here: without, files can be compared, and nothing can be started."""
+    has_router_said: bool = False
+    """Whether the router was asked, and has said, which instances it has stopped: what it has not, somebody has."""

@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from kloros_infra.ir.catalog import CostTier, ModelKind, RemoteLink
+from kloros_infra.ir.requests import ClientAccess, Mark, Priority, UpstreamKind
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class RoutingPart(BaseModel):
@@ -17,8 +18,19 @@ class RoutingPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RoutedShare(RoutingPart):
+    """How much of one card an instance takes, in MiB."""
+
+    card: str
+    mib: int
+
+
 class Upstream(RoutingPart):
-    """A llama-server behind the router: one instance and its loopback address."""
+    """A llama-server behind the router: one instance and its loopback address.
+
+    `definition` is a digest of all that it is started by: a load that failed is not tried again before it changes.
+    `load_s` is how long loading is expected to take, `idle_timeout_s` None where it is never stopped for idleness.
+    """
 
     instance: str
     profile: str
@@ -28,6 +40,15 @@ class Upstream(RoutingPart):
     preload: bool
     context_tokens: int
     parallel: int
+    is_pinned: bool = False
+    idle_timeout_s: float | None = 300.0
+    drain_s: float = 30.0
+    lease_s: float = 600.0
+    load_s: float = 10.0
+    shares: tuple[RoutedShare, ...] = ()
+    decode_tokens_per_s: float | None = None
+    prefill_tokens_per_s: float | None = None
+    definition: str = ""
 
 
 class RoutedModel(RoutingPart):
@@ -47,6 +68,10 @@ class RoutedModel(RoutingPart):
     sha256: str | None
     architecture: str
     upstreams: tuple[Upstream, ...]
+    group: str | None = None
+    """Models of one group take turns on their cards."""
+    data_class: str | None = None
+    """The most sensitive data that it may see; None where it may see all."""
 
     def upstream(self, profile: str) -> Upstream | None:
         """Find the instance that serves under a profile."""
@@ -79,20 +104,33 @@ class RoutedPurpose(RoutingPart):
     candidates: tuple[str, ...]
     otherwise: str | None
     is_default: bool
+    marks: tuple[Mark, ...] = ()
+    """A request without a purpose that bears one of them is taken for this one."""
+    max_latency_s: float | None = None
+    max_cost_tier: CostTier | None = None
+    priority: Priority = Priority.INTERACTIVE
+    can_continue_elsewhere: bool = False
 
 
 class RoutedBus(RoutingPart):
-    """ChemBus addresses: publishers connect to `xsub`, subscribers to `xpub`."""
+    """ChemBus addresses: publishers connect to `xsub`, subscribers to `xpub`, askers in a hurry to `direct`."""
 
     xsub: str
     xpub: str
+    direct: str | None = None
+    has_voice: bool = True
+    """Whether KLoROS's own requests for words are answered, in place of its voice zooid."""
 
 
 class RoutedBridge(RoutingPart):
-    """Where the HTTP bridge listens."""
+    """Where the HTTP bridge listens, and how long it waits."""
 
     host: str
     ports: tuple[int, ...]
+    credential: str | None = None
+    max_queued: int = 256
+    first_byte_timeout_s: float = 300.0
+    stall_timeout_s: float = 30.0
 
 
 class RoutedCard(RoutingPart):
@@ -111,10 +149,62 @@ class RoutedProfile(RoutingPart):
     cards: tuple[RoutedCard, ...]
 
 
+class RoutedCapacity(RoutingPart):
+    """What instances may take of a card together, in MiB."""
+
+    card: str
+    mib: int
+
+
+class RoutedHost(RoutingPart):
+    """A remote host that answers requests; `models` are ids here and names there, lower `priority` goes first."""
+
+    name: str
+    kind: UpstreamKind
+    address: str
+    port: int
+    path: str
+    is_tls: bool
+    priority: int
+    toggle: str | None
+    credential: str | None
+    health_path: str
+    health_interval_s: float
+    health_timeout_s: float
+    health_failures: int
+    models: dict[str, str]
+
+
+class RoutedClient(RoutingPart):
+    """Who asks, and what he may ask for; None stands for everything."""
+
+    name: str
+    sources: tuple[str, ...]
+    credential: str | None
+    models: tuple[str, ...] | None
+    purposes: tuple[str, ...] | None
+    data_class: str | None
+    priority: Priority | None
+    max_queued: int | None
+    requests_per_minute: int | None
+
+
+class RoutedPolicies(RoutingPart):
+    """Who may do what; `data_classes` least sensitive first."""
+
+    clients: tuple[RoutedClient, ...] = ()
+    unknown_clients: ClientAccess = ClientAccess.ALLOW
+    data_classes: tuple[str, ...] = ()
+
+
+LOCAL_PRIORITY = 50
+"""Where this machine's instances stand among hosts that serve the same model."""
+
+
 class RoutingTable(RoutingPart):
     """The whole table; `profiles` best first; `profile_file` names the active one."""
 
-    version: Literal[1]
+    version: Literal[2]
     profiles: tuple[RoutedProfile, ...]
     profile_file: str
     models: tuple[RoutedModel, ...]
@@ -122,6 +212,17 @@ class RoutingTable(RoutingPart):
     purposes: tuple[RoutedPurpose, ...]
     bus: RoutedBus
     bridge: RoutedBridge
+    capacities: tuple[RoutedCapacity, ...] = ()
+    hosts: tuple[RoutedHost, ...] = ()
+    policies: RoutedPolicies = RoutedPolicies()
+    leases_file: str | None = None
+    """The journal of allocations, which survives the router; None keeps none."""
+    answers_file: str | None = None
+    """The journal of answered requests of the bus, which survives the router; None keeps none."""
+    control_socket: str | None = None
+    """The Unix socket of the runtime control API; None where there is none."""
+    has_announcements: bool = False
+    metrics_port: int | None = None
 
     @property
     def profile_names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.ir.generation import Interrupted
+from kloros_infra.ir.stop_cause import StopCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class CardUse:
 class UnitStatus:
     """One unit; what only a llama-server has is None or empty for the others, and where nobody can tell.
 
-    `until` says how long it goes on running, `last_error` how it failed and what it wrote last.
+    `until` says how long it goes on running, `last_error` how it failed and what it wrote last, `stopped_for` why the
+    router does not let it run.
     """
 
     unit: str
@@ -36,6 +38,7 @@ class UnitStatus:
     requests: int | None = None
     until: str = ""
     last_error: str = ""
+    stopped_for: StopCause | None = None
 
 
 class Remedy(StrEnum):

@@ -144,7 +144,11 @@ def one_or_several(value: Any) -> Any:
 ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*([:/][A-Za-z0-9._-]+)*$"
 ARGUMENT_PATTERN = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-BUS_PATTERN = rf"^tcp://127\.0\.0\.1:{_PORT}$"
+_LOOPBACK = rf"tcp://127\.0\.0\.1:{_PORT}"
+BUS_PATTERN = f"^{_LOOPBACK}$"
+NO_ADDRESS = "off"
+# The router may make sockets in its own folder of /run, and nowhere else.
+DIRECT_PATTERN = rf"^({NO_ADDRESS}|{_LOOPBACK}|ipc:///run/kloros-router/[a-z0-9][a-z0-9._-]{{0,63}})$"
 COMPUTE_CAPABILITY_PATTERN = r"^[0-9]{1,2}\.[0-9]$"
 # A last label with a letter makes a name, so that 300.1.2.3 is neither a name nor an address (RFC 1123, section 2.1).
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -188,6 +192,9 @@ MEANINGS: Mapping[str, str] = {
     ARGUMENT_PATTERN: "a long option of llama-server without its dashes, such as threads-batch",
     BANDWIDTH_PATTERN: "a bandwidth such as 960GB/s",
     BUS_PATTERN: "a loopback address with a port from 1 to 65535, such as tcp://127.0.0.1:5556",
+    DIRECT_PATTERN: (
+        "a loopback address such as tcp://127.0.0.1:5555, a socket such as ipc:///run/kloros-router/direct, or off"
+    ),
     BYTES_PATTERN: "an amount of memory such as 12GiB or 600MiB",
     CARD_MEMORY_PATTERN: "an amount of memory such as 12GiB, 1MiB or more",
     COMPUTE_CAPABILITY_PATTERN: 'a compute capability such as "8.6"',
@@ -264,6 +271,7 @@ WeightsSource = Annotated[
     AfterValidator(refuse_parent_folders),
 ]
 BusAddress = Annotated[str, Field(pattern=BUS_PATTERN)]
+DirectAddress = Annotated[str, Field(pattern=DIRECT_PATTERN)]
 HostAddress = Annotated[str, Field(max_length=253, pattern=HOST_ADDRESS_PATTERN)]
 Interface = Annotated[str, Field(pattern=INTERFACE_PATTERN)]
 UrlPath = Annotated[str, Field(max_length=500, pattern=URL_PATH_PATTERN)]

@@ -50,7 +50,7 @@ def _section(instance: ExportedInstance, notes: list[str]) -> Iterator[str]:
         yield f"tags = {','.join(instance.tags)}"
     yield f"load-on-startup = {_word(instance.preload)}"
     yield f"stop-timeout = {instance.drain_s}"
-    if not instance.pin:
+    if instance.idle_timeout_s is not None:
         yield f"sleep-idle-seconds = {instance.idle_timeout_s}"
     for name, value in sorted(_joined(instance.settings).items()):
         if _UNWRITABLE.search(value):

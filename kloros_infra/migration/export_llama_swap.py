@@ -45,7 +45,7 @@ def _model(instance: ExportedInstance, exported: Exported, notes: list[str]) -> 
         model["env"] = [f"{name}={value}" for name, value in instance.environment.items()]
     if instance.names:
         model["aliases"] = list(instance.names)
-    model["ttl"] = 0 if instance.pin else instance.idle_timeout_s
+    model["ttl"] = instance.idle_timeout_s or 0
     model["unloadTimeout"] = instance.drain_s
     by_id = {
         name: _parameters(persona)

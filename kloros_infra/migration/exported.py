@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.emit_command import server_words
 from kloros_infra.ir.catalog import Instance, ModelKind, Persona
-from kloros_infra.ir.config import Config
-from kloros_infra.ir.config_models import DefaultsSpec, InstanceSpec, ModelSpec, ServingSpec
 from kloros_infra.ir.layout import Layout
 from kloros_infra.migration.settings import Setting, settings_of_variables, settings_of_words
 from kloros_infra.placement.place import check_together
-
-Value = TypeVar("Value")
-
-IDLE_TIMEOUT_S = 300
-DRAIN_S = 30
-"""What is standard; the declarations in `ir.config_models` say the same in words."""
 
 LLAMA_SERVER = "llama-server"
 # What each program gives its llama-servers itself, or what only our router asks for.
@@ -28,7 +19,10 @@ _OURS_ALONE = frozenset({"alias", "host", "metrics", "port", "ui"})
 
 @dataclass(frozen=True, slots=True)
 class ExportedInstance:
-    """A model under the profile, and how its llama-server is started; `environment` has what is no option of it."""
+    """A model under the profile, and how its llama-server is started; `environment` has what is no option of it.
+
+    `idle_timeout_s` is None where it stays: other programs take 0 for that, so at once is one second.
+    """
 
     model_id: str
     display_name: str
@@ -40,7 +34,7 @@ class ExportedInstance:
     environment: Mapping[str, str]
     preload: bool
     pin: bool
-    idle_timeout_s: int
+    idle_timeout_s: int | None
     drain_s: int
     group: str | None
 
@@ -67,11 +61,10 @@ class Export:
 
 
 def exported(
-    compiled: Compiled, config: Config, variables: Mapping[str, Mapping[str, str]], *, profile: str, layout: Layout
+    compiled: Compiled, variables: Mapping[str, Mapping[str, str]], *, profile: str, layout: Layout
 ) -> Exported:
     """Collect what runs under a profile; `variables` has each instance's env file, by the instance's name."""
     catalog = compiled.catalog
-    specs = {spec.id: spec for spec in config.models}
     running = [instance for instance in catalog.instances if instance.profile.name == profile]
     placements = {instance.id: compiled.placements[instance.id] for instance in running}
     ids = {instance.model.id for instance in running}
@@ -80,12 +73,7 @@ def exported(
         profile=profile,
         program=catalog.llama_server if is_path else layout.absolute(layout.program_path(LLAMA_SERVER)),
         instances=tuple(
-            _instance(
-                instance,
-                (specs[instance.model.id], config.defaults),
-                variables[str(instance.id)],
-                server_words(instance, placements[instance.id]),
-            )
+            _instance(instance, variables[str(instance.id)], server_words(instance, placements[instance.id]))
             for instance in running
         ),
         fits_together=not check_together(placements),
@@ -102,12 +90,8 @@ def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _instance(
-    instance: Instance, specs: tuple[ModelSpec, DefaultsSpec], variables: Mapping[str, str], words: Sequence[str]
-) -> ExportedInstance:
-    model, (spec, defaults) = instance.model, specs
-    written = spec.profiles.get(instance.profile.name) or InstanceSpec(port=instance.port)
-    places: tuple[ServingSpec, ...] = (written, spec, defaults)
+def _instance(instance: Instance, variables: Mapping[str, str], words: Sequence[str]) -> ExportedInstance:
+    model, serving = instance.model, instance.serving
     found = tuple(settings_of_variables([f"{name}={value}" for name, value in sorted(variables.items())]))
     others = {one for one in found if isinstance(one, str)}
     further, _ = settings_of_words(words)
@@ -121,19 +105,15 @@ def _instance(
         kind=model.kind,
         names=tuple(name for name in dict.fromkeys((model.name, *model.aliases)) if name != model.id),
         tags=model.purpose_tags,
-        context_tokens=instance.serving.context_tokens,
+        context_tokens=serving.context_tokens,
         settings=tuple(settings),
         environment={name: value for name, value in sorted(variables.items()) if name in others},
-        preload=instance.serving.preload,
-        pin=_nearest(False, *(place.pin for place in places)),
-        idle_timeout_s=round(_nearest(float(IDLE_TIMEOUT_S), *(place.idle_timeout for place in places))),
-        drain_s=round(_nearest(float(DRAIN_S), *(place.drain for place in places))),
-        group=spec.group,
+        preload=serving.preload,
+        pin=serving.is_pinned,
+        idle_timeout_s=None if serving.idle_timeout_s is None else max(1, round(serving.idle_timeout_s)),
+        drain_s=round(serving.drain_s),
+        group=model.group,
     )
-
-
-def _nearest(standard: Value, *settings: Value | None) -> Value:
-    return next((setting for setting in settings if setting is not None), standard)
 
 
 def unsaid_purposes(exported: Exported) -> tuple[str, ...]:

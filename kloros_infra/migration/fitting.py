@@ -9,7 +9,6 @@ from itertools import count
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import unused
-from kloros_infra.ir.written import port_of
 from kloros_infra.migration.names import called
 from kloros_infra.migration.taken_over import Row, TakenModel, TakenOver, TakenPersona
 
@@ -83,7 +82,7 @@ def _names(model: ModelSpec) -> tuple[str, ...]:
 
 
 def _ports(config: Config) -> Iterator[int]:
-    yield from (port_of(config.bus.xsub), port_of(config.bus.xpub), *config.bridge.ports)
+    yield from (*config.bus.listening.values(), *config.bridge.ports)
     if config.observability.metrics_port is not None:
         yield config.observability.metrics_port
     for model in config.models:

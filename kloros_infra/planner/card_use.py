@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from kloros_infra.ir.artifact import Artifact, text_of
 from kloros_infra.ir.card_share import CARD_SHARES_KEY, CardShare, read_shares
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.keeping import remembered
-from kloros_infra.planner.unit_keys import unit_keys
 
 
 def running_shares(unit: str, both: Comparison) -> tuple[CardShare, ...]:

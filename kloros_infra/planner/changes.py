@@ -9,6 +9,7 @@ from kloros_infra.ir.exposure import ExposureChange
 from kloros_infra.ir.names import instance_unit
 from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.ir.plan import Action, Change, KeyChange
+from kloros_infra.ir.unit_keys import ENVIRONMENT_FILE, key_changes, unit_keys
 from kloros_infra.planner.address import (
     address_order,
     owner_of,
@@ -27,7 +28,6 @@ from kloros_infra.planner.redaction import redacted_value
 from kloros_infra.planner.text_keys import artifact_changes
 from kloros_infra.planner.unit_changes import UnitChange, Verb
 from kloros_infra.planner.unit_effects import DEFERRED, ignored_keys, is_harmless, unit_action
-from kloros_infra.planner.unit_keys import ENVIRONMENT_FILE, key_changes, unit_keys
 
 LEFT_OVER = "an env file is left over that nothing reads"
 

@@ -8,21 +8,20 @@ from enum import StrEnum
 from kloros_infra.ir.artifact import Artifact, text_of
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.on_change import Definition
-from kloros_infra.planner.desired import Desired
-from kloros_infra.planner.file_changes import digest
-from kloros_infra.planner.unit_keys import (
+from kloros_infra.ir.unit_keys import (
     ENVIRONMENT_FILE,
     EXEC_START,
+    WEIGHTS_KEY,
     env_keys,
     environment_files,
     program,
     restart_keys,
     unit_keys,
 )
+from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.file_changes import digest
 
 PORT = "LLAMA_ARG_PORT"
-WEIGHTS_KEY = "Unit.X-Kloros-Weights"
-"""The digests of all that an instance loads: an apply that ended early may have replaced weights and no unit."""
 
 
 class Difference(StrEnum):

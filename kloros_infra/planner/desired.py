@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from kloros_infra.diagnostics import Problems
 from kloros_infra.ir.artifact import ArtifactTree
-from kloros_infra.ir.catalog import KEEP_GENERATIONS, BridgeAddresses, Catalog, Instance
+from kloros_infra.ir.catalog import KEEP_GENERATIONS, Catalog, Instance
 from kloros_infra.ir.gate import InstanceGate, expected_cards
 from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
@@ -23,6 +23,7 @@ from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.rpc_server import HostPart
 from kloros_infra.ir.split_gguf import stored_names
 from kloros_infra.ir.stored_weights import StoredWeights, model_files
+from kloros_infra.ir.written import port_of
 from kloros_infra.planner.cost import start_timeout_s
 
 
@@ -96,7 +97,7 @@ def desired_state(
     units = (
         *_bus_units(catalog),
         *(_instance_unit(instance, placements.get(instance.id), layout).under(profile) for instance in instances),
-        _router_unit(catalog.bridge),
+        _router_unit(catalog),
         *(_profile_target(one.name).under(profile) for one in catalog.profiles),
         DesiredUnit(PROFILE_UNIT, Run.ALWAYS),
         DesiredUnit(LLM_TARGET, Run.ALWAYS),
@@ -128,7 +129,7 @@ def desired_part(part: HostPart, tree: ArtifactTree, *, layout: Layout, exposure
 def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
     """A subscriber's side that accepts connections is what the router needs of the proxy."""
     if catalog.bus.is_managed:
-        ports = tuple(int(address.rpartition(":")[2]) for address in (catalog.bus.xsub, catalog.bus.xpub))
+        ports = (port_of(catalog.bus.xsub), port_of(catalog.bus.xpub))
         yield DesiredUnit(BUS_UNIT, Run.ALWAYS, ready_url=catalog.bus.xpub, ports=ports)
 
 
@@ -147,6 +148,7 @@ def _instance_unit(instance: Instance, placement: Placement | None, layout: Layo
         profile=instance.profile.name,
         run_in_profile=run,
         gate=None if placement is None else _gate(instance, placement, files.size_bytes),
+        is_stopped_idle=instance.serving.idle_timeout_s is not None,
     )
 
 
@@ -167,10 +169,13 @@ def _base_url(instance: Instance) -> str:
     return f"http://127.0.0.1:{instance.port}"
 
 
-def _router_unit(bridge: BridgeAddresses) -> DesiredUnit:
+def _router_unit(catalog: Catalog) -> DesiredUnit:
+    bridge, direct = catalog.bridge, catalog.bus.direct or ""
     host = f"[{bridge.host}]" if ":" in bridge.host else bridge.host
     url = f"http://{host}:{bridge.ports[0]}/health"
-    return DesiredUnit(ROUTER_UNIT, Run.ALWAYS, ready_url=url, ports=bridge.ports)
+    # A socket of the file system takes no port.
+    asked = (port_of(direct),) if direct.startswith("tcp://") else ()
+    return DesiredUnit(ROUTER_UNIT, Run.ALWAYS, ready_url=url, ports=(*bridge.ports, *asked))
 
 
 def _profile_target(profile: str) -> DesiredUnit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kloros_infra.planner.unit_keys import unit_keys
+from kloros_infra.ir.unit_keys import unit_keys
 
 # What each setting weighs where it is not on: some are said by DynamicUser= as well (systemd.exec(5)).
 SWITCHES: Mapping[str, int] = {
@@ -98,6 +98,7 @@ def _open(keys: Mapping[str, str], *, is_root: bool) -> Iterator[int]:
         if not is_dynamic and not _is_on(keys.get(name)) and not (name == "RemoveIPC" and is_root)
     )
     yield USER if is_root else 0
+    yield GROUPS if "SupplementaryGroups" in keys and not is_root else 0
     yield CAPABILITIES if keys.get("CapabilityBoundingSet") != "" else 0
     yield _home(keys.get("ProtectHome", "read-only" if is_dynamic else "no"))
     yield {"invisible": 0, "ptraceable": 0, "noaccess": -(-PROC // 3)}.get(keys.get("ProtectProc", ""), PROC)

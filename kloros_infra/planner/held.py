@@ -1,7 +1,8 @@
 """Which units an administrator stopped: what a start would undo behind their back.
 
 A manager knows that a unit ended, and not who ended it. What an apply of ours ends, the current generation does not
-want to run; and a stop of the target that holds a unit was meant for all of them, which the next apply brings back.
+want to run; a stop of the target that holds a unit was meant for all of them, which the next apply brings back; and
+what the router has stopped it says itself, to whoever observes.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from kloros_infra.ir.card_share import MIB, CardShare
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.impact import CardMemory, Impact, UnitImpact
+from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import is_instance, model_of
 from kloros_infra.ir.observed import Observed
 from kloros_infra.ir.plan import Plan, ReloadManager, RestartUnit, StartUnit, Step, StopUnit
 from kloros_infra.planner.card_use import desired_shares, running_shares
 from kloros_infra.planner.comparison import Comparison
-from kloros_infra.planner.cost import expected_load_s
 from kloros_infra.planner.definitions import PORT, environment
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.detours import Outage, detours

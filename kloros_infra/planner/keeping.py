@@ -15,6 +15,7 @@ from kloros_infra.ir.artifact import TextFile, text_of
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.observed import UnitState
 from kloros_infra.ir.on_change import ON_CHANGE_KEY, Deferral, Definition, Kept, OnChange
+from kloros_infra.ir.unit_keys import program, unit_keys
 from kloros_infra.planner.address import unit_address
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.definitions import (
@@ -25,7 +26,6 @@ from kloros_infra.planner.definitions import (
     env_paths,
     relative,
 )
-from kloros_infra.planner.unit_keys import program, unit_keys
 
 UNKNOWN = Definition("", {}, "", {})
 """What a process runs by whose unit file was taken away, or that an interrupted apply left: nobody can tell."""

@@ -69,6 +69,31 @@ def unreadable(paths: Sequence[str]) -> Diagnostic:
     )
 
 
+def former_table(generation: int, found: object, ours: int) -> Diagnostic:
+    """Refuse to go back to what another release of kloros-infra made: the router of this one cannot serve by it."""
+    return Diagnostic(
+        code="KI566",
+        summary="Generation of another release",
+        detail=f"Generation {generation} has a routing table of version {found}; this release of kloros-infra serves "
+        f"by version {ours} alone.",
+        hint="Install the release that made it and roll back then, or go back to the commit of models.yaml that it was "
+        "made from and apply.",
+        address="routing",
+    )
+
+
+def table_of_another_release(found: object, wanted: object) -> Diagnostic:
+    """Refuse a part of a routing table in a form that the rest of it does not have."""
+    return Diagnostic(
+        code="KI567",
+        summary="A part cannot bring a new routing table",
+        detail=f"The installed routing table is of version {found}, and this release of kloros-infra writes {wanted}: "
+        "what was not chosen would have to be written anew as well.",
+        hint="Apply once without --only.",
+        address="routing",
+    )
+
+
 def no_manager() -> Diagnostic:
     """Refuse a machine on which nobody runs units."""
     return Diagnostic(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from kloros_infra.ir.plan import KeyChange
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.redaction import is_secret, redacted_value, redacted_words
-from kloros_infra.planner.unit_keys import unit_keys
 
 ARGUMENTS = "arguments"
 STEERING_PREFIXES = ("LLAMA_ARG_", "CUDA_", "GGML_", "MTMD_")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.artifact import Artifact, ArtifactTree, TextFile, text_of
@@ -22,10 +22,20 @@ from kloros_infra.ir.place_weights import PlaceWeights
 from kloros_infra.planner.address import owner_of
 from kloros_infra.planner.definitions import env_paths
 from kloros_infra.planner.desired import Desired
+from kloros_infra.planner.obstacles import table_of_another_release
 
 Names = Mapping[str, frozenset[str]]
 
 MOST_NAMES = 8
+
+
+class _Tables(NamedTuple):
+    """Routing tables as they are wanted and as they are."""
+
+    wanted: TextFile
+    new: dict[str, Any]
+    present: TextFile
+    old: dict[str, Any]
 
 
 def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) -> Names:
@@ -86,9 +96,9 @@ def narrowed(desired: Desired, observed: Observed, units: frozenset[str]) -> Des
         artifact = desired.tree.get(path) if is_chosen else _as_it_is(path, owner, desired, observed)
         if artifact is not None:
             tree[path] = artifact
-    routing = _routing(desired, observed, units)
-    if routing is not None:
-        tree[desired.layout.routing] = routing
+    tables = _tables(desired, observed)
+    if tables is not None:
+        tree[desired.layout.routing] = _routing(tables, units)
     present = tuple(_units(desired, observed, tree, units))
     needed, left = (
         frozenset(path for unit in present if (unit.unit in units) is is_chosen for path in unit.weights)
@@ -101,6 +111,7 @@ def narrowed(desired: Desired, observed: Observed, units: frozenset[str]) -> Des
         weights=tuple(step for step in desired.weights if step.destination in needed),
         other_weights=tuple(step for step in _installed_weights(observed) if step.destination in left - needed),
         derived=tuple(one for one in desired.derived if not units.isdisjoint(one.units)),
+        refusals=(*desired.refusals, *_mixed_versions(tables)),
         only=units,
     )
 
@@ -138,17 +149,27 @@ def _installed_weights(observed: Observed) -> tuple[PlaceWeights, ...]:
     return observed.manifest.weights if observed.manifest else ()
 
 
-def _routing(desired: Desired, observed: Observed, units: frozenset[str]) -> Artifact | None:
-    """Give the chosen units their routes, and leave all others as they are."""
+def _tables(desired: Desired, observed: Observed) -> _Tables | None:
+    """Read the routing table that is wanted and the one that is installed; None where one of them is none."""
     path = desired.layout.routing
     wanted, present = desired.tree.get(path), observed.files.get(path)
     if not isinstance(wanted, TextFile) or not isinstance(present, TextFile):
         return None
     new, old = _table(wanted), _table(present)
-    if new is None or old is None:
-        return None
-    merged = {**old, "models": _merged_models(old["models"], new["models"], units)}
-    return present if merged == old else TextFile(f"{_json(merged)}\n", wanted.mode)
+    return None if new is None or old is None else _Tables(wanted, new, present, old)
+
+
+def _mixed_versions(tables: _Tables | None) -> Problems:
+    """A model as one release describes it is nothing that a router of another can read."""
+    if tables is None or tables.new.get("version") == tables.old.get("version"):
+        return ()
+    return (table_of_another_release(tables.old.get("version"), tables.new.get("version")),)
+
+
+def _routing(tables: _Tables, units: frozenset[str]) -> TextFile:
+    """Give the chosen units their routes, and leave all others as they are."""
+    merged = {**tables.old, "models": _merged_models(tables.old["models"], tables.new["models"], units)}
+    return tables.present if merged == tables.old else TextFile(f"{_json(merged)}\n", tables.wanted.mode)
 
 
 def _json(value: object) -> str:

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.plan import KeyChange
-from kloros_infra.planner.unit_keys import key_changes
+from kloros_infra.ir.unit_keys import key_changes
 
 # What names a member of a list in routing.json, so that a new first model does not shift all the others.
 NAMING_KEYS = ("id", "instance", "name")

@@ -12,15 +12,16 @@ from enum import StrEnum
 
 from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.generation import DesiredUnit, Run
+from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
+from kloros_infra.ir.stop_cause import StopCause
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.comparison import Comparison
-from kloros_infra.planner.cost import expected_load_s
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.file_changes import Cause
 from kloros_infra.planner.keeping import verdict
 from kloros_infra.planner.text_keys import json_keys
-from kloros_infra.planner.unit_keys import unit_keys
 
 WANTING_KEYS = ("Unit.Wants", "Unit.Requires")
 
@@ -137,7 +138,12 @@ def _target_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> Uni
 
 
 def is_held(state: UnitState, desired: Desired) -> bool:
-    """Say whether a unit is left as an administrator has it: a mask holds in any case, a stop until it is reset."""
+    """Say whether a unit is left as it is: a mask holds in any case, a stop until it is reset.
+
+    What the router has stopped it starts itself; what did not load is tried again, as it may load now.
+    """
+    if state.stopped_for not in (None, StopCause.FAILED):
+        return True
     return state.is_masked or (state.is_stopped_by_hand and not desired.resets_pins)
 
 
@@ -166,5 +172,5 @@ def _moves_router(unit: str, both: Comparison) -> bool:
     if unit != ROUTER_UNIT or change is None or change.before is None:
         return False
     before, after = (json_keys(text_of(side)) or {} for side in (change.before, change.after))
-    keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.")))
+    keys = (key for key in before.keys() | after.keys() if key.startswith(("bus.", "bridge.host", "bridge.ports")))
     return any(before.get(key) != after.get(key) for key in keys)

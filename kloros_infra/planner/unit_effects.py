@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.plan import KeyChange
+from kloros_infra.ir.unit_keys import Effect, effect_of, key_changes, unit_keys
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.file_changes import Cause, FileChange
 from kloros_infra.planner.unit_changes import UnitChange
-from kloros_infra.planner.unit_keys import Effect, effect_of, key_changes, unit_keys
 
 NOTHING = "nothing"
 RELOAD = "reload"

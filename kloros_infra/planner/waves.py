@@ -16,12 +16,12 @@ from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.card_share import CardShare
 from kloros_infra.ir.generation import DesiredUnit
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.planner.card_use import desired_shares, running_shares
 from kloros_infra.planner.comparison import Comparison
 from kloros_infra.planner.definitions import PORT, environment
 from kloros_infra.planner.keeping import remembered
 from kloros_infra.planner.unit_changes import UnitChange, Verb, stop_rank
-from kloros_infra.planner.unit_keys import unit_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Say why no upstream can serve a query: one function per diagnostic, KI801 to KI809."""
+"""Say why no upstream can serve a query, or may (KI801 to KI809, KI860 to KI865)."""
 
 from __future__ import annotations
 
@@ -104,14 +104,86 @@ def too_costly(models: Sequence[RoutedModel], wanted: CostTier | None) -> Diagno
     )
 
 
-def none_ready(models: Sequence[RoutedModel], profile: str) -> Diagnostic:
-    """Refuse for now: the instances exist, and none of them answers."""
-    units = [upstream.unit for model in models if (upstream := model.upstream(profile))]
+def none_can_serve(whys: Sequence[tuple[str, str]]) -> Diagnostic:
+    """Refuse where each target has something against it now."""
     return Diagnostic(
         code="KI809",
         summary="No instance is ready",
-        detail=f"{_listed(units)} could serve the request, but none of them answers now.",
-        hint="Try again in a moment; `kloros-infra status` shows the units.",
+        detail=f"None of those that could serve the request can now: {_with_whys(whys)}.",
+        hint="`kloros-infra status` shows the units; `kloros-infra route explain` shows how the choice is made.",
+    )
+
+
+def prompt_too_long(tokens: int, targets: Sequence[tuple[str, int]]) -> Diagnostic:
+    """Refuse a prompt that fits no target in any vocabulary."""
+    name, most = max(targets, key=lambda target: target[1])
+    return Diagnostic(
+        code="KI807",
+        summary="Context too small",
+        detail=f"The request has about {tokens} tokens; the best available context is {most} ('{name}').",
+        hint="Shorten the request, or ask for a model with more context.",
+    )
+
+
+def unknown_client(source: str | None, known: Iterable[str]) -> Diagnostic:
+    """Refuse whoever is no client of models.yaml, where it says so."""
+    who = f"'{source}'" if source else "Whoever asks"
+    return Diagnostic(
+        code="KI860",
+        summary="Unknown client",
+        detail=f"{who} is no client of models.yaml, and `policies.unknown_clients` refuses all others.",
+        hint=f"Send metadata.source_service or a client's key. {_closest(source or '', known, 'sources')}",
+    )
+
+
+def model_not_allowed(client: str, models: Sequence[RoutedModel]) -> Diagnostic:
+    """Refuse models that a client may not use."""
+    return Diagnostic(
+        code="KI861",
+        summary="Model not allowed",
+        detail=f"Client '{client}' may not use {_ids(models)}.",
+        hint=f"Ask for another model, or add it to policies.clients.{client}.models.",
+    )
+
+
+def purpose_not_allowed(client: str, purpose: str, allowed: Sequence[str] | None) -> Diagnostic:
+    """Refuse a purpose that a client may not ask for."""
+    return Diagnostic(
+        code="KI862",
+        summary="Purpose not allowed",
+        detail=f"Client '{client}' may not ask for the purpose '{purpose}'.",
+        hint=f"It may ask for: {_listed(allowed or ())}. Others belong into policies.clients.{client}.purposes.",
+    )
+
+
+def data_too_sensitive(client: str, data_class: str | None, models: Sequence[RoutedModel]) -> Diagnostic:
+    """Refuse models that may not see what a client sends."""
+    classes = _listed(f"'{model.id}' ({model.data_class})" for model in models)
+    return Diagnostic(
+        code="KI863",
+        summary="Data too sensitive",
+        detail=f"The data of client '{client}' is of class {data_class}; {classes} may not see it.",
+        hint="Ask for a model that may, or raise the model's `data_class`.",
+    )
+
+
+def too_fast(client: str, per_minute: int) -> Diagnostic:
+    """Refuse for now what a client asks beyond its rate."""
+    return Diagnostic(
+        code="KI864",
+        summary="Too many requests a minute",
+        detail=f"Client '{client}' may send {per_minute} requests a minute.",
+        hint="Wait as long as Retry-After says.",
+    )
+
+
+def line_full_of(client: str, max_queued: int) -> Diagnostic:
+    """Refuse for now what a client has waiting beyond its share."""
+    return Diagnostic(
+        code="KI865",
+        summary="Too many requests of one client waiting",
+        detail=f"Client '{client}' has {max_queued} requests waiting already, which is all that it may.",
+        hint="Wait for an answer before asking more.",
     )
 
 
@@ -119,6 +191,10 @@ def _closest(asked: str, known: Iterable[str], what: str) -> str:
     names = sorted(set(known))
     close = get_close_matches(asked, names, n=1)
     return f"Did you mean '{close[0]}'?" if close else f"Known {what}: {_listed(names)}."
+
+
+def _with_whys(whys: Sequence[tuple[str, str]]) -> str:
+    return _listed(f"'{name}' ({why})" for name, why in whys)
 
 
 def _ids(models: Sequence[RoutedModel]) -> str:

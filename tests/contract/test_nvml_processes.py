@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes import nvml
 from tests.fakes.gate import FakeCardMemory
-from tests.fakes.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, RTX_3060, RTX_5080
+from tests.fakes.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, RTX_3060, RTX_5080, FakeNvml
 from tests.needed import need
 
 SOURCE = Path(nvml.__file__).with_name("nvml_processes.c")
@@ -51,6 +51,11 @@ def ask(library: Path | None, cards: tuple[str, ...], processes: str) -> dict[st
 def test_each_card_says_what_the_process_holds(library: Path) -> None:
     processes = f"0:{PID}:100;0:{PID}:20;0:99:7;1:99:7"
     assert ask(library, (RTX_5080, RTX_3060), processes) == {UUID_5080: 120, UUID_3060: 0}
+
+
+def test_a_driver_that_is_too_old_to_list_processes_tells_nothing(tmp_path: Path) -> None:
+    FakeNvml(tmp_path)
+    assert ask(tmp_path, (RTX_3060,), f"0:{PID}:100") is None
 
 
 def test_a_process_that_nvml_does_not_know_cannot_be_told(library: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import pytest
 
 from kloros_infra.adapters import packages
 from kloros_infra.adapters.hub import HubFiles
+from kloros_infra.adapters.hub_on_demand import HubOnDemand
 from kloros_infra.adapters.local_files import LocalFiles, read_piece
 from kloros_infra.adapters.packages import PackageFiles, find_in_package
 from kloros_infra.adapters.weights_store import StoredSource
@@ -77,7 +79,13 @@ def the_hub(folder: Path, stack: ExitStack) -> Case:
     return Case(source, "hf://owner/name/sub/m.gguf", "hf://owner/name/other", Origin.HUB, A_COMMIT)
 
 
-@pytest.fixture(params=[a_fake, plain_files, a_package, the_hub], ids=lambda make: make.__name__)
+def the_hub_on_demand(folder: Path, stack: ExitStack) -> Case:
+    hub = stack.enter_context(a_hub({"owner/name": {"sub/m.gguf": CONTENT}}))
+    source = HubOnDemand(HubFiles(endpoint=hub.endpoint, cache=folder))
+    return Case(source, "hf://owner/name/sub/m.gguf", "hf://owner/name/other", Origin.HUB, A_COMMIT)
+
+
+@pytest.fixture(params=[a_fake, plain_files, a_package, the_hub, the_hub_on_demand], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     make: Callable[[Path, ExitStack], Case] = request.param
     with ExitStack() as stack:
@@ -124,6 +132,14 @@ def test_it_says_when_a_file_is_not_there(case: Case) -> None:
         (problem,) = caught.value.problems
         assert problem.code in {"KI310", "KI312"}
         assert case.absent in problem.detail
+
+
+def test_commands_that_want_nothing_of_the_hub_do_not_import_its_library() -> None:
+    words = (
+        "import sys; from kloros_infra.cli.wiring import weights_sources; *_, hub = weights_sources();"
+        "assert hub.handles('hf://a/b/c'); assert 'huggingface_hub' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True)
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:

@@ -12,20 +12,21 @@ class FakeBus:
     """Implements `daemon.ports.Bus`: messages are put in by hand, and what is published is kept."""
 
     def __init__(self) -> None:
-        self._incoming: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._hear: Callable[[str, bytes], None] | None = None
         self._published = asyncio.Event()
         self.published: list[tuple[str, dict[str, Any]]] = []
 
     def arrive(self, topic: str, payload: bytes) -> None:
         """Let a message come in."""
-        self._incoming.put_nowait((topic, payload))
+        assert self._hear is not None
+        self._hear(topic, payload)
 
     def publish(self, topic: str, payload: bytes) -> None:
         self.published.append((topic, json.loads(payload)))
         self._published.set()
 
-    async def receive(self) -> tuple[str, bytes]:
-        return await self._incoming.get()
+    def listen(self, hear: Callable[[str, bytes], None]) -> None:
+        self._hear = hear
 
     async def sent(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         """Wait until so many messages were published."""
@@ -42,6 +43,29 @@ class FakeBus:
             while not is_reached():
                 self._published.clear()
                 await self._published.wait()
+
+
+class FakeDirect:
+    """Implements `daemon.ports.Direct`: messages are put in by hand, and what is sent to a client is kept."""
+
+    def __init__(self) -> None:
+        self._hear: Callable[[bytes, bytes], None] | None = None
+        self.gone: set[bytes] = set()
+        self.sent: list[tuple[bytes, dict[str, Any]]] = []
+
+    def arrive(self, client: bytes, payload: bytes) -> None:
+        """Let a message of a client come in."""
+        assert self._hear is not None
+        self._hear(client, payload)
+
+    def listen(self, hear: Callable[[bytes, bytes], None]) -> None:
+        self._hear = hear
+
+    def send(self, client: bytes, payload: bytes) -> bool:
+        if client in self.gone:
+            return False
+        self.sent.append((client, json.loads(payload)))
+        return True
 
 
 class StillClock:

@@ -3,6 +3,7 @@
  *   FAKE_NVML="999"                                  nvmlInit fails with that error
  *   FAKE_NVML="CARD;CARD"                            a card each, in NVML's order
  *   CARD = "name|uuid|bus id|bytes|MHz|bits|8.6|0"   the last is the MIG mode; an empty field is not supported
+ *                                                   one more may follow: the bytes in use
  *   CARD = "!15"                                     the card cannot be opened: that error
  *
  * Structures, names and error numbers are those of NVIDIA's nvml.h.
@@ -11,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, FIELDS = 8, CARDS = 16 };
-enum { NAME, UUID, BUS_ID, BYTES, CLOCK_MHZ, WIDTH_BITS, CAPABILITY, MIG };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, FIELDS = 9, CARDS = 16 };
+enum { NAME, UUID, BUS_ID, BYTES, CLOCK_MHZ, WIDTH_BITS, CAPABILITY, MIG, USED };
 
 typedef struct { char *field[FIELDS]; } card;
 typedef struct { unsigned long long total, free, used; } memory;
@@ -70,6 +71,8 @@ int nvmlDeviceGetPciInfo_v3(card *handle, pci *info) {
 
 int nvmlDeviceGetMemoryInfo(card *handle, memory *info) {
     info->total = strtoull(handle->field[BYTES], NULL, 10);
+    info->used = strtoull(handle->field[USED], NULL, 10);
+    info->free = info->total - info->used;
     return *handle->field[BYTES] ? SUCCESS : NOT_SUPPORTED;
 }
 

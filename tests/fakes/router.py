@@ -1,21 +1,23 @@
-"""A router's bus face on a real bus, with upstreams in memory."""
+"""A router's bus face on a real bus and a real direct endpoint, with upstreams in memory."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import uvloop
 
-from kloros_infra.adapters.chembus import BusPeer, BusProxy
-from kloros_infra.daemon.bus_face import BusFace
-from kloros_infra.daemon.directory import RoutingDirectory
-from kloros_infra.ir.messages import REQUEST_TOPIC
+from kloros_infra.adapters.bus_proxy import BusProxy
+from kloros_infra.adapters.chembus import BusPeer
+from kloros_infra.adapters.clock import SystemClock
+from kloros_infra.adapters.direct_endpoint import DirectEndpoint
+from kloros_infra.daemon.bus_service import BusService, topics
 from kloros_infra.ir.routing import RoutedBus
-from tests.factories import a_routing_table
-from tests.fakes.bus import StillClock
+from kloros_infra.router.events import Verdict
+from tests.factories import a_routed_model, a_routing_table, an_upstream
+from tests.fakes.hands import a_desk
 from tests.fakes.upstreams import FakeUpstreams
 
 LOOPS: dict[str, Callable[[Coroutine[Any, Any, None]], None]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
@@ -32,17 +34,29 @@ def addresses_of(proxy: BusProxy) -> RoutedBus:
 
 
 @asynccontextmanager
-async def a_router(bus: RoutedBus, upstreams: FakeUpstreams | None = None) -> AsyncIterator[BusFace]:
-    """Answer `llm.request` on a bus."""
-    clock, upstreams = StillClock(), upstreams or FakeUpstreams()
-    directory = RoutingDirectory(a_routing_table(), profile="cpu_only", clock=clock)
-    for upstream in directory.due():
-        directory.polled(upstream, is_healthy=True)
-    async with BusPeer(bus, [REQUEST_TOPIC]) as peer:
-        face = BusFace(peer, directory, upstreams, clock)
-        serving = asyncio.create_task(face.serve())
+async def a_router(
+    bus: RoutedBus,
+    upstreams: FakeUpstreams | None = None,
+    *,
+    verdicts: dict[str, Verdict] | None = None,
+    dies: bool = False,
+) -> AsyncIterator[BusService]:
+    """Answer on a bus, and on the bus's direct endpoint if it names one; who dies takes leave of nobody.
+
+    `verdicts` says how instances answer health checks, which is well unless they are in it.
+    """
+    clock, upstreams = SystemClock(), upstreams or FakeUpstreams()
+    desk, hands = a_desk(a_routing_table(a_routed_model("small", an_upstream(parallel=4096))), clock)
+    hands.verdicts = {} if verdicts is None else verdicts
+    async with BusPeer(bus, topics(bus)) as peer, AsyncExitStack() as doors:
+        direct = await doors.enter_async_context(DirectEndpoint(bus.direct)) if bus.direct else None
+        service = BusService(peer, desk, upstreams, clock, direct=direct)
+        service.open()
+        following = asyncio.create_task(service.follow())
         try:
-            yield face
+            yield service
         finally:
-            serving.cancel()
-            await face.cut()
+            following.cancel()
+            if not dies:
+                await service.cut()
+            desk.close()

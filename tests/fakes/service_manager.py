@@ -9,7 +9,7 @@ from kloros_infra.errors import StepFailedError
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState, UnitState
-from kloros_infra.planner.unit_keys import environment_files, program
+from kloros_infra.ir.unit_keys import environment_files, program
 from tests.fakes.files import FakeFiles
 from tests.fakes.generations import ignore
 

@@ -7,12 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from kloros_infra.daemon.http_problems import cannot_connect
-from kloros_infra.daemon.ports import Completion, UpstreamError
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.daemon.ports import Completion, Hearer, UpstreamError
+from kloros_infra.router.effects import Send
+from kloros_infra.router.events import Outcome
+
+
+class FakeCall:
+    """Implements `daemon.ports.Call`."""
+
+    def __init__(self, hearer: Hearer) -> None:
+        self.hearer = hearer
+        self.is_cancelled = False
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()
 
 
 class FakeUpstreams:
-    """Implements `daemon.ports.Upstreams`."""
+    """Implements `daemon.ports.Upstreams`; an answer comes in the pieces of `pieces`, if there are any."""
 
     def __init__(self) -> None:
         self.answer = Completion(
@@ -25,23 +40,43 @@ class FakeUpstreams:
             duration_s=0.5,
             tokens_per_s=45.2,
         )
+        self.pieces: tuple[str, ...] = ()
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
-        self.deadlines_s: list[float] = []
+        self.calls: list[FakeCall] = []
         self.dead: set[str] = set()
-        self.failure: Exception | None = None
+        self.failure: UpstreamError | None = None
+        self.then: tuple[tuple[str, ...], Completion] | None = None
+        """What follows a failure: the pieces and the answer of whoever is asked next."""
+        self.defect: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def complete(self, upstream: Upstream, body: Mapping[str, Any], *, deadline_s: float) -> Completion:
-        self.deadlines_s.append(deadline_s)
-        self.asked.append((upstream.instance, body))
-        if upstream.instance in self.dead:
-            raise UpstreamError(cannot_connect(upstream, "Connection refused"), reached=False, started=False)
-        await self.gate.wait()
-        if self.failure:
-            raise self.failure
-        return self.answer
+    def chat(self, send: Send, body: Mapping[str, Any], hearer: Hearer) -> FakeCall | UpstreamError:
+        self.asked.append((send.target.name, body))
+        if self.defect is not None:
+            raise self.defect
+        call = FakeCall(hearer)
+        self.calls.append(call)
+        if send.target.name in self.dead:
+            problem = cannot_connect(send.target, "Connection refused")
+            return UpstreamError(problem, outcome=Outcome.UNREACHED, started=False)
+        if self.gate.is_set():
+            self._answer(hearer)
+        else:
+            call.task = asyncio.get_running_loop().create_task(self._answer_later(hearer))
+        return call
 
-    async def is_ready(self, upstream: Upstream, *, timeout_s: float) -> bool:
-        assert timeout_s > 0
-        return upstream.instance not in self.dead
+    async def _answer_later(self, hearer: Hearer) -> None:
+        await self.gate.wait()
+        self._answer(hearer)
+
+    def _answer(self, hearer: Hearer) -> None:
+        for piece in self.pieces:
+            hearer.on_delta(piece, "")
+        if self.failure is not None:
+            failure = self.failure
+            if self.then is not None:
+                self.failure, (self.pieces, self.answer) = None, self.then
+            hearer.on_failure(failure)
+        else:
+            hearer.on_completion(self.answer)

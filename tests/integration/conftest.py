@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,15 +129,31 @@ def on_free_ports(document: dict[str, object]) -> None:
     """Move every port of the laptop example to one that is free."""
     models = document["models"]
     assert isinstance(models, list)
-    xsub, xpub, bridge, *ports = free_ports(3 + len(models))
-    document["bus"] = {"xsub": f"tcp://127.0.0.1:{xsub}", "xpub": f"tcp://127.0.0.1:{xpub}"}
+    xsub, xpub, direct, bridge, *ports = free_ports(4 + len(models))
+    addresses = {"xsub": xsub, "xpub": xpub, "direct": direct}
+    document["bus"] = {name: f"tcp://127.0.0.1:{port}" for name, port in addresses.items()}
     document["bridge"] = {"ports": [bridge]}
     for model, port in zip(models, ports, strict=True):
         model["profiles"]["cpu_only"]["port"] = port
 
 
+def with_one_thread(document: dict[str, object]) -> None:
+    """Keep servers off each other: on a busy machine, threads that wait for each other take seconds to load a model."""
+    models = document["models"]
+    assert isinstance(models, list)
+    for model in models:
+        model["arguments"] = {"threads": 1}
+
+
 @pytest.fixture
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    with a_laptop(tmp_path) as one:
+        yield one
+
+
+@contextmanager
+def a_laptop(tmp_path: Path) -> Iterator[Laptop]:
+    """Give a laptop whose root is destroyed at the end."""
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(LAPTOP / "models.yaml", folder)
@@ -144,6 +161,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     shutil.copytree(LAPTOP / "models.lock", folder / "models.lock")
     one = Laptop(folder, tmp_path / "root")
     one.edit(on_free_ports)
+    one.edit(with_one_thread)
     yield one
     if one.root.exists():
         one.destroy()

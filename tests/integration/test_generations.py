@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.cli.changing import Manner
 from kloros_infra.cli.generation_list import list_generations
-from kloros_infra.cli.history import desired_at, recover, roll_back
+from kloros_infra.cli.history import desired_at, recover, roll_back, would_roll_back
 from kloros_infra.cli.old_generations import collect
 from kloros_infra.cli.wiring import Target, generations_of, leave, stop_supervisor
 from kloros_infra.errors import LeftBehindError, ObstacleError, RolledBackError
 from kloros_infra.executor.generations import former_generation, read_generation
+from kloros_infra.ir.artifact import TextFile
+from kloros_infra.ir.routing import SCHEMA_VERSION
 from kloros_infra.planner.desired import nothing_desired
 from tests.integration.conftest import kloros_infra
 from tests.tiny_site import ALL, ONE, QUIETLY, TWO, apply_quietly, broken, current, running, tiny, tree_of
@@ -72,6 +75,22 @@ def test_a_rollback_can_be_looked_at_first(where: Target) -> None:
     rows = kloros_infra("diff", "--root", where.root, "--json").stdout.splitlines()
     assert json.loads(rows[0])["type"] == "version"
     assert any(json.loads(row).get("address") == "service.kloros-a" for row in rows)
+
+
+def test_what_another_release_made_is_not_gone_back_to(where: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    for site, version in ((ONE, SCHEMA_VERSION - 1), (TWO, SCHEMA_VERSION)):
+        desired = tiny(where, site)
+        table = TextFile(json.dumps({"version": version}))
+        apply_quietly(replace(desired, tree={**desired.tree, where.layout.routing: table}), where)
+    with pytest.raises(ObstacleError) as caught:
+        roll_back(where, 1, QUIETLY)
+    assert [problem.code for problem in caught.value.problems] == ["KI566"]
+    assert "Generation 1 has a routing table of version 1" in caught.value.problems[0].detail
+    assert (running(where, ALL), current(where)) == (TWO, 2)
+    capsys.readouterr()
+    assert would_roll_back(where, 1)
+    assert "KI566" in capsys.readouterr().out
+    roll_back(where, 2, QUIETLY)
 
 
 def test_a_failing_apply_goes_back_by_itself_and_says_so(where: Target) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.ir.routing import Upstream
+from kloros_infra.router.events import Doubted, Verdict
 from tests.bad_requests import GOOD_BODY
 from tests.bridge_house import CHAT, QUICK_CLIENTS, STREAM, House, a_post, faked, scripted, send_raw, until
 from tests.fakes.llama_server import FakeLlamaServer
@@ -151,14 +151,15 @@ def test_health_says_which_instances_are_ready() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         health = (await house.web.get("/health")).json()
         assert (health["status"], health["gpu_profile"]) == ("ok", "cpu_only")
-        upstream: Upstream = house.directory.table.models[0].upstreams[0]
-        house.directory.started(upstream)
-        house.directory.finished(upstream, reached=False)
+        house.hands.verdicts["small-cpu_only"] = Verdict.FAILING
+        house.desk.tell(Doubted("small-cpu_only"))
+        await until(lambda: ("restart", "small-cpu_only") in house.hands.orders)
+        await asyncio.sleep(0)  # nobody starts it here, and that is told in the loop's next round
         health = (await house.web.get("/health")).json()
         assert health["status"] == "degraded"
-        assert [runtime["status"] for runtime in health["runtimes"]] == ["unhealthy", "healthy"]
+        assert [runtime["status"] for runtime in health["runtimes"]] == ["failed", "healthy"]
         answer = await house.web.post("/v1/chat/completions", json=CHAT)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "KI872")
 
     scripted(test)
 

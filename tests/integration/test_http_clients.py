@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from kloros_infra.errors import ObstacleError
 from tests.bad_requests import BODIES, FRAMING, GOOD_BODY
 from tests.bridge_house import (
     CHAT,
+    PATIENT,
     QUICK_CLIENTS,
     STREAM,
     House,
@@ -27,7 +29,9 @@ from tests.bridge_house import (
     until,
 )
 from tests.fakes.llama_server import FakeLlamaServer
-from tests.fakes.scripted_upstream import Move, ScriptedUpstream, plain
+from tests.fakes.scripted_upstream import STREAM_HEAD, Move, ScriptedUpstream, chunked, plain
+
+FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 
 # Bad requests
 
@@ -192,7 +196,7 @@ def test_addresses_that_cannot_be_listened_on() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         for host, port, code in (("127.0.0.1", house.port, "KI841"), ("0.0.0.0", 0, "KI840")):
             with pytest.raises(ObstacleError) as caught:
-                async with serve(house.directory, UpstreamPool(), host=host, ports=(0, port)):
+                async with serve(house.desk, UpstreamPool(), host=host, ports=(0, port)):
                     pass
             assert caught.value.problems[0].code == code
 
@@ -233,7 +237,49 @@ def test_draining_has_an_end() -> None:
                 await until(lambda: bool(upstream.requests))
                 begun = asyncio.get_running_loop().time()
             assert asyncio.get_running_loop().time() - begun < 1
+            answer = await asked
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "KI812")
+            assert int(answer.headers["retry-after"]) > 0
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_what_draining_does_not_finish_is_told_so(path: str) -> None:
+    async def test() -> None:
+        limits, play = HttpLimits(drain_s=0.2), (STREAM_HEAD + chunked(FIRST), Move.HANG)
+        async with ScriptedUpstream(play) as upstream, httpx.AsyncClient(timeout=5) as web:
+            async with a_house(upstream.port, limits=limits, patience=PATIENT) as house:
+                url = f"http://127.0.0.1:{house.port}{path}"
+                asked = asyncio.create_task(read_to_its_end(web, url))
+                await until(lambda: house.in_flight() == 1)
+            data = await asked
+        assert b"KI812" in data.rstrip().splitlines()[-1]
+
+    asyncio.run(test())
+
+
+def test_a_look_at_a_model_is_not_waited_for() -> None:
+    async def test() -> None:
+        limits = HttpLimits(drain_s=0.2)
+        async with ScriptedUpstream((Move.HANG,)) as upstream, httpx.AsyncClient(timeout=5) as web:
+            async with a_house(upstream.port, limits=limits, patience=PATIENT) as house:
+                asked = asyncio.create_task(
+                    web.post(f"http://127.0.0.1:{house.port}/api/show", json={"model": "small"})
+                )
+                await until(lambda: bool(upstream.requests))
+                begun = asyncio.get_running_loop().time()
+            assert asyncio.get_running_loop().time() - begun < 2
             with pytest.raises(httpx.HTTPError):
                 await asked
 
     asyncio.run(test())
+
+
+async def read_to_its_end(web: httpx.AsyncClient, url: str) -> bytes:
+    data = b""
+    with suppress(httpx.RemoteProtocolError):
+        async with web.stream("POST", url, json=STREAM) as answer:
+            async for part in answer.aiter_raw():
+                data += part
+    return data

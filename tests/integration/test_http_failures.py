@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kloros_infra.router.events import Verdict
 from tests.bridge_house import CHAT, STREAM, House, a_house, a_post, faked, scripted, send_raw, until
 from tests.fakes.llama_server import DieMidStream, FakeLlamaServer, Loading
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
@@ -63,23 +64,26 @@ def test_an_ollama_stream_that_dies_ends_in_an_error_line(name: str) -> None:
     scripted(test, DEATHS[name])
 
 
-def test_an_ollama_stream_without_its_last_event_is_an_error() -> None:
+def test_a_stream_without_its_last_event_is_an_error() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
-        answer = await house.web.post("/api/chat", json={"messages": CHAT["messages"]})
-        assert json.loads(answer.text.splitlines()[-1])["code"] == "KI827"
+        data = await read_until_cut(house, "/api/chat", {"messages": CHAT["messages"]})
+        assert json.loads(data.splitlines()[-1])["code"] == "KI827"
+        data = await read_until_cut(house, "/v1/chat/completions", STREAM)
+        assert data.startswith(FIRST + b"event: error\ndata: ")
+        assert b"KI827" in data
 
-    scripted(test, (STREAM_HEAD + chunked(FIRST) + END,))
+    scripted(test, *(2 * [(STREAM_HEAD + chunked(FIRST) + END,)]))
 
 
 def test_a_plain_answer_that_breaks_off_is_cut() -> None:
     async def test(house: House, _: ScriptedUpstream) -> None:
         assert await read_until_cut(house, "/v1/chat/completions", CHAT) == b"{"
-        house.directory.polled(house.directory.table.models[0].upstreams[0], is_healthy=True)
         answer = await house.web.post("/api/chat", json={"messages": CHAT["messages"], "stream": False})
         assert (answer.status_code, answer.json()["code"]) == (502, "KI823")
+        assert answer.headers["x-kloros-attempts"] == "3", "nothing had reached the client"
 
     broken = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
-    scripted(test, (broken, Move.CLOSE), (broken, Move.CLOSE))
+    scripted(test, *(4 * [(broken, Move.CLOSE)]))
 
 
 @pytest.mark.parametrize(
@@ -91,17 +95,41 @@ def test_no_answer_is_a_gateway_error(play: Play, status: int, code: str) -> Non
     async def test(house: House, _: ScriptedUpstream) -> None:
         answer = await house.web.post("/v1/chat/completions", json=CHAT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-        house.directory.polled(house.directory.table.models[0].upstreams[0], is_healthy=True)
-        assert (await house.web.post("/v1/chat/completions", json=CHAT)).json() == {"ok": 1}
+        assert answer.headers["x-kloros-attempts"] == "3"
+        assert int(answer.headers["retry-after"]) > 0
+        answer = await house.web.post("/v1/chat/completions", json=CHAT)
+        assert answer.json() == {"ok": 1}
+        assert answer.headers["x-kloros-attempts"] == "1"
+
+    scripted(test, play, play, play, (plain(b'{"ok":1}'),))
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        (Move.CLOSE,),
+        (Move.RESET,),
+        (b"junk\r\n\r\n",),
+        (plain(b"{}", status=b"503 X"),),
+        (plain(b"", status=b"502 X"),),
+    ],
+    ids=["death", "reset", "garbage", "unavailable", "bad gateway"],
+)
+def test_what_fails_before_the_first_byte_is_tried_again(play: Play) -> None:
+    async def test(house: House, upstream: ScriptedUpstream) -> None:
+        answer = await house.web.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json(), answer.headers["x-kloros-attempts"]) == (200, {"ok": 1}, "2")
+        assert len(upstream.requests) == 2
 
     scripted(test, play, (plain(b'{"ok":1}'),))
 
 
 def test_upstream_errors_are_passed_on_in_the_dialect() -> None:
     async def test(house: House, upstream: FakeLlamaServer) -> None:
-        upstream.faults.extend([Loading(), Loading(), DieMidStream()])
+        upstream.faults.extend([*(6 * [Loading()]), DieMidStream()])
         answer = await house.web.post("/v1/chat/completions", json=STREAM)
         assert (answer.status_code, answer.json()["error"]["message"]) == (503, "Loading model")
+        assert int(answer.headers["retry-after"]) > 0
         answer = await house.web.post("/api/chat", json={"messages": CHAT["messages"]})
         assert (answer.status_code, answer.json()["code"]) == (503, "KI825")
         assert "Loading model" in answer.json()["error"]
@@ -117,19 +145,23 @@ def test_an_instance_that_is_gone_is_replaced_by_the_next_candidate() -> None:
             assert answer.json()["choices"][0]["message"]["content"] == "from the spare"
             assert answer.headers["x-kloros-instance"] == "spare-cpu_only"
             assert house.in_flight() == 0
+            house.hands.verdicts["small-cpu_only"] = Verdict.FAILING
             answer = await house.web.post("/v1/chat/completions", json={**CHAT, "model": "small"})
-            assert answer.status_code == 503
+            assert (answer.status_code, answer.json()["error"]["code"]) in ((502, "KI820"), (503, "KI872"))
 
     asyncio.run(within())
 
 
-def test_only_one_other_instance_is_tried() -> None:
+def test_two_others_are_tried_and_no_more() -> None:
     async def within() -> None:
-        gone, also_gone = free_ports(2)
+        gone, also_gone, gone_too = free_ports(3)
         async with FakeLlamaServer() as third, a_house(gone, also_gone, third.port) as house:
             answer = await house.web.post("/v1/chat/completions", json=CHAT)
+            assert (answer.status_code, answer.headers["x-kloros-attempts"]) == (200, "3")
+        async with a_house(gone, also_gone, gone_too) as house:
+            answer = await house.web.post("/v1/chat/completions", json=CHAT)
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "KI820")
-            assert third.requests == []
+            assert answer.headers["x-kloros-attempts"] == "3"
             assert house.in_flight() == 0
 
     asyncio.run(within())

@@ -14,8 +14,10 @@ import httpx
 import pytest
 
 from kloros_infra.daemon.upstream import UpstreamPool
+from kloros_infra.router.events import Verdict
 from tests.bridge_house import PATIENT, a_house, a_post
-from tests.factories import an_upstream
+from tests.factories import a_send, a_target
+from tests.fakes.hearer import completed
 from tests.integration.conftest import free_ports
 from tests.llama_servers import packaged
 
@@ -43,7 +45,7 @@ async def _until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     pool = UpstreamPool()
     try:
         async with asyncio.timeout(60):
-            while not await pool.is_ready(an_upstream(port=port), timeout_s=1):
+            while await pool.check(a_target(port=port), b"/health", timeout_s=1) is not Verdict.HEALTHY:
                 assert process.poll() is None, "llama-server ended"
                 await asyncio.sleep(0.02)
     finally:
@@ -85,7 +87,8 @@ def test_a_real_model_answers_in_both_dialects_and_on_the_bus_side(real_server: 
             shown = (await house.web.post("/api/show", json={"model": "small"})).json()
             assert "chat_template" in "".join(shown["model_info"])
             pool = UpstreamPool()
-            done = await pool.complete(an_upstream(port=real_server), REAL_BODY, deadline_s=60)
+            send = a_send(target=a_target(port=real_server))
+            done = await completed(pool, send, REAL_BODY, limit_s=60)
             assert (done.text, done.completion_tokens) == (said, 12)
             assert 0 < done.ttft_s < done.duration_s
             assert done.tokens_per_s > 0

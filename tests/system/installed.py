@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from kloros_infra.adapters.chembus import ChemBusClient
-from kloros_infra.ir.routing import RoutedBus
+from kloros_infra.client import Addresses, Client
 from tests.system.container import PROJECT, Container
 
 PROGRAM = f"{PROJECT}/bin/kloros-infra"
@@ -100,9 +98,5 @@ class Machine:
     def ask(self, prompt: str, **wishes: Any) -> dict[str, Any]:
         """Ask from outside the container, over the loopback network that it shares."""
         bus = yaml.safe_load(self.file.read_text())["bus"]
-
-        async def ask() -> dict[str, Any]:
-            async with ChemBusClient(RoutedBus(xsub=bus["xsub"], xpub=bus["xpub"])) as client:
-                return await client.ask(prompt, timeout_s=60, **wishes)
-
-        return asyncio.run(ask())
+        with Client(Addresses(None, bus["xsub"], bus["xpub"])) as client:
+            return dict(client.request(prompt, timeout_s=60, **wishes))

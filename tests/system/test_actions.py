@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.real_model]
 UNITS = (GEMMA3_UNIT, SMOLLM2_UNIT)
 OTHER = "other"
 OTHER_UNIT = f"llama@smollm2-{OTHER}.service"
-TOKENS = 250
+TOKENS = 400
 
 
 def model(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -57,11 +58,11 @@ def pids(machine: Machine) -> dict[str, int]:
 
 
 @contextmanager
-def streaming(machine: Machine) -> Iterator[Future[list[dict[str, Any]]]]:
-    """Ask gemma3 through the router; begin once its answer has begun, and give all of it."""
+def streaming(machine: Machine) -> Iterator[Future[tuple[float, list[dict[str, Any]]]]]:
+    """Ask gemma3 through the router; begin once its answer has begun, and give its monotonic end and all of it."""
     begun = Event()
 
-    def read() -> list[dict[str, Any]]:
+    def read() -> tuple[float, list[dict[str, Any]]]:
         body = {"model": GEMMA3, "prompt": "Once upon a time", "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
         url = f"{machine.bridge_url()}/v1/completions"
         with httpx.stream("POST", url, json=body, timeout=60) as answer:
@@ -71,7 +72,7 @@ def streaming(machine: Machine) -> Iterator[Future[list[dict[str, Any]]]]:
                 begun.set()
         *events, end = [line for line in lines if line]
         assert end == "[DONE]"
-        return [json.loads(event) for event in events]
+        return time.monotonic(), [json.loads(event) for event in events]
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(read)
@@ -85,8 +86,9 @@ def test_a_restart_lets_an_answer_of_another_model_go_on_to_its_end(machine: Mac
         assert plan(machine) == {"instance.smollm2-cpu_only": "restart"}
         with streaming(machine) as answer:
             machine.apply()
-            assert not answer.done(), "the answer was too short to say anything"
-            events = answer.result(timeout=120)
+            ended_s, events = answer.result(timeout=120)
+    show = ("systemctl", "show", "--value", "-p", "ExecMainStartTimestampMonotonic", SMOLLM2_UNIT)
+    assert ended_s > int(machine.container.run(show).stdout) / 1e6, "the answer was too short to say anything"
     assert events[-1]["choices"][0]["finish_reason"] == "length"
     assert events[-1]["usage"]["completion_tokens"] == TOKENS
     after = pids(machine)

@@ -36,7 +36,7 @@ import json, sys
 from kloros_infra.adapters.running_processes import ProcProcesses
 from kloros_infra.adapters.systemd import Systemd
 from kloros_infra.planner.running_drift import STEERING_PREFIXES, intended_process, running_drift
-from kloros_infra.planner.unit_keys import env_keys
+from kloros_infra.ir.unit_keys import env_keys
 unit, unit_text, env_text = json.load(sys.stdin)
 pid = Systemd().states((unit,))[unit].main_pid
 intended = intended_process(unit_text, env_keys(env_text))

@@ -20,7 +20,10 @@ pytestmark = [pytest.mark.system, pytest.mark.real_model]
 UNITS = (GEMMA3_UNIT, SMOLLM2_UNIT)
 ALL = (*UNITS, "kloros-bus.service", "kloros-router.service", "kloros-profile.service", "kloros-llm.target")
 # What an apply leaves of itself below /etc: files with their modes and contents, and links with what they lead to.
-ETC = "cd /etc && find kloros-infra systemd sysusers.d tmpfiles.d -printf '%p %M %l\\n' -type f -exec sha256sum {} +"
+ETC = (
+    "cd /etc && find kloros-infra systemd sysusers.d tmpfiles.d polkit-1 -printf '%p %M %l\\n'"
+    " -type f -exec sha256sum {} +"
+)
 DOWN = "kloros-test-down.target"
 WAIT_S = 30.0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from kloros_infra.cli.status_output import status_json, status_lines
 from kloros_infra.ir.generation import Interrupted
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
 
 CODE = UnitStatus(
@@ -40,6 +42,26 @@ def test_each_unit_is_a_row() -> None:
     assert code[:5] == ["code", "max", "ready", "42", "rtx3060 5.0 GB, gtx1080ti ~2.0 GB"]
     assert code[5:] == ["8192", "2/2, 1 waiting", "always", "-"]
     assert router == ["router", "-", "failed", "-", "-", "-", "-", "always", "exit-code 1: no bus"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (StopCause.IDLE, "stopped (idle)"),
+        (StopCause.ROOM, "stopped (others need its memory)"),
+        (StopCause.ASKED, "stopped (by modelctl)"),
+        (StopCause.CRASH, "stopped (has crashed)"),
+        (StopCause.FAILED, "stopped"),
+        (None, "stopped"),
+    ],
+)
+def test_what_the_router_has_stopped_says_what_for(cause: StopCause | None, words: str) -> None:
+    stopped = replace(CODE, state="stopped", main_pid=0, cards=(), requests=None, stopped_for=cause)
+    *_, row = rows(Status(3, 3, "max", (stopped,)))
+    assert row[2] == words
+    assert json.loads(status_json(Status(3, 3, "max", (stopped,))))["units"][0]["stopped_for"] == cause
+    *_, row = rows(Status(3, 3, "max", (replace(CODE, stopped_for=cause),)))
+    assert row[2] == "ready", "it has been started meanwhile"
 
 
 @pytest.mark.parametrize(

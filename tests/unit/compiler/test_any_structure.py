@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from kloros_infra.compiler.stations import check_project
 from kloros_infra.diagnostics import has_errors
 from tests.factories import a_gguf_header, a_lock_for
 from tests.models_yaml_trees import JUNK, as_yaml, mistaken, models_yaml
+
+pytestmark = pytest.mark.untraced
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

@@ -126,7 +126,8 @@ def test_a_root_without_sections_stays_as_it_is() -> None:
 
 
 def test_files_are_no_larger_together_than_one_may_be() -> None:
-    half = "a: [" + "1," * (MAX_VALUES // 2) + "]\n"
+    most = "- &thousand [" + "1," * 999 + "]\n" + "- *thousand\n" * (MAX_VALUES // 2000)
+    half = f"a:\n{most}"
 
     found, told = composed(half, half)
 

@@ -20,7 +20,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.ir.rpc_server import AWAITED_KEY, HostPart, read_awaited
-from kloros_infra.planner.unit_keys import unit_keys
+from kloros_infra.ir.unit_keys import unit_keys
 from tests.emit_cases import EMIT_CASES, case_catalog, compile_case
 from tests.factories import a_lock_for
 

@@ -15,7 +15,7 @@ from kloros_infra.compiler.setting_paths import find_setting
 from kloros_infra.compiler.variable_rules import VARIABLES
 from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.layout import Layout
-from kloros_infra.planner.unit_keys import env_keys, unit_keys
+from kloros_infra.ir.unit_keys import env_keys, unit_keys
 from tests.emit_cases import EMIT_CASES, case_catalog, compile_case
 
 PLACES = {

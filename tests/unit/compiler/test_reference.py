@@ -105,7 +105,6 @@ models[].profiles.<profile>.lease
   default    the model's, then that of `defaults`, then 10m
   inherited  can stand in `defaults`, `models[]` and `models[].profiles.<profile>`; the nearest to
              the profile counts.
-  note       Checked, but not acted on by this version yet.
 
   example
 
@@ -114,6 +113,10 @@ models[].profiles.<profile>.lease
           max:
             lease: 10m"""
     )
+
+
+def test_what_nothing_acts_on_is_noted() -> None:
+    assert "  note       Checked, but not acted on by this version yet." in list(explain(found("gpus.lockout")))
 
 
 def test_a_section_lists_what_is_right_below_it() -> None:
@@ -164,11 +167,13 @@ def test_a_setting_is_plain_values_for_programs() -> None:
         "settings": [],
     }
     assert setting_data(found("version"))["default"] is None
-    assert setting_data(found("bus"))["settings"] == ["xsub", "xpub", "managed"]
+    assert setting_data(found("bus"))["settings"] == ["xsub", "xpub", "direct", "managed", "voice"]
     assert [one["path"] for one in setting_data(found("bus"), is_recursive=True)["settings"]] == [
         "bus.xsub",
         "bus.xpub",
+        "bus.direct",
         "bus.managed",
+        "bus.voice",
     ]
 
 
@@ -208,5 +213,5 @@ def test_the_reference_says_the_rules_of_names_once() -> None:
 
 
 def test_sections_have_their_settings_below_them() -> None:
-    assert [one.name for one in children(found("bus"))] == ["xsub", "xpub", "managed"]
+    assert [one.name for one in children(found("bus"))] == ["xsub", "xpub", "direct", "managed", "voice"]
     assert children(found("bus.xsub")) == ()

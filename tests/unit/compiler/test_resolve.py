@@ -173,13 +173,15 @@ def test_there_is_an_instance_for_every_profile_with_a_port() -> None:
 def test_personas_purposes_and_addresses_are_taken_over() -> None:
     catalog, _ = resolved()
 
-    assert catalog.personas[0].sampling == (("temperature", 0.0), ("top_k", 40))
+    assert catalog.personas[1].sampling == (("temperature", 0.0), ("top_k", 40))
     assert [(p.name, p.otherwise, p.is_default) for p in catalog.purposes] == [
         ("deep", "fast", False),
         ("fast", None, True),
     ]
     assert (catalog.host, catalog.llama_server) == ("box", "/opt/llama.cpp/llama-server")
-    assert catalog.bus == BusAddresses("tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557", is_managed=False)
+    assert catalog.bus == BusAddresses(
+        "tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557", is_managed=False, direct="tcp://127.0.0.1:5555"
+    )
     assert catalog.bridge == BridgeAddresses("127.0.0.1", (11434,))
 
 
@@ -188,19 +190,19 @@ def test_how_many_generations_are_kept_is_taken_over() -> None:
     assert resolved(f"{TEXT}storage: {{keep_generations: 3}}\n")[0].keep_generations == 3
 
 
-def test_what_only_remote_hosts_serve_is_left_out() -> None:
+def test_what_only_remote_hosts_serve_has_no_weights() -> None:
     catalog, _ = resolved()
 
     assert [model.id for model in catalog.models] == ["first", "second"]
-    assert [persona.id for persona in catalog.personas] == ["pirate"]
-    assert catalog.purposes[0].candidates == ("second",)
+    assert [model.id for model in catalog.remote_models] == ["far"]
+    assert [persona.id for persona in catalog.personas] == ["far-pirate", "pirate"]
+    assert catalog.purposes[0].candidates == ("far", "second")
 
 
 def test_only_what_is_odd_is_warned_of() -> None:
     _, problems = resolved()
 
     assert [(p.code, p.address) for p in problems] == [
-        ("KI262", "hosts.attic.upstream"),
         ("KI224", "gpus.remote"),
     ]
 
@@ -218,7 +220,7 @@ def test_a_file_may_have_no_purposes() -> None:
     catalog, problems = resolved(text)
 
     assert catalog.purposes == ()
-    assert [p.code for p in problems] == ["KI262", "KI224"]
+    assert [p.code for p in problems] == ["KI224"]
 
 
 def against(lock: Lock) -> list[tuple[str, str, Severity]]:
@@ -293,7 +295,7 @@ def test_blackwell_and_older_than_turing_do_not_share_a_driver(new: str, old: st
 def test_ports_at_the_edges_are_free_to_use(port: int) -> None:
     _, problems = resolved(TEXT.replace("8601", str(port)))
 
-    assert [p.code for p in problems] == ["KI262", "KI224"]
+    assert [p.code for p in problems] == ["KI224"]
 
 
 @pytest.mark.parametrize(("port", "code"), [(1023, "KI212"), (32768, "KI213"), (60999, "KI213")])

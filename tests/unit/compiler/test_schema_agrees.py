@@ -22,6 +22,8 @@ from kloros_infra.compiler.spec import check_tree
 from kloros_infra.ir.config import Config
 from tests.whole_example import whole_example
 
+pytestmark = pytest.mark.untraced
+
 CHECKOUT = Path(__file__).parents[3]
 CORPUS = sorted((CHECKOUT / "tests" / "cases").glob("*/*/models.yaml"))
 SOUND = [CHECKOUT / "models.yaml", *sorted((CHECKOUT / "examples").glob("*/models.yaml"))]

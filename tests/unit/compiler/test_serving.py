@@ -79,6 +79,38 @@ def test_what_is_standard_is_what_the_declarations_say() -> None:
     assert settled() == Serving(4096, 1, KvType.F16, KvType.F16, PlacementMode.AUTO, preload=True, arguments=())
 
 
+@pytest.mark.parametrize(
+    ("profile", "model", "defaults", "idle_timeout_s"),
+    [
+        ({}, {}, {}, None),
+        ({}, {"preload": False}, {}, 300.0),
+        ({}, {}, {"preload": False}, 300.0),
+        ({"preload": True}, {}, {"preload": False}, None),
+        ({}, {"idle_timeout": "1m"}, {}, 60.0),
+        ({}, {}, {"idle_timeout": "0s"}, 0.0),
+        ({"idle_timeout": "2m"}, {"idle_timeout": "1m", "preload": False}, {"idle_timeout": "3m"}, 120.0),
+        ({"pin": True}, {"idle_timeout": "1m", "preload": False}, {}, None),
+        ({"pin": False}, {"pin": True, "preload": False}, {}, 300.0),
+    ],
+)
+def test_what_is_preloaded_stays_unless_it_is_told_to_go(
+    profile: dict[str, Any], model: dict[str, Any], defaults: dict[str, Any], idle_timeout_s: float | None
+) -> None:
+    found = settled(profile, model, defaults)
+
+    assert found.idle_timeout_s == idle_timeout_s
+    assert found.is_pinned is (profile or model or defaults).get("pin", False)
+
+
+def test_times_are_the_nearest_ones() -> None:
+    assert (settled().drain_s, settled().lease_s) == (serving.DRAIN_S, serving.LEASE_S)
+    found = settled({"drain": "5s"}, {"drain": "6s", "lease": "1m"}, {"lease": "2m"})
+
+    assert (found.drain_s, found.lease_s) == (5.0, 60.0)
+    words = {name: ServingSpec.model_fields[name].json_schema_extra[STANDARD] for name in ("drain", "lease")}  # type: ignore[index]
+    assert words == {"drain": f"{serving.DRAIN_S:g}s", "lease": f"{serving.LEASE_S / 60:g}m"}
+
+
 def test_context_is_the_profile_s_or_the_model_s() -> None:
     assert settled({"context_tokens": 2048}).context_tokens == 2048
     assert settled().context_tokens == 4096

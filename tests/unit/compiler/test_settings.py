@@ -174,11 +174,12 @@ def test_every_part_with_named_settings_is_found_once() -> None:
 @pytest.mark.parametrize(
     ("path", "is_acted_on"),
     [
-        ("policies", False),
+        ("policies", True),
         ("policies.audit", False),
-        ("policies.clients.<client>.models", False),
-        ("hosts.<host>.upstream.health.interval", False),
-        ("purposes.<purpose>.when[].contains", False),
+        ("policies.clients.<client>.models", True),
+        ("hosts.<host>.upstream.health.interval", True),
+        ("purposes.<purpose>.when[].contains", True),
+        ("profiles.<profile>.conditions", False),
         ("profiles.<profile>.conditions.leave_above", False),
         ("hosts.<host>.address", True),
         ("models[].profiles.<profile>.port", True),

@@ -22,8 +22,8 @@ from kloros_infra.ir.artifact import TextFile
 from kloros_infra.ir.catalog import OLDEST_SYSTEMD, Catalog
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.relaxation import Relaxation, SandboxDirective
+from kloros_infra.ir.unit_keys import unit_keys
 from kloros_infra.placement.place import place
-from kloros_infra.planner.unit_keys import unit_keys
 from tests.factories import a_card, a_catalog, a_model, a_profile, a_sandbox, a_serving, an_instance
 
 REASON = "perf has to read it"

@@ -35,7 +35,6 @@ def test_a_table_is_read_as_it_was_written(file: Path) -> None:
         ("", "EOF"),
         (TABLE.model_dump_json()[:-20], "EOF"),
         ("{}", "required"),
-        (TABLE.model_dump_json().replace('"version":1', '"version":2'), "version"),
         (TABLE.model_copy(update={"profiles": ()}).model_dump_json(), "no profiles"),
         (TABLE.model_dump_json().replace('"bridge"', '"bridges"'), "bridge"),
     ],
@@ -47,6 +46,14 @@ def test_a_broken_table_is_a_problem_that_says_where(file: Path, text: str, word
     assert problem.code == "KI813"
     assert str(file) in problem.detail
     assert word in problem.detail
+
+
+def test_a_table_of_another_version_is_told_from_a_broken_one(file: Path) -> None:
+    file.write_text('{"models": [], "version": 1}')
+    problem = read(file)
+    assert isinstance(problem, Diagnostic)
+    assert problem.code == "KI819"
+    assert f"{file} is of version 1" in problem.detail
 
 
 def test_an_absent_table_and_one_that_is_not_text_are_problems(file: Path) -> None:

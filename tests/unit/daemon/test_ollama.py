@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from kloros_infra.daemon import ollama, ollama_listing
 from kloros_infra.daemon.ollama import OllamaChat, OllamaGenerate, OllamaShow
 from kloros_infra.daemon.openai import check
 from kloros_infra.ir.catalog import ModelKind
-from kloros_infra.router.select import Selected
+from kloros_infra.ir.routing import RoutedPersona
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
 
 
@@ -130,14 +129,16 @@ def test_ps_lists_what_is_ready_in_this_profile() -> None:
     assert [model["name"] for model in listed] == ["b"]
 
 
-def a_choice(kind: ModelKind = ModelKind.CHAT) -> Selected:
-    """Choose a model under a profile that gives it less context than it could have."""
-    upstream = an_upstream(context_tokens=512)
-    return Selected(a_routed_model("small", upstream, kind=kind), upstream, None, "")
+def shown_of(
+    properties: dict[str, Any], kind: ModelKind = ModelKind.CHAT, persona: RoutedPersona | None = None
+) -> dict[str, Any]:
+    """Show a model under a profile that gives it 512 tokens of context."""
+    model = a_routed_model("small", an_upstream(context_tokens=512), kind=kind)
+    return ollama_listing.show_body(model, persona, properties, context_tokens=512)
 
 
 def test_show_says_tools_where_the_chat_template_has_them() -> None:
-    plain = ollama_listing.show_body(a_choice(), {})
+    plain = shown_of({})
     assert ".Tools" not in plain["template"]
     assert plain["capabilities"] == ["completion"]
     properties = {
@@ -145,16 +146,16 @@ def test_show_says_tools_where_the_chat_template_has_them() -> None:
         "chat_template_caps": {"supports_tools": True},
         "modalities": {"vision": True},
     }
-    shown = ollama_listing.show_body(a_choice(), properties)
+    shown = shown_of(properties)
     assert ".Tools" in shown["template"]
     assert shown["capabilities"] == ["completion", "tools", "vision"]
     assert shown["model_info"]["tokenizer.chat_template"] == "{{ x }}"
     assert shown["model_info"]["qwen2.context_length"] == 512
     for kind, capabilities in ((ModelKind.EMBEDDING, ["embedding"]), (ModelKind.RERANK, [])):
-        assert ollama_listing.show_body(a_choice(kind), properties)["capabilities"] == capabilities
+        assert shown_of(properties, kind)["capabilities"] == capabilities
 
 
 def test_show_gives_a_personas_prompt_and_sampling() -> None:
     persona = a_routed_persona("d", system_prompt="Be brief.", sampling={"top_p": 0.9}, stop=("END",))
-    shown = ollama_listing.show_body(replace(a_choice(), persona=persona), {})
+    shown = shown_of({}, persona=persona)
     assert (shown["system"], shown["parameters"]) == ("Be brief.", 'top_p 0.9\nstop "END"')

@@ -12,16 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from kloros_infra.daemon.exchange import Exchange, Patience, ResponseHead
 from kloros_infra.daemon.ports import UpstreamError
-from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool, get_request
-from kloros_infra.daemon.upstream_connection import STALE_WITHIN_S, ResponseHead
-from kloros_infra.ir.routing import Upstream
-from tests.factories import an_upstream
+from kloros_infra.daemon.upstream import UpstreamLimits, UpstreamPool
+from kloros_infra.daemon.upstream_connection import STALE_WITHIN_S
+from kloros_infra.router.effects import Target
+from kloros_infra.router.events import Outcome, Verdict
+from tests.factories import a_send, a_target
+from tests.fakes.hearer import FakeHearer, completed
 from tests.fakes.llama_server import FakeLlamaServer
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
+from tests.fakes.stalling_loop import run_stalling, the_loop
 
 RECORDED = Path(__file__).parent / "recorded"
-QUICK = UpstreamLimits(connect_s=0.5, stream_first_byte_s=0.2, answer_first_byte_s=0.2, idle_s=0.2, sweep_s=0.01)
+QUICK = UpstreamLimits(connect_s=0.5, whole_answer_s=0.2, doubt_s=0.05, sweep_s=0.01)
+SHORT = Patience(first_byte_s=0.2, idle_s=0.2, doubt_s=0.05)
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -38,6 +43,10 @@ class Collected:
     @property
     def body(self) -> bytes:
         return b"".join(self.pieces)
+
+    def on_whole(self, content_type: bytes, body: bytes) -> None:
+        self.on_head(ResponseHead(200, content_type, len(body), b""))
+        self.on_body(body, is_last=True)
 
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
@@ -59,10 +68,12 @@ class Bench:
     def __init__(self, pool: UpstreamPool, scripted: ScriptedUpstream) -> None:
         self.pool = pool
         self.scripted = scripted
-        self.upstream: Upstream = an_upstream(port=scripted.port)
+        self.target: Target = a_target(port=scripted.port)
 
-    def begin(self, sink: Collected) -> None:
-        self.pool.exchange(self.upstream, get_request(self.upstream, b"/x"), sink, is_stream=True)
+    def begin(self, sink: Collected) -> Exchange:
+        exchange = self.pool.exchange(self.target, b"/x", b"{}", sink, patience=SHORT)
+        assert isinstance(exchange, Exchange)
+        return exchange
 
     async def ask(self) -> Collected:
         sink = Collected()
@@ -102,7 +113,7 @@ def test_connections_are_kept() -> None:
 def test_an_exchange_that_is_over_lets_go_of_its_sink() -> None:
     async def test(bench: Bench) -> None:
         sink = Collected()
-        exchange = bench.pool.exchange(bench.upstream, get_request(bench.upstream, b"/x"), sink, is_stream=True)
+        exchange = bench.begin(sink)
         assert sink in gc.get_referents(exchange)
         async with asyncio.timeout(5):
             await sink.ended.wait()
@@ -154,7 +165,7 @@ def test_a_reused_connection_that_dies_at_work_is_not_asked_again() -> None:
         await bench.ask()
         error = (await bench.ask()).error
         assert error is not None
-        assert (error.problem.code, error.reached, error.started) == ("KI823", False, False)
+        assert (error.problem.code, error.outcome, error.started) == ("KI823", Outcome.UNREACHED, False)
         assert len(bench.scripted.requests) == 2
 
     run(test, (plain(b"{}"),), (STALE_WITHIN_S + 0.05, Move.RESET), (plain(b"[]"),))
@@ -164,7 +175,7 @@ def test_a_fresh_connection_that_dies_is_not_retried() -> None:
     async def test(bench: Bench) -> None:
         error = (await bench.ask()).error
         assert error is not None
-        assert (error.problem.code, error.reached, error.started) == ("KI823", False, False)
+        assert (error.problem.code, error.outcome, error.started) == ("KI823", Outcome.UNREACHED, False)
         assert len(bench.scripted.requests) == 1
 
     run(test, (Move.CLOSE,), (plain(b"{}"),))
@@ -175,7 +186,7 @@ def test_after_the_first_byte_nothing_is_retried() -> None:
         await bench.ask()
         error = (await bench.ask()).error
         assert error is not None
-        assert (error.problem.code, error.started) == ("KI823", True)
+        assert (error.problem.code, error.outcome, error.started) == ("KI823", Outcome.BROKEN, True)
         assert len(bench.scripted.requests) == 2
 
     run(test, (plain(b"{}"),), (b"HTTP/1.1 2", Move.RESET), (plain(b"{}"),))
@@ -199,7 +210,7 @@ def test_garbage_fails_and_does_not_poison_the_next(name: str) -> None:
     async def test(bench: Bench) -> None:
         error = (await bench.ask()).error
         assert error is not None
-        assert error.problem.code == "KI824"
+        assert (error.problem.code, error.outcome) == ("KI824", Outcome.BROKEN)
         assert (await bench.ask()).body == b"ok"
         assert bench.scripted.connections == 2
 
@@ -216,17 +227,20 @@ def test_unasked_bytes_close_an_idle_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("play", "code"),
-    [((Move.HANG,), "KI821"), ((STREAM_HEAD, chunked(b"data: 1\n\n"), Move.HANG), "KI822")],
+    ("play", "code", "outcome"),
+    [
+        ((Move.HANG,), "KI821", Outcome.SILENT),
+        ((STREAM_HEAD, chunked(b"data: 1\n\n"), Move.HANG), "KI822", Outcome.STALLED),
+    ],
     ids=["before the first byte", "between two"],
 )
-def test_silence_has_an_end(play: Play, code: str) -> None:
+def test_silence_has_an_end(play: Play, code: str, outcome: Outcome) -> None:
     async def test(bench: Bench) -> None:
         begun = asyncio.get_running_loop().time()
         error = (await bench.ask()).error
         assert error is not None
-        assert error.problem.code == code
-        assert asyncio.get_running_loop().time() - begun < QUICK.idle_s + 0.3
+        assert (error.problem.code, error.outcome) == (code, outcome)
+        assert asyncio.get_running_loop().time() - begun < SHORT.idle_s + 0.1
         await bench.scripted.departed.wait()
 
     run(test, play)
@@ -235,7 +249,7 @@ def test_silence_has_an_end(play: Play, code: str) -> None:
 def test_cancelling_closes_the_connection() -> None:
     async def test(bench: Bench) -> None:
         sink = Collected()
-        exchange = bench.pool.exchange(bench.upstream, get_request(bench.upstream, b"/x"), sink, is_stream=True)
+        exchange = bench.begin(sink)
         await sink.begun.wait()
         exchange.cancel()
         exchange.cancel()
@@ -248,7 +262,7 @@ def test_cancelling_closes_the_connection() -> None:
 
 def test_cancelling_while_connecting_sends_nothing() -> None:
     async def test(bench: Bench) -> None:
-        bench.pool.exchange(bench.upstream, b"", Collected(), is_stream=True).cancel()
+        bench.begin(Collected()).cancel()
         assert (await bench.ask()).body == b"{}"
         assert len(bench.scripted.requests) == 1
 
@@ -260,10 +274,10 @@ def test_pausing_holds_the_upstream_back() -> None:
 
     async def test(bench: Bench) -> None:
         sink = Collected()
-        exchange = bench.pool.exchange(bench.upstream, get_request(bench.upstream, b"/x"), sink, is_stream=True)
+        exchange = bench.begin(sink)
         await sink.begun.wait()
         exchange.pause()
-        await asyncio.sleep(QUICK.idle_s + 0.2)
+        await asyncio.sleep(SHORT.idle_s + 0.2)
         assert not sink.ended.is_set()
         assert len(sink.body) < size
         exchange.resume()
@@ -276,37 +290,35 @@ def test_pausing_holds_the_upstream_back() -> None:
 
 def test_nobody_listens() -> None:
     async def test(bench: Bench) -> None:
-        gone = an_upstream(port=bench.scripted.port)
         await bench.scripted.__aexit__()
-        sink = Collected()
-        bench.pool.exchange(gone, b"", sink, is_stream=False)
-        await sink.ended.wait()
-        assert sink.error is not None
-        assert (sink.error.problem.code, sink.error.reached, sink.error.started) == ("KI820", False, False)
-        assert "refused" in sink.error.problem.detail
-        assert not await bench.pool.is_ready(gone, timeout_s=1)
-        assert await bench.pool.properties(gone, timeout_s=1) == {}
+        error = (await bench.ask()).error
+        assert error is not None
+        assert (error.problem.code, error.outcome, error.started) == ("KI820", Outcome.UNREACHED, False)
+        assert "refused" in error.problem.detail
+        assert await bench.pool.check(bench.target, b"/health", timeout_s=1) is Verdict.FAILING
+        assert await bench.pool.properties(bench.target, timeout_s=1) == {}
         await bench.scripted.__aenter__()
 
     run(test)
 
 
-# complete, is_ready, properties
+# complete, check, properties
 
 
 def test_a_completion_is_added_up_and_timed() -> None:
     async def test() -> None:
         async with FakeLlamaServer("one two three", reasoning="hm") as server:
             pool = UpstreamPool(QUICK)
-            upstream = an_upstream(port=server.port)
-            done = await pool.complete(upstream, BODY, deadline_s=5)
+            target = a_target(port=server.port)
+            done = await completed(pool, a_send(target=target), BODY, limit_s=5)
             assert (done.text, done.reasoning, done.finish_reason) == ("one two three", "hm", "stop")
             assert (done.prompt_tokens, done.completion_tokens, done.tokens_per_s) == (1, 3, 100.0)
             assert 0 <= done.ttft_s <= done.duration_s < 5
             assert server.requests[0]["stream"] is True
-            assert await pool.is_ready(upstream, timeout_s=1)
+            assert await pool.check(target, b"/health", timeout_s=1) is Verdict.HEALTHY
             server.is_loading = True
-            assert not await pool.is_ready(upstream, timeout_s=1)
+            assert await pool.check(target, b"/health", timeout_s=1) is Verdict.LOADING
+            assert await pool.check(target, b"/nothing", timeout_s=1) is Verdict.FAILING
             await pool.close()
 
     asyncio.run(test())
@@ -314,7 +326,7 @@ def test_a_completion_is_added_up_and_timed() -> None:
 
 def test_a_recorded_stream_gives_the_upstreams_own_rate() -> None:
     async def test(bench: Bench) -> None:
-        done = await bench.pool.complete(bench.upstream, BODY, deadline_s=2)
+        done = await completed(bench.pool, a_send(target=bench.target, first_byte_s=0.2, stall_s=0.2), BODY, limit_s=2)
         assert (done.text, done.completion_tokens) == ("I'm glad you", 4)
         assert done.tokens_per_s > 10
 
@@ -328,10 +340,21 @@ def test_a_single_token_is_rated_by_our_own_clock() -> None:
     )
 
     async def test(bench: Bench) -> None:
-        done = await bench.pool.complete(bench.upstream, BODY, deadline_s=2)
+        done = await completed(bench.pool, a_send(target=bench.target, first_byte_s=0.2, stall_s=0.2), BODY, limit_s=2)
         assert done.tokens_per_s < 1000
 
     run(test, (STREAM_HEAD, chunked(events), 0.05, chunked(b"data: [DONE]\n\n") + END))
+
+
+@pytest.mark.parametrize(
+    ("left_s", "is_stream", "first_byte_s"),
+    [(40.0, True, 10.0), (40.0, False, 40.0), (3.2, False, 4.0), (5000.0, False, 900.0)],
+)
+def test_the_first_byte_is_due_for_a_stream_and_a_whole_answer_takes_as_long_as_its_request(
+    left_s: float, is_stream: bool, first_byte_s: float
+) -> None:
+    send = a_send(first_byte_s=10.0, left_s=left_s)
+    assert UpstreamPool().patience(send, is_stream=is_stream).first_byte_s == first_byte_s
 
 
 COMPLETION_FAULTS: dict[str, tuple[Play, str, str]] = {
@@ -355,32 +378,50 @@ def test_a_completion_that_fails_says_why(name: str) -> None:
 
     async def test(bench: Bench) -> None:
         with pytest.raises(UpstreamError) as caught:
-            await bench.pool.complete(bench.upstream, BODY, deadline_s=2)
+            await completed(bench.pool, a_send(target=bench.target, first_byte_s=0.2, stall_s=0.2), BODY, limit_s=2)
         assert caught.value.problem.code == code
         assert words in caught.value.problem.detail
 
     run(test, play)
 
 
-def test_the_deadline_cancels_the_upstream() -> None:
+def test_a_chat_that_is_cancelled_stops_the_upstream() -> None:
     async def test(bench: Bench) -> None:
-        with pytest.raises(UpstreamError) as caught:
-            await bench.pool.complete(bench.upstream, BODY, deadline_s=0.1)
-        assert caught.value.problem.code == "KI826"
-        assert caught.value.started
+        hearer = FakeHearer()
+        call = bench.pool.chat(a_send(target=bench.target, first_byte_s=0.2, stall_s=0.2), BODY, hearer)
+        assert not isinstance(call, UpstreamError)
+        async with asyncio.timeout(1):
+            await hearer.begun.wait()
+        call.cancel()
         async with asyncio.timeout(0.5):
             await bench.scripted.departed.wait()
+        assert not hearer.outcome.done()
 
     keep_talking: list[bytes | float | Move] = [STREAM_HEAD]
     for _ in range(100):
-        keep_talking += [chunked(b'data: {"choices":[]}\n\n'), 0.02]
+        keep_talking += [chunked(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'), 0.02]
     run(test, keep_talking)
 
 
 def test_properties_are_read() -> None:
     async def test(bench: Bench) -> None:
-        assert await bench.pool.properties(bench.upstream, timeout_s=1) == {"chat_template": "x"}
-        assert await bench.pool.properties(bench.upstream, timeout_s=1) == {}
-        assert await bench.pool.properties(bench.upstream, timeout_s=0.05) == {}
+        assert await bench.pool.properties(bench.target, timeout_s=1) == {"chat_template": "x"}
+        assert await bench.pool.properties(bench.target, timeout_s=1) == {}
+        assert await bench.pool.properties(bench.target, timeout_s=0.05) == {}
 
     run(test, (plain(b'{"chat_template":"x"}'),), (plain(b"oops"),))
+
+
+def test_a_pause_of_this_process_is_not_held_against_a_target() -> None:
+    async def test() -> None:
+        async with a_bench((STREAM_HEAD + chunked(b"a"), 0.1, chunked(b"b") + END)) as bench:
+            sink = Collected()
+            bench.begin(sink)
+            async with asyncio.timeout(5):
+                await sink.begun.wait()
+            the_loop().lost_s += 38.0
+            async with asyncio.timeout(5):
+                await sink.ended.wait()
+            assert (sink.error, sink.body) == (None, b"ab")
+
+    run_stalling(test())

@@ -20,11 +20,11 @@ from kloros_infra.ir.artifact import Artifact
 from kloros_infra.ir.generation import History, Interrupted, Run
 from kloros_infra.ir.observed import Installed, Listener
 from kloros_infra.ir.place_weights import PlaceWeights
+from kloros_infra.ir.unit_keys import restart_keys
 from kloros_infra.planner.cost import start_timeout_s
 from kloros_infra.planner.desired import Desired, nothing_desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.generation_changes import desired_of, manifest_of
-from kloros_infra.planner.unit_keys import restart_keys
 from tests.fakes.machine import FakeMachine, KilledError, Watch
 from tests.fakes.outside import FakeJournal, FakePorts
 from tests.fakes.service_manager import FakeServiceManager
@@ -555,6 +555,7 @@ def sites(draw: st.DrawFn) -> Site:
     )
 
 
+@pytest.mark.untraced
 @settings(max_examples=150, deadline=None)
 @given(st.lists(sites(), min_size=1, max_size=3))
 def test_after_any_apply_the_next_plan_is_empty(route: list[Site]) -> None:
@@ -569,6 +570,7 @@ def test_after_any_apply_the_next_plan_is_empty(route: list[Site]) -> None:
         assert_runs_by_what_is_there(machine)
 
 
+@pytest.mark.untraced
 @settings(max_examples=150, deadline=None)
 @given(sites(), sites(), st.integers(0, 400))
 def test_a_kill_anywhere_between_any_two_sites_is_completed(first: Site, second: Site, at: int) -> None:
@@ -596,6 +598,7 @@ def kept_files(machine: FakeMachine) -> dict[str, Artifact]:
     return {path: file for path, file in machine.files.visible.items() if path != LAYOUT.profile_file}
 
 
+@pytest.mark.untraced
 @settings(max_examples=60, deadline=None)
 @given(st.lists(sites(), min_size=2, max_size=4), st.data())
 def test_from_any_generation_to_any_other_and_back_is_the_identity(route: list[Site], data: st.DataObject) -> None:

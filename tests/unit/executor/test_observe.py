@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from kloros_infra.executor.apply import apply
@@ -11,13 +11,14 @@ from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.observed import Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.planner.diff import plan
 from tests.fakes.files import FakeFiles
 from tests.fakes.machine import FakeMachine
 from tests.fakes.service_manager import FakeServiceManager
 from tests.sites import LAYOUT, Site
 
-UNIT = "llama@code-max.service"
+UNIT, OTHER = "llama@code-max.service", "llama@chat-max.service"
 DROP_IN = f"etc/systemd/system/{UNIT}.d/more.conf"
 
 
@@ -77,6 +78,48 @@ def test_a_stop_by_hand_is_told_from_one_of_ours() -> None:
     assert look(machine).units[ROUTER_UNIT].is_stopped_by_hand
     machine.files.record = replace(machine.files.record, is_unfinished=True)
     assert not look(machine).units[ROUTER_UNIT].is_stopped_by_hand
+
+
+class Router:
+    """Says what it is told to, and counts who asks."""
+
+    def __init__(self, says: Mapping[str, StopCause] | None) -> None:
+        self._says = says
+        self.asked = 0
+
+    def __call__(self) -> Mapping[str, StopCause] | None:
+        self.asked += 1
+        return self._says
+
+
+def look_beside(router: Router, machine: FakeMachine) -> Observed:
+    where = Observable(machine.files, machine.generations, machine.weights, machine.manager, router_stops=router)
+    return observe(where, paths=Site().desired().tree, layout=LAYOUT)
+
+
+def test_a_stop_by_the_router_is_told_from_one_by_hand() -> None:
+    machine, router = applied(), Router({UNIT: StopCause.ROOM})
+    machine.manager.stop(UNIT)
+    seen = look_beside(router, machine)
+    assert seen.has_router_said
+    assert (seen.units[UNIT].is_stopped_by_hand, seen.units[UNIT].stopped_for) == (False, StopCause.ROOM)
+    machine.manager.stop(OTHER)
+    other = look_beside(router, machine).units[OTHER]
+    assert (other.is_stopped_by_hand, other.stopped_for) == (True, None)
+
+
+def test_a_router_that_does_not_answer_has_not_said_anything() -> None:
+    machine = applied()
+    machine.manager.stop(UNIT)
+    seen = look_beside(Router(None), machine)
+    assert (seen.has_router_said, seen.units[UNIT].is_stopped_by_hand) == (False, True)
+
+
+def test_the_router_is_asked_only_where_an_instance_has_ended() -> None:
+    machine, router = applied(), Router({})
+    machine.manager.stop(ROUTER_UNIT)
+    assert not look_beside(router, machine).has_router_said
+    assert router.asked == 0
 
 
 def test_processes_are_looked_at_for_the_variables_of_all_env_files() -> None:

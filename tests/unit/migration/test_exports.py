@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,7 @@ import yaml
 
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.source import read
-from kloros_infra.ir.catalog import BridgeAddresses, Catalog, ModelKind
-from kloros_infra.ir.config import Config
+from kloros_infra.ir.catalog import BridgeAddresses, Catalog, ModelKind, Serving
 from kloros_infra.ir.layout import Layout
 from kloros_infra.migration.export_litellm import export_litellm
 from kloros_infra.migration.export_llama_presets import export_llama_presets
@@ -83,7 +81,10 @@ def test_presets_cannot_say_everything(value: str) -> None:
 
 def test_presets_say_how_to_start_with_them() -> None:
     cards = {"CUDA_VISIBLE_DEVICES": "GPU-1"}
-    pair = (an_export("a", environment=cards, group="large"), an_export("b", preload=False, pin=True, names=()))
+    pair = (
+        an_export("a", environment=cards, group="large"),
+        an_export("b", preload=False, pin=True, idle_timeout_s=None, names=()),
+    )
     head = export_llama_presets(everything(*pair)).text.partition("\n\n")[0]
     assert ";   export CUDA_VISIBLE_DEVICES=GPU-1\n" in head
     assert "--models-max 2" in head
@@ -101,7 +102,9 @@ def test_llama_swap_is_read_back_as_it_was() -> None:
         "cold", model_id="a", aliases=("ice",), system_prompt="", sampling=(("temperature", 0.0),), stop=("END",)
     )
     one = an_export("a", *settings, environment={"CUDA_VISIBLE_DEVICES": "0"})
-    export = export_llama_swap(everything(one, an_export("b", preload=False, pin=True), personas=(persona,)))
+    export = export_llama_swap(
+        everything(one, an_export("b", preload=False, pin=True, idle_timeout_s=None), personas=(persona,))
+    )
     parsed, problems = parse_llama_swap(export.text, {}, file="c.yaml")
     assert parsed is not None, problems
     (first, second), rows, found = describe_llama_swap(*parsed)
@@ -203,25 +206,10 @@ def compiled(catalog: Catalog) -> Compiled:
     return Compiled(catalog, {id: one for id, one in placed.items() if one is not None}, {}, ())
 
 
-def config(**models: dict[str, object]) -> Config:
-    """Build the part of a models.yaml that an export looks at."""
-    common = {"display_name": "x", "purpose_tags": ["fast"], "context_tokens": 2048, "cost_tier": "low"}
-    return Config.model_validate_json(
-        json.dumps(
-            {
-                "version": 1,
-                "hosts": {"here": {}},
-                "profiles": {"cpu_only": {"gpus": []}},
-                "defaults": {"idle_timeout": "1m"},
-                "models": [{"id": id, **common, **own} for id, own in models.items()],
-            }
-        )
-    )
-
-
 def test_an_export_is_collected_from_what_was_compiled() -> None:
     profile = a_profile("max", *kloros_cards()[:1])
-    served = an_instance(a_model("small"), profile, serving=a_serving(arguments={"threads": 4, "mmap": False}))
+    serving = replace(a_serving(arguments={"threads": 4, "mmap": False}), idle_timeout_s=60.0, drain_s=5.0)
+    served = an_instance(replace(a_model("small"), group="g"), profile, serving=serving)
     other = an_instance(a_model("other"), a_profile("cpu_only"), port=8602)
     catalog = replace(
         a_catalog(served, other, purposes=(a_purpose("fast", "other", "small"),)),
@@ -238,12 +226,11 @@ def test_an_export_is_collected_from_what_was_compiled() -> None:
             "CUDA_VISIBLE_DEVICES": "0",
         }
     }
-    own: dict[str, object] = {"group": "g", "pin": True, "profiles": {"max": {"port": 1, "drain": "5s"}}}
-    found = exported(compiled(catalog), config(small=own, other={}), variables, profile="max", layout=Layout("/r"))
+    found = exported(compiled(catalog), variables, profile="max", layout=Layout("/r"))
     (instance,) = found.instances
     assert instance.settings == (Setting("model", "/w/x.gguf"), Setting("mmap", False), Setting("threads", "4"))
     assert instance.environment == {"CUDA_VISIBLE_DEVICES": "0"}
-    assert (instance.pin, instance.idle_timeout_s, instance.drain_s, instance.group) == (True, 60, 5, "g")
+    assert (instance.pin, instance.idle_timeout_s, instance.drain_s, instance.group) == (False, 60, 5, "g")
     assert [persona.id for persona in found.personas] == ["pirate"]
     assert found.purposes == {"fast": ("small",)}
     assert found.bridge_url == "http://[::1]:1/v1"
@@ -251,12 +238,28 @@ def test_an_export_is_collected_from_what_was_compiled() -> None:
     assert found.fits_together
 
 
+@pytest.mark.parametrize(
+    ("serving", "idle_timeout_s", "ttl"),
+    [
+        (a_serving(preload=True), None, "ttl: 0"),
+        (replace(a_serving(), is_pinned=True), None, "ttl: 0"),
+        (replace(a_serving(), idle_timeout_s=300.0), 300, "ttl: 300"),
+        (replace(a_serving(), idle_timeout_s=0.0), 1, "ttl: 1"),
+    ],
+)
+def test_what_stays_with_us_stays_there(serving: Serving, idle_timeout_s: int | None, ttl: str) -> None:
+    instance = an_instance(a_model("small"), a_profile("max"), serving=serving)
+    variables = {str(instance.id): {"LLAMA_ARG_MODEL": "/w/x.gguf"}}
+    found = exported(compiled(a_catalog(instance)), variables, profile="max", layout=Layout())
+    assert [one.idle_timeout_s for one in found.instances] == [idle_timeout_s]
+    assert f"{ttl}\n" in export_llama_swap(found).text
+    assert ("sleep-idle-seconds" in export_llama_presets(found).text) == (idle_timeout_s is not None)
+
+
 def test_what_no_profile_of_the_file_says_has_standard_values() -> None:
     catalog = a_catalog()
     variables = {str(catalog.instances[0].id): {"LLAMA_ARG_MODEL": "/w/x.gguf"}}
-    found = exported(
-        compiled(catalog), config(small={}), variables, profile=catalog.instances[0].profile.name, layout=Layout()
-    )
+    found = exported(compiled(catalog), variables, profile=catalog.instances[0].profile.name, layout=Layout())
     (instance,) = found.instances
     assert (instance.pin, instance.drain_s, instance.group) == (False, 30, None)
     assert found.program == "/opt/llama.cpp/llama-server"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kloros_infra.ir.bench import Measurement
@@ -46,20 +46,24 @@ def placed(instance: Instance) -> Placement:
     return placement
 
 
-def as_measured(instance: Instance, decode: float, prefill: float) -> tuple[Measurement, ...]:
+def as_measured(instance: Instance, placement: Placement, *, decode: float, prefill: float) -> tuple[Measurement, ...]:
     """Measure what a machine would show whose cards are so much faster than their kind."""
     cards = tuple(replace(card, measured=MeasuredSpeed(decode, prefill)) for card in instance.profile.cards)
     faster = replace(instance, profile=replace(instance.profile, cards=cards))
-    speeds = [(depth, foreseen(faster, placed(instance), MACHINE.devices(faster), depth)) for depth in (512, 4096)]
+    speeds = [(depth, foreseen(faster, placement, MACHINE.devices(faster), depth)) for depth in (512, 4096)]
     return tuple(Measurement(depth, one.prefill_tokens_per_s, one.decode_tokens_per_s) for depth, one in speeds)
 
 
+AN_8B = an_8b()
+AN_8B_PLACED = placed(AN_8B)
+
+
+@pytest.mark.untraced
+@settings(max_examples=30, deadline=None)
 @given(st.floats(0.2, 3.0), st.floats(0.2, 3.0))
 def test_the_factors_that_made_a_measurement_are_found(decode: float, prefill: float) -> None:
-    instance = an_8b()
-    found = measured_speed(
-        instance, placed(instance), prior_devices(instance, MACHINE), as_measured(instance, decode, prefill)
-    )
+    shown = as_measured(AN_8B, AN_8B_PLACED, decode=decode, prefill=prefill)
+    found = measured_speed(AN_8B, AN_8B_PLACED, prior_devices(AN_8B, MACHINE), shown)
     assert found.decode == pytest.approx(decode, rel=0.01)
     assert found.prefill == pytest.approx(prefill, rel=0.01)
 

@@ -139,6 +139,7 @@ def test_a_card_without_a_limit_and_a_processor_without_layers() -> None:
     assert not found.assignment.uses_cpu
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("cards_mib", [(60, 50, 45, 40), (60, 50, 45, 40, 35)])
 def test_a_plan_for_many_cards_says_how_far_from_the_best_it_may_be(cards_mib: tuple[int, ...]) -> None:
     space = a_space(*cards_mib, layers=10)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
 from kloros_infra.ir.catalog import BridgeAddresses, Instance, RpcHost
 from kloros_infra.ir.gate import ExpectedCard
 from kloros_infra.ir.generation import Run
+from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.lock import LockedFile
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.place_weights import StoredFile
 from kloros_infra.ir.placement import DeviceLoad, Placement
 from kloros_infra.ir.rpc_server import HostPart, RpcServer
-from kloros_infra.planner.cost import expected_load_s, start_timeout_s
+from kloros_infra.planner.cost import start_timeout_s
 from kloros_infra.planner.desired import DerivedWeights, Desired, desired_part, desired_state, nothing_desired
 from tests.factories import a_card, a_catalog, a_draft, a_model, a_profile, an_instance, some_weights
 from tests.sites import LAYOUT, MiniModel, Site
@@ -72,6 +75,17 @@ def test_an_ipv6_bridge_is_asked_in_brackets() -> None:
     router = next(unit for unit in desired.units if unit.unit == "kloros-router.service")
     assert router.ready_url == "http://[::1]:1234/health"
     assert router.ports == (1234, 5678)
+
+
+@pytest.mark.parametrize(
+    ("direct", "ports"),
+    [(None, (11434,)), ("tcp://127.0.0.1:5555", (11434, 5555)), ("ipc:///run/kloros-router/direct", (11434,))],
+)
+def test_the_router_needs_the_port_at_which_it_is_asked_directly(direct: str | None, ports: tuple[int, ...]) -> None:
+    site = Site()
+    catalog = replace(site.catalog(), bus=replace(site.catalog().bus, direct=direct))
+    desired = desired_state(catalog, site.tree(), layout=LAYOUT, profile="max")
+    assert next(unit for unit in desired.units if unit.unit == "kloros-router.service").ports == ports
 
 
 def test_only_weights_of_installed_instances_are_placed() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from kloros_infra.ir.artifact import Link
 from kloros_infra.ir.drift import Drift
+from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.observed import ActiveState, Observed, UnitState
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
 from tests.sites import LAYOUT, Site, converged
@@ -38,9 +42,64 @@ def test_a_mask_matters_where_the_unit_shall_run() -> None:
     assert not found.matters
 
 
+BY_HAND = UnitState(UNIT, ActiveState.INACTIVE, is_stopped_by_hand=True)
+
+
+def stops(*states: UnitState) -> tuple[Drift, ...]:
+    desired = Site().desired()
+    machine = converged(desired)
+    found = replace(machine, units={**machine.units, **{state.unit: state for state in states}})
+    return plan(desired, found)[0].drift
+
+
 def test_a_stop_by_hand_is_told() -> None:
-    found = drift_of(UnitState(UNIT, ActiveState.INACTIVE, is_stopped_by_hand=True))
-    assert any("stopped by hand" in one.what and one.matters for one in found)
+    (found,) = drift_of(BY_HAND, has_router_said=True)
+    assert (found.what, found.matters) == ("was stopped by hand; a request starts it", True)
+    (found,) = stops(UnitState(ROUTER_UNIT, ActiveState.INACTIVE, is_stopped_by_hand=True))
+    assert (found.what, found.matters) == ("was stopped by hand and stays so", True)
+
+
+def test_where_the_router_has_not_said_who_stopped_an_instance_nobody_is_accused() -> None:
+    (found,) = drift_of(BY_HAND)
+    assert (found.what, found.matters) == ("is stopped; a request starts it", True)
+    (found,) = stops(BY_HAND, UnitState(ROUTER_UNIT, ActiveState.INACTIVE))
+    assert found.what == "is stopped; a request starts it", "the router is about to be started"
+
+
+def test_without_a_router_nothing_starts_it() -> None:
+    found = stops(BY_HAND, UnitState(ROUTER_UNIT, ActiveState.INACTIVE, is_masked=True))
+    assert "is stopped and stays so" in [one.what for one in found]
+    desired = Site().desired()
+    unwanted = replace(desired, units=tuple(unit for unit in desired.units if unit.unit != ROUTER_UNIT))
+    assert "is stopped and stays so" in [one.what for one in drift_of(BY_HAND, unwanted)]
+    machine = converged(desired)
+    unasked = {name: state for name, state in machine.units.items() if name != ROUTER_UNIT} | {UNIT: BY_HAND}
+    (one,) = plan(desired, replace(machine, units=unasked))[0].drift
+    assert one.what == "is stopped and stays so"
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (StopCause.ROOM, "is stopped by the router, as others need its memory; a request starts it"),
+        (StopCause.ASKED, "is stopped by the router, as an operator wanted; a request starts it"),
+        (StopCause.CRASH, "has ended by itself; the router starts it again"),
+    ],
+)
+def test_what_the_router_has_stopped_is_told_and_does_not_matter(cause: StopCause, words: str) -> None:
+    (found,) = drift_of(UnitState(UNIT, ActiveState.INACTIVE, stopped_for=cause))
+    assert (found.address, found.what, found.matters) == (ADDRESS, words, False)
+
+
+@pytest.mark.parametrize("cause", [StopCause.IDLE, StopCause.FAILED])
+def test_what_is_idle_is_as_it_shall_be_and_what_did_not_load_is_started(cause: StopCause) -> None:
+    assert drift_of(UnitState(UNIT, ActiveState.INACTIVE, stopped_for=cause)) == ()
+
+
+def test_what_the_router_stops_while_nobody_uses_it_is_as_it_shall_be() -> None:
+    desired = Site().desired()
+    units = tuple(replace(unit, is_stopped_idle=unit.unit == UNIT) for unit in desired.units)
+    assert drift_of(UnitState(UNIT, ActiveState.INACTIVE, is_stopped_by_hand=True), replace(desired, units=units)) == ()
 
 
 def test_a_drop_in_of_ours_is_none() -> None:

@@ -11,6 +11,7 @@ from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.generation import DesiredUnit, Manifest, Provenance, Run
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
 from kloros_infra.ir.plan import RestartUnit, StartUnit
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.file_changes import foreign_paths
@@ -92,6 +93,22 @@ def test_a_unit_that_was_stopped_by_hand_stays_so_until_that_is_reset() -> None:
     observed = holding(converged(desired), is_stopped_by_hand=True)
     assert touched(desired, observed) == set()
     assert touched(replace(desired, resets_pins=True), observed) == {UNIT}
+
+
+@pytest.mark.parametrize("cause", [cause for cause in StopCause if cause is not StopCause.FAILED])
+def test_what_the_router_has_stopped_is_left_to_it(cause: StopCause) -> None:
+    desired = Site().desired()
+    observed = converged(desired)
+    stopped = UnitState(UNIT, ActiveState.INACTIVE, has_ended=True, stopped_for=cause)
+    observed = replace(observed, units={**observed.units, UNIT: stopped})
+    assert touched(desired, observed) == touched(replace(desired, resets_pins=True), observed) == set()
+
+
+def test_what_did_not_load_for_the_router_is_started_again() -> None:
+    desired = Site().desired()
+    observed = converged(desired)
+    failed = UnitState(UNIT, ActiveState.INACTIVE, has_ended=True, stopped_for=StopCause.FAILED)
+    assert touched(desired, replace(observed, units={**observed.units, UNIT: failed})) == {UNIT}
 
 
 def test_a_masked_unit_that_runs_goes_on_with_its_old_definition() -> None:

@@ -14,7 +14,7 @@ from kloros_infra.ir.names import ROUTER_UNIT
 from kloros_infra.ir.plan import RestartUnit, StartUnit, StopUnit
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
-from kloros_infra.planner.obstacles import apply_at_work, unnamed_cards, unreadable
+from kloros_infra.planner.obstacles import apply_at_work, former_table, unnamed_cards, unreadable
 from tests.factories import a_card, a_catalog, a_model, a_profile, an_instance
 from tests.sites import LAYOUT, Site, converged
 
@@ -38,6 +38,12 @@ def test_the_router_restarts_for_other_addresses(after: str) -> None:
     acting = [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]
     assert acting == [RestartUnit(ROUTER_UNIT)]
     assert any("its addresses differ" in change.reason for change in made.changes)
+
+
+def test_how_long_the_bridge_waits_changes_while_the_router_runs() -> None:
+    after = json.dumps(json.loads(table()) | {"bridge": {"ports": [11434], "max_queued": 4}})
+    made, _ = plan(routed(after), converged(routed(table())))
+    assert not [step for step in made.steps if isinstance(step, StopUnit | StartUnit | RestartUnit)]
 
 
 def test_the_router_takes_up_everything_else_while_it_runs() -> None:
@@ -79,3 +85,10 @@ def test_what_may_not_be_looked_at_is_told_and_left_alone() -> None:
 
 def test_an_apply_at_work_is_a_warning() -> None:
     assert (apply_at_work().code, apply_at_work().severity) == ("KI562", Severity.WARNING)
+
+
+def test_a_generation_of_another_release_says_both_versions() -> None:
+    problem = former_table(7, "1", 2)
+    assert (problem.code, problem.severity) == ("KI566", Severity.ERROR)
+    assert "Generation 7 has a routing table of version 1" in problem.detail
+    assert "version 2 alone" in problem.detail

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kloros_infra.compiler.systemd_syntax import env_lines, exec_start
 from kloros_infra.ir.plan import KeyChange
 from kloros_infra.ir.running import RunningProcess
+from kloros_infra.ir.unit_keys import env_keys
 from kloros_infra.planner.running_drift import ARGUMENTS, IntendedProcess, intended_process, running_drift
-from kloros_infra.planner.unit_keys import env_keys
 
 UNIT = "[Service]\nEnvironmentFile=/etc/x.env\nExecStart=:/usr/lib/kloros-infra/bin/llama-server --alias small\n"
 ENV = "# generated\nCUDA_VISIBLE_DEVICES='GPU-1'\nLLAMA_ARG_CTX_SIZE='2048'\n"

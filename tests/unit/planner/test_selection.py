@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kloros_infra.diagnostics import Severity
 from kloros_infra.ir.artifact import Artifact, Link, TextFile
 from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
@@ -108,6 +109,20 @@ def test_a_table_that_somebody_broke_is_left_alone(text: str) -> None:
     observed = replace(observed, files={**observed.files, LAYOUT.routing: broken})
     after = changed(code={"ports": {"max": 9001, "mid": 9002}})
     assert narrowed(after.desired(), observed, CODE).tree[LAYOUT.routing] == broken
+
+
+def test_a_part_of_a_table_of_another_release_is_refused() -> None:
+    desired, observed = WITH_ROUTES.desired(), converged(WITH_ROUTES.desired())
+    own = observed.files[LAYOUT.routing]
+    assert isinstance(own, TextFile)
+    assert narrowed(desired, observed, CODE).refusals == desired.refusals
+    former = TextFile(json.dumps(json.loads(own.text) | {"version": 1}))
+    observed = replace(observed, files={**observed.files, LAYOUT.routing: former})
+    made, problems = plan(narrowed(desired, observed, CODE), observed)
+    assert [(one.code, one.severity) for one in made.refusals] == [("KI567", Severity.ERROR)]
+    assert [(one.code, one.severity) for one in problems] == [("KI567", Severity.WARNING)]
+    assert "version 1" in made.refusals[0].detail
+    assert plan(desired, observed)[0].refusals == ()
 
 
 def test_a_table_that_is_a_link_is_left_alone() -> None:

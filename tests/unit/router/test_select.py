@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.ir.catalog import CostTier, ModelKind
-from kloros_infra.ir.routing import RoutedModel, RoutedPurpose, RoutingTable
-from kloros_infra.router.select import Decision, Query, Refused, Selected, select
+from kloros_infra.ir.routing import RoutedModel, RoutedPersona, RoutedPurpose, RoutingTable
+from kloros_infra.router.candidates import candidates
+from kloros_infra.router.effects import Target
+from kloros_infra.router.query import Query, Refused
+from kloros_infra.router.select import Standing, choose
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, an_upstream
+
+
+class Selected(NamedTuple):
+    """A choice as these tests look at it."""
+
+    model: RoutedModel
+    target: Target
+    persona: RoutedPersona | None
+    reason: str
+
+
+Decision = Selected | Refused
+
+
+def select(table: RoutingTable, query: Query, *, profile: str, ready: Set[str]) -> Decision:
+    """Choose among the instances that are ready; the others cannot be started."""
+
+    def standing(target: Target) -> Standing:
+        return Standing(target.name, "any", why_not=None if target.name in ready else "not ready")
+
+    found = candidates(table, query, profile=profile)
+    chosen = found if isinstance(found, Refused) else choose(found, standing)
+    if isinstance(chosen, Refused) or isinstance(found, Refused):
+        assert isinstance(chosen, Refused)
+        return chosen
+    return Selected(chosen.candidate.model, chosen.target, found.persona, chosen.reason)
+
 
 CODER = a_routed_model(
     "qwen2.5-coder-7b-q4_0",
@@ -318,7 +349,7 @@ def test_too_cheap_is_refused_with_the_cheapest_tier() -> None:
 def test_an_instance_that_is_not_ready_is_refused_for_now() -> None:
     decision = refused(ask(Query(model="code"), ready=set()), "KI809")
     assert decision.is_temporary
-    assert "llama@code-max.service" in decision.problem.detail
+    assert "'code-max' (not ready)" in decision.problem.detail
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -380,9 +411,11 @@ def test_what_is_selected_meets_every_constraint(
     if isinstance(decision, Selected):
         model = decision.model
         assert model.kind is query.kind or (query.kind is ModelKind.CHAT and model.kind.can_chat) or not query.kind
-        assert decision.upstream.profile == profile
-        assert decision.upstream.instance in ready
-        assert decision.upstream.context_tokens >= (query.min_context_tokens or 0)
+        upstream = model.upstream(profile)
+        assert upstream is not None
+        assert decision.target.name == upstream.instance
+        assert upstream.instance in ready
+        assert upstream.context_tokens >= (query.min_context_tokens or 0)
         assert query.cost_tier is None or model.cost_tier.rank <= query.cost_tier.rank
 
 

@@ -11,9 +11,32 @@ from hypothesis import strategies as st
 
 from kloros_infra.ir.catalog import CostTier
 from kloros_infra.ir.messages import ChatMessage, Envelope
-from kloros_infra.router.wire import MAX_PAYLOAD_BYTES, Asked, Malformed, encode, read_object, read_request
+from kloros_infra.router.wire import (
+    MAX_PAYLOAD_BYTES,
+    Asked,
+    Malformed,
+    encode,
+    facts_of,
+    id_in_unreadable,
+    question_of,
+    read_object,
+    request_in,
+    signal_of,
+    unreadable,
+    write_message,
+)
 
 FACTS: dict[str, Any] = {"request_id": "req_01", "prompt": "Explain."}
+
+
+def read_request(payload: bytes) -> Asked | Malformed | None:
+    """Read a payload as the bus face does; None where nobody can be answered."""
+    message = read_object(payload)
+    if message is None:
+        return None
+    question_of(facts_of(message))
+    found = request_in(message)
+    return None if isinstance(found, Malformed) and found.request_id is None else found
 
 
 def enveloped(facts: Any, **more: Any) -> bytes:
@@ -126,9 +149,7 @@ def test_a_bad_request_with_an_id_can_be_answered(wrong: dict[str, Any], is_flat
     ids=lambda payload: repr(payload[:30]),
 )
 def test_what_has_no_readable_id_answers_to_nobody(payload: bytes) -> None:
-    asked = read_request(payload)
-    assert isinstance(asked, Malformed)
-    assert asked.request_id is None
+    assert read_request(payload) is None
 
 
 def test_an_infinite_figure_is_refused() -> None:
@@ -145,7 +166,7 @@ def test_the_problem_does_not_repeat_what_was_asked() -> None:
 
 @given(st.binary())
 def test_reading_is_total(payload: bytes) -> None:
-    assert isinstance(read_request(payload), Asked | Malformed)
+    assert isinstance(read_request(payload), Asked | Malformed | None)
 
 
 JSON = st.recursive(
@@ -157,13 +178,62 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["request_id", "prompt", "facts", "constraints", "model", "ts", "trace"]), JSON))
 def test_reading_any_object_is_total(message: dict[str, Any]) -> None:
-    assert isinstance(read_request(json.dumps(message).encode("utf-8", "replace")), Asked | Malformed)
+    assert isinstance(read_request(json.dumps(message).encode("utf-8", "replace")), Asked | Malformed | None)
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON))
 def test_what_is_written_can_be_read(facts: dict[str, Any]) -> None:
     written = json.loads(encode(Envelope(signal="s", ecosystem="e", facts=facts, ts=0.0)))
     assert written["facts"] == json.loads(json.dumps(facts))
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON), st.none() | st.text(st.characters(codec="utf-8")))
+def test_the_quick_way_writes_what_the_envelope_says(facts: dict[str, Any], incident_id: str | None) -> None:
+    quick = write_message("s", "e", facts, ts=1.5, incident_id=incident_id, trace="t")
+    slow = encode(Envelope(signal="s", ecosystem="e", facts=facts, ts=1.5, incident_id=incident_id, trace="t"))
+    assert quick.isascii()
+    assert json.loads(quick) == json.loads(slow)
+    assert list(json.loads(quick)) == list(json.loads(slow))
+
+
+def test_the_quick_way_writes_no_figure_that_json_does_not_know() -> None:
+    assert b'"facts":{"a":null,"b":null}' in write_message("s", "e", {"a": float("nan"), "b": float("inf")}, ts=1.0)
+
+
+def test_a_question_is_the_same_whatever_is_said_beside_it() -> None:
+    asked = {**FACTS, "purpose": "fast"}
+    beside = {"metadata": {"attempt": 2}, "timeout_s": 3.5, "future": 1}
+    assert question_of(asked) == question_of({**asked, **beside})
+    assert question_of(asked) != question_of({**asked, "purpose": "slow"})
+
+
+def test_a_question_of_another_service_is_another_question() -> None:
+    first, second = ({**FACTS, "metadata": {"source_service": name, "attempt": 1}} for name in ("mind", "voice"))
+    assert question_of(first) != question_of(second)
+    assert question_of(first) == question_of({**FACTS, "metadata": {"source_service": "mind", "attempt": 2}})
+
+
+@pytest.mark.parametrize(
+    ("payload", "request_id"),
+    [
+        (b'{"facts":{"request_id" : "req_1","prompt":"\\ud800"}}', "req_1"),
+        (b'{"request_id":"req_1","temperature":NaN}', "req_1"),
+        (b'{"request_id":"","prompt":"\\ud800"}', None),
+        (b'{"prompt":"\\"request_id\\":\\"req_1\\""', None),
+        (b'{"request_id":"' + b"x" * 129 + b'"', None),
+        (b"", None),
+    ],
+)
+def test_who_sent_what_cannot_be_read_is_found_by_the_id(payload: bytes, request_id: str | None) -> None:
+    assert read_object(payload) is None
+    assert id_in_unreadable(payload) == request_id
+    assert unreadable().code == "KI810"
+
+
+def test_a_message_names_its_topic_in_either_shape() -> None:
+    assert signal_of({"signal": "llm.cancel", "topic": "x"}) == "llm.cancel"
+    assert signal_of({"topic": "llm.request"}) == "llm.request"
+    assert signal_of({"signal": 5}) is None
 
 
 def test_objects_of_other_peers_are_read_too() -> None:
