@@ -221,7 +221,7 @@ def many_frames(proxy: Running) -> None:
     body = frame(1, b"flood") + frame(1, b"x") * (FRAMES - 2) + frame(0, b"x")
     while True:
         one.sendall(body)
-        time.sleep(0.1)
+        time.sleep(0.1)  # the pace of the attack
 
 
 def stalled_readers(proxy: Running) -> None:
@@ -233,7 +233,7 @@ def stalled_readers(proxy: Running) -> None:
     body = message(b"flood", LARGE)
     while readers:
         publisher.sendall(body)
-        time.sleep(0.0005)
+        time.sleep(0.0005)  # the pace of the attack
 
 
 ATTACKS: dict[str, Callable[[Running], None]] = {
@@ -279,7 +279,7 @@ def watched(publisher: zmq.Socket[bytes], subscriber: zmq.Socket[bytes], *, seco
             times.append(time.perf_counter() - begun)
         else:
             lost += 1
-        time.sleep(0.002)
+        time.sleep(0.002)  # the pace of the questions
     return times, lost
 
 

@@ -321,7 +321,7 @@ def main() -> None:
         uvloop.run(serve(RoutedBus.model_validate_json(chosen.serve), chosen.journal))
     elif chosen.proxy:
         with BusProxy(*chosen.proxy):
-            time.sleep(10**6)
+            time.sleep(10**6)  # until it is ended
     else:
         print(HEAD)  # noqa: T201 - its output
         with tempfile.TemporaryDirectory() as folder:

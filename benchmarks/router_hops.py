@@ -130,7 +130,7 @@ def _await_port(process: subprocess.Popen[bytes], port: int, name: str) -> None:
                 return
         if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"{name} does not listen on {port}")
-        time.sleep(0.005)
+        time.sleep(0.005)  # the pause between two polls of a condition with a deadline
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def first_answers(folder: Path, times: int) -> tuple[float, float]:
                 while not _answers(port):
                     if process.poll() is not None or time.monotonic() > begun + START_S:
                         raise SystemExit("the router does not answer")
-                    time.sleep(0.001)
+                    time.sleep(0.001)  # the pause between two polls of a condition with a deadline
                 seconds.append(time.monotonic() - begun)
-                time.sleep(IDLE_S)
+                time.sleep(IDLE_S)  # what is measured is an idle router
                 megabytes.append(memory_mb(process.pid))
             finally:
                 process.send_signal(signal.SIGTERM)

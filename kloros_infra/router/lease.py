@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from kloros_infra.router.effects import Allocated, AllocationChange
 
-JANITOR_S = 60.0
 LONGEST_S = 86_400.0
 """No allocation of a router that is gone protects for longer, whatever a journal says that was tampered with."""
 LARGEST = 1e12

@@ -86,7 +86,7 @@ def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.005)  # the pause between two polls of a condition with a deadline
 
 
 def test_a_question_is_one_line(router: RouterThread, addresses: Addresses) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,16 @@ from typing import Any
 import pytest
 
 from kloros_infra.adapters.nvml_memory import NvmlCards
-from tests.fakes import nvml
-from tests.fakes.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, RTX_3060, RTX_5080, FakeNvml
-from tests.needed import need
+from tests.fakes.nvml import (
+    DRIVER_NOT_LOADED,
+    GPU_IS_LOST,
+    RTX_3060,
+    RTX_5080,
+    WITH_PROCESSES,
+    FakeNvml,
+    compiled,
+)
 
-SOURCE = Path(nvml.__file__).with_name("nvml_processes.c")
 UUID_3060 = "GPU-6a2b3c4d-0000-1111-2222-333344445555"
 UUID_5080 = "GPU-5a2b3c4d-0000-1111-2222-333344445555"
 
@@ -32,13 +36,7 @@ print(json.dumps(NvmlCards(Path(sys.argv[1])).read()))
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    need(compiler is not None, "a C compiler (apt-get install gcc libc6-dev)")
-    assert compiler
-    folder = tmp_path_factory.mktemp("nvml")
-    flags = ("-D_GNU_SOURCE", "-O1", "-Wall", "-Werror", "-shared", "-fPIC")
-    subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", SOURCE], check=True)
-    return folder
+    return compiled(WITH_PROCESSES, tmp_path_factory.mktemp("nvml"))
 
 
 def ask(library: Path, cards: tuple[str, ...], processes: str = "", *, driver: Path = Path("nowhere")) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from tests.needed import need
 
 SOURCE = Path(__file__).with_suffix(".c")
+WITH_PROCESSES = Path(__file__).with_name("nvml_processes.c")
+"""Cards with the memory in use on them, and the processes that hold it."""
 GPU_IS_LOST = "!15"
 DRIVER_NOT_LOADED = "9"
 
@@ -48,17 +50,21 @@ H100_IN_MIG_MODE = card(
 )
 
 
+def compiled(source: Path, folder: Path) -> Path:
+    """Compile a library into a folder from which nvidia-ml-py can load it; give the folder."""
+    compiler = shutil.which("cc")
+    need(compiler is not None, "a C compiler (apt-get install gcc libc6-dev)")
+    assert compiler
+    flags = ("-D_GNU_SOURCE", "-O1", "-Wall", "-Werror", "-shared", "-fPIC")
+    subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", source], check=True)
+    return folder
+
+
 class FakeNvml:
     """The library, compiled into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc")
-        need(compiler is not None, "a C compiler (apt-get install gcc libc6-dev)")
-        assert compiler
-        self._folder = folder
-        library = folder / "libnvidia-ml.so.1"
-        flags = ("-D_GNU_SOURCE", "-O1", "-Wall", "-Werror", "-shared", "-fPIC")
-        subprocess.run([compiler, *flags, "-o", library, SOURCE], check=True)
+        self._folder = compiled(SOURCE, folder)
 
     def environment(self, *cards: str) -> dict[str, str]:
         """Give the variables under which a new process sees these cards; a number alone refuses to start."""

@@ -193,27 +193,14 @@ async def serving(scene: Scene) -> None:
     scene.units.orders.clear()
 
 
-def test_what_somebody_else_stops_is_let_go_and_not_started_again() -> None:
+@pytest.mark.parametrize("end", [FakeUnitControl.gone, FakeUnitControl.kill_for_good], ids=["stopped", "too slow"])
+def test_what_somebody_else_stops_is_no_crash_and_stays_so(end: Callable[[FakeUnitControl, str], None]) -> None:
     async def test(scene: Scene) -> None:
         await serving(scene)
         scene.units.leave(UNIT)
         await until(lambda: scene.status() == "stopping")
         scene.checks.verdicts[INSTANCE] = Verdict.FAILING
-        scene.units.gone(UNIT)
-        await until(lambda: scene.status() == "stopped")
-        await asyncio.sleep(0.3)  # several looks
-        assert scene.units.orders == []
-
-    run(test)
-
-
-def test_what_takes_too_long_to_stop_for_somebody_is_no_crash() -> None:
-    async def test(scene: Scene) -> None:
-        await serving(scene)
-        scene.units.leave(UNIT)
-        await until(lambda: scene.status() == "stopping")
-        scene.checks.verdicts[INSTANCE] = Verdict.FAILING
-        scene.units.kill_for_good(UNIT)
+        end(scene.units, UNIT)
         await until(lambda: scene.status() == "stopped")
         await asyncio.sleep(0.3)  # several looks
         assert scene.units.orders == []
