@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
 
 def answer_in(facts: Mapping[str, Any]) -> Answer:
-    """Read a reply; raise RefusedError where it is none."""
+    """Read a reply; raise RefusedError or NoAnswerError where it is none."""
     if not facts.get("success"):
         raise refused(facts)
     metadata = facts.get("metadata") or {}

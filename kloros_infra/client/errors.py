@@ -6,6 +6,9 @@ import errno
 from collections.abc import Mapping
 from typing import Any
 
+_OVERDUE = frozenset({"KI811", "KI826", "KI870"})
+"""What the router says when its clock finds the end of `timeout_s` before the client's own does."""
+
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -42,21 +45,22 @@ class RefusedError(LlmError):
 
 
 class NoAnswerError(LlmError, TimeoutError):
-    """Nobody answered in time."""
+    """There is no whole answer within `timeout_s`."""
 
 
 class ClosedError(LlmError):
     """The client was closed while a question waited, or before it was asked."""
 
 
-def refused(facts: Mapping[str, Any]) -> RefusedError:
-    """Read an answer that says `success: false`."""
+def refused(facts: Mapping[str, Any]) -> RefusedError | NoAnswerError:
+    """Read an answer that says `success: false`; too late is too late, whoever notices it first."""
     error = facts.get("error")
     error = error if isinstance(error, dict) else {}
     metadata = facts.get("metadata")
     partial = metadata.get("partial") if isinstance(metadata, dict) else None
-    return RefusedError(
-        str(error.get("code", "KI853")),
+    code = str(error.get("code", "KI853"))
+    return (NoAnswerError if code in _OVERDUE else RefusedError)(
+        code,
         str(error.get("message", "The router refused, and does not say why.")),
         hint=str(error.get("hint", "")),
         retry_after_s=error.get("retry_after_s"),

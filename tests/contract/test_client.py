@@ -139,7 +139,8 @@ def test_a_question_that_takes_too_long_is_ended_and_the_model_stops(
         router.gate(is_open=False)
         with pytest.raises(NoAnswerError) as raised:
             client.ask("Hi.", timeout_s=0.3)
-        assert raised.value.code == "KI850"
+        # Both clocks run: the client's and the router's, which says KI826.
+        assert raised.value.code in {"KI850", "KI826"}
         assert isinstance(raised.value, TimeoutError)
         until(lambda: router.upstreams.calls[-1].is_cancelled)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kloros_infra.client as library
-from kloros_infra.client import Addresses, AsyncClient, Client, LlmError, RefusedError
+from kloros_infra.client import Addresses, AsyncClient, Client, LlmError, NoAnswerError, RefusedError
 from kloros_infra.client import messages as words
 from kloros_infra.client.answer import answer_in
 from kloros_infra.client.conversation import Conversation
@@ -163,6 +163,14 @@ def test_an_answer_is_its_text_and_a_refusal_has_all_that_the_router_says() -> N
     )
     with pytest.raises(RefusedError, match="KI853"):
         answer_in({"success": False})
+
+
+@pytest.mark.parametrize("code", ["KI811", "KI826", "KI870"])
+def test_too_late_is_too_late_whoever_notices_it_first(code: str) -> None:
+    with pytest.raises(NoAnswerError, match=code) as raised:
+        answer_in({"success": False, "error": {"code": code, "message": "Too late."}, "metadata": {"partial": "a"}})
+    assert isinstance(raised.value, TimeoutError)
+    assert raised.value.partial == "a"
 
 
 def test_names_that_are_not_there_are_named() -> None:
