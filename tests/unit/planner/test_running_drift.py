@@ -16,7 +16,9 @@ from kloros_infra.planner.running_drift import ARGUMENTS, IntendedProcess, inten
 
 UNIT = "[Service]\nEnvironmentFile=/etc/x.env\nExecStart=:/usr/lib/kloros-infra/bin/llama-server --alias small\n"
 ENV = "# generated\nCUDA_VISIBLE_DEVICES='GPU-1'\nLLAMA_ARG_CTX_SIZE='2048'\n"
-TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]) | st.sampled_from(" '\"\\%;#$`"), max_size=30)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Cn", "Zl", "Zp"]) | st.sampled_from(" '\"\\%;#$`"), max_size=30
+)
 NAMES = st.from_regex(r"LLAMA_ARG_[A-Z]{1,8}X", fullmatch=True)
 
 
