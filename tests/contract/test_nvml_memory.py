@@ -17,13 +17,12 @@ from tests.fakes.nvml import (
     GPU_IS_LOST,
     RTX_3060,
     RTX_5080,
+    UUID_3060,
+    UUID_5080,
     WITH_PROCESSES,
     FakeNvml,
     compiled,
 )
-
-UUID_3060 = "GPU-6a2b3c4d-0000-1111-2222-333344445555"
-UUID_5080 = "GPU-5a2b3c4d-0000-1111-2222-333344445555"
 
 # The library is chosen when the process starts.
 ASK = """

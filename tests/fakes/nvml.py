@@ -13,6 +13,8 @@ WITH_PROCESSES = Path(__file__).with_name("nvml_processes.c")
 """Cards with the memory in use on them, and the processes that hold it."""
 GPU_IS_LOST = "!15"
 DRIVER_NOT_LOADED = "9"
+UUID_5080 = "GPU-5a2b3c4d-0000-1111-2222-333344445555"
+UUID_3060 = "GPU-6a2b3c4d-0000-1111-2222-333344445555"
 
 
 def card(name: str, *facts: object) -> str:
@@ -22,14 +24,14 @@ def card(name: str, *facts: object) -> str:
 
 RTX_5080 = card(
     "NVIDIA GeForce RTX 5080",
-    "GPU-5a2b3c4d-0000-1111-2222-333344445555",
+    UUID_5080,
     "00000000:01:00.0",
     16303 * 2**20,
     *(15001, 256, "12.0", 0),
 )
 RTX_3060 = card(
     "NVIDIA GeForce RTX 3060",
-    "GPU-6a2b3c4d-0000-1111-2222-333344445555",
+    UUID_3060,
     "00000000:04:00.0",
     12 * 2**30,
     *(7501, 192, "8.6", ""),
