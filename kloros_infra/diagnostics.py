@@ -2,7 +2,7 @@
 
 Codes are grouped: KI1xx text and types of models.yaml, KI2xx references and clashes, KI3xx the lock
 and weights, KI4xx placement, KI5xx the machine at plan and apply, KI6xx service managers,
-KI7xx bus, KI8xx routes and requests. Every code has an entry in docs/diagnostics.md.
+KI7xx bus, KI8xx routes and requests, KI9xx cards and `doctor`. Every code has an entry in docs/diagnostics.md.
 """
 
 from __future__ import annotations

@@ -2,16 +2,21 @@
 
     KlorosError                1
     ├── ProblemsError          1   models.yaml or the lock is wrong: carries every diagnostic
+    │   ├── NothingInstalledError  1   there is no routing table below the root
+    │   └── UnknownNameError   2   a command names a card or profile that is not there
     ├── ObstacleError          1   the machine is in the way: foreign file, busy port, missing weights
+    │   └── NotTakenUpError    1   what is wanted of a card is written down, and nobody has acted on it
     ├── StepFailedError        1   a step of apply failed before anything that runs was touched
     │   ├── RolledBackError    3   a step of apply failed, and everything was undone: the old generation runs again
     │   └── LeftBehindError    4   a step failed, and something is not as it should be: each thing is named
-    ├── LockHeldError          5   another apply holds the lock
+    ├── LockHeldError          5   another apply, or another reconcile, holds the lock
     ├── StalePlanError         6   a saved plan is of another models.yaml, generation or machine than this
     ├── UnitError              1   a unit could not be started, stopped or restarted: carries its log's last lines
     └── UnreachableError       1   something outside did not answer: bus, service manager, hub
+        └── NoRouterError      1   nobody listens on the router's control socket
 
 plan itself exits with 0 when there is nothing to do, 2 when there are changes, and 1 after an error.
+`gpu release` exits with 3 where others use the card.
 Each carries diagnostics, so that every message a user sees has a code, a reason and a remedy.
 """
 
@@ -63,7 +68,7 @@ class LeftBehindError(StepFailedError):
 
 
 class LockHeldError(KlorosError):
-    """Another apply is running on this root."""
+    """Another apply, or another reconcile, is running on this root."""
 
     exit_code: ClassVar[int] = 5
 

@@ -14,9 +14,6 @@ unconfirmed generation holds. Below a folder nothing runs after a boot; there th
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kloros_infra.adapters.lasting_process import own_words, run_as_unit, spawn
 from kloros_infra.adapters.synced_files import make_folders, remove, rename, replace
 from kloros_infra.adapters.this_boot import boot_id
 from kloros_infra.compiler.systemd_syntax import quoted_word
@@ -34,7 +32,6 @@ WAITING = "confirm.json"
 UNDOING = "confirm.undoing"
 LOG = "confirm.log"
 UNDO = "Undo an apply that is not confirmed"
-SYSTEMD_RUN_S = 20.0
 BOOT_UNIT = f"{Layout().former_units}/kloros-unconfirmed.service"
 BOOT_LINK = f"{Layout().former_units}/multi-user.target.wants/kloros-unconfirmed.service"
 
@@ -130,22 +127,12 @@ class Confirmation:
         systemd keeps such a unit over a reload (systemd-run(1), "transient"). A reboot ends it.
         """
         command = self.watcher_words(manager)
-        if manager == "systemd" and _run_as_unit(command):
-            return
-        self._spawn(command)
+        if manager != "systemd" or not run_as_unit(command, UNDO):
+            spawn(command, self._folder / LOG)
 
     def watcher_words(self, manager: str) -> tuple[str, ...]:
         """Give the command line of the process that watches."""
-        words = ("-P", "-m", "kloros_infra", "watch_confirmation", "--root", str(self._root), "--manager", manager)
-        return (sys.executable, *words)
-
-    def _spawn(self, command: tuple[str, ...]) -> None:
-        """Start a process in a session of its own, which nobody waits for."""
-        log = str(self._folder / LOG)
-        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        files = ((0, os.devnull, os.O_RDONLY, 0), (1, log, append, 0o640), (2, log, append, 0o640))
-        actions = [(os.POSIX_SPAWN_OPEN, *file) for file in files]
-        os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
+        return own_words("watch_confirmation", "--root", str(self._root), "--manager", manager)
 
     def _write(self, spec: WaitingSpec) -> None:
         replace(self._folder / WAITING, TextFile(spec.model_dump_json() + "\n"))
@@ -156,21 +143,6 @@ def _spec(file: Path) -> WaitingSpec | None:
         return WaitingSpec.model_validate_json(file.read_text())
     except (FileNotFoundError, ValidationError):
         return None
-
-
-def unit_words(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Give what starts a command as a unit; with Type=exec a program that cannot be run is told at once."""
-    words = ("systemd-run", "--quiet", "--collect", "--property=Type=exec")
-    return (*words, f"--description={UNDO}", "--", *command)
-
-
-def _run_as_unit(command: tuple[str, ...]) -> bool:
-    words, nothing = unit_words(command), subprocess.DEVNULL
-    try:
-        done = subprocess.run(words, stdin=nothing, capture_output=True, check=False, timeout=SYSTEMD_RUN_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 def _now() -> float:

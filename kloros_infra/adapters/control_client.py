@@ -14,14 +14,18 @@ from pydantic import BaseModel, ValidationError
 
 from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.errors import KlorosError, ObstacleError, UnreachableError
-from kloros_infra.ir.control import Runtime, Runtimes
+from kloros_infra.ir.control import Followed, Runtime, Runtimes
 from kloros_infra.ir.stop_cause import StopCause
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
+class NoRouterError(UnreachableError):
+    """Nobody listens at the socket: there is no router, as far as that can be known."""
+
+
 class ControlClient:
-    """The router that listens at a socket; raises UnreachableError where there is none, ObstacleError for a refusal."""
+    """The router that listens at a socket; raises UnreachableError where none answers, ObstacleError for a refusal."""
 
     def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
         self._path = path
@@ -47,12 +51,18 @@ class ControlClient:
         """Have an instance stopped; it may still finish requests when this returns."""
         return self._asked("POST", "/runtimes/stop", {"profile": name}, Runtime)
 
+    def follow(self) -> Followed:
+        """Have it look at its table, the active profile and the cards now."""
+        return self._asked("POST", "/follow", {}, Followed)
+
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None, shape: type[Body]) -> Body:
         connection = _UnixConnection(self._path, self._timeout_s)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
             text = answer.read()
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise NoRouterError((not_running(self._path, str(error)),)) from error
         except (OSError, HTTPException) as error:
             raise UnreachableError((not_running(self._path, str(error) or type(error).__name__),)) from error
         finally:

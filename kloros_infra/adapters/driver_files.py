@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kloros_infra.adapters.pci import NVIDIA_VENDOR, PASSED_THROUGH, PROCFS, SYSFS, driver_facts
+from kloros_infra.ir.detected_card import SeenDevice
 from kloros_infra.starting.facts import FoundCard
 
 # PCI Code and ID Assignment Specification: 03 is a display controller; a card's sound is a device of its own.
@@ -25,6 +26,12 @@ def driver_cards(sysfs: Path = SYSFS, procfs: Path = PROCFS) -> tuple[FoundCard,
         )
         for address, driver in sorted(_devices(sysfs))
     )
+
+
+def seen_devices(sysfs: Path = SYSFS, procfs: Path = PROCFS) -> tuple[SeenDevice, ...]:
+    """List the NVIDIA cards on the PCI bus for whoever knows which there should be."""
+    found = ((card, card.pci) for card in driver_cards(sysfs, procfs))
+    return tuple(SeenDevice(pci, card.uuid, card.name, not card.obstacle) for card, pci in found if pci is not None)
 
 
 def _devices(sysfs: Path) -> Iterator[tuple[str, str]]:

@@ -67,6 +67,9 @@ class LlamaServerMemory:
         libraries = filter(None, (self._program.library_path, os.environ.get("LD_LIBRARY_PATH")))
         environment = {**inherited, "LD_LIBRARY_PATH": ":".join(libraries), **settings, **own}
         try:
+            # llama-server may end before its own words about this are written (llama.cpp, common/log.cpp: a thread
+            # writes them).
+            weights.stat()
             process = subprocess.Popen(
                 [*_ended_with_us(), self._program.path, *words],
                 env=environment,

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import suppress
 from typing import Any
 
 import pynvml
 
+from kloros_infra.adapters.nvml_thread import in_thread
+
+DEADLINE_S = 2.0
+
 
 class NvmlCardMemory:
     """Asks NVML, which opens the cards for a moment; it is asked only where a server was just started on them."""
 
+    def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
+        self._is_mute = False
+
     def used_bytes(self, pid: int) -> Mapping[str, int] | None:
         """Give what a process holds, by the cards' UUIDs.
 
-        None where there is no NVML, and where it does not know the process: in a container it counts by the host's
-        numbers, or not at all.
+        None where there is no NVML, where it does not answer in time, after which it is not asked again, and where it
+        does not know the process: in a container it counts by the host's numbers, or not at all.
         """
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError:
+        if self._is_mute:
             return None
-        try:
-            held = dict(_held_by(pid))
-        except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError):
+        asked = in_thread(lambda: _used_by(pid))
+        wait((asked,), timeout=self._deadline_s)
+        if not asked.done():
+            self._is_mute = True
             return None
-        finally:
-            with suppress(pynvml.NVMLError):
-                pynvml.nvmlShutdown()
-        return held if any(held.values()) else None
+        return asked.result()
+
+
+def _used_by(pid: int) -> Mapping[str, int] | None:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        held = dict(_held_by(pid))
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError):
+        return None
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+    return held if any(held.values()) else None
 
 
 def _held_by(pid: int) -> Iterator[tuple[str, int]]:

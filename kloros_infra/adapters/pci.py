@@ -23,12 +23,23 @@ PROCFS = Path("/proc")
 def present_cards(cards: Iterable[Card | RoutedCard], sysfs: Path = SYSFS, procfs: Path = PROCFS) -> frozenset[str]:
     """Name the cards that are present in this machine; a card without identity never is.
 
-    A UUID is asked of the driver; where the driver does not know it, the PCI address decides.
+    A UUID is asked of the driver; where the driver does not know it, the PCI address decides, unless another card is
+    there.
     """
-    uuids = _driver_uuids(procfs)
+    facts = driver_facts(procfs)
+    uuids = _driver_uuids(facts)
     return frozenset(
-        card.name for card in cards if card.uuid in uuids or (card.pci is not None and _is_at(sysfs, card.pci))
+        card.name
+        for card in cards
+        if card.uuid in uuids
+        or (card.pci is not None and _is_at(sysfs, card.pci) and not _is_another(card, facts.get(card.pci, {})))
     )
+
+
+def _is_another(card: Card | RoutedCard, facts: Mapping[str, str]) -> bool:
+    """Say whether the driver knows the card in this place by another UUID; one that it has not read has `?` in it."""
+    there = facts.get("GPU UUID", "?")
+    return card.uuid is not None and "?" not in there and there != card.uuid
 
 
 def _is_at(sysfs: Path, address: str) -> bool:
@@ -51,10 +62,10 @@ def driver_facts(procfs: Path = PROCFS) -> Mapping[str, Mapping[str, str]]:
     return found
 
 
-def _driver_uuids(procfs: Path) -> frozenset[str]:
+def _driver_uuids(cards: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
     """Name the cards that the driver knows; one that it was told to exclude does not count."""
-    cards = driver_facts(procfs).values()
-    return frozenset(facts["GPU UUID"] for facts in cards if facts.get("GPU Excluded") != "Yes" and "GPU UUID" in facts)
+    known = (facts for facts in cards.values() if facts.get("GPU Excluded") != "Yes")
+    return frozenset(facts["GPU UUID"] for facts in known if "GPU UUID" in facts)
 
 
 def _fact(line: str) -> tuple[str, str]:

@@ -43,8 +43,11 @@ ANSWER_S = 30.0
 RELOAD_S = 180.0
 """systemd answers when generators have run and all files are read; systemctl waits longer for this, too."""
 JOURNAL_S = 20.0
-SYSUSERS = Path("/") / Layout().sysusers
-"""Where an installation without root folder says which users its units have."""
+AT_BOOT = (
+    ("systemd-sysusers", Path("/") / Layout().sysusers),
+    ("systemd-tmpfiles", "--create", Path("/") / Layout().tmpfiles),
+)
+"""What makes, of an installation without root folder, the users of its units and the folders that people write to."""
 
 
 def is_available() -> bool:
@@ -61,13 +64,14 @@ class Systemd:
         self._job_timeout_s = job_timeout_s
 
     def reload(self) -> None:
-        """Have the users of our units made and all unit files read again; returns when that is done.
+        """Have users and folders made and all unit files read again; returns when that is done.
 
         Units make up their users where there are none (DynamicUser=). D-Bus knows nothing of these without
-        nss-systemd(8), and the router has to speak to it; sysusers.d(5) is read at boot alone.
+        nss-systemd(8), and the router has to speak to it; sysusers.d(5) and tmpfiles.d(5) are read at boot alone.
         """
-        if SYSUSERS.exists():
-            subprocess.run(("systemd-sysusers", SYSUSERS), capture_output=True, check=False, timeout=ANSWER_S)
+        for command in AT_BOOT:
+            if Path(command[-1]).exists():
+                subprocess.run(command, capture_output=True, check=False, timeout=ANSWER_S)
         with conversation("") as bus:
             bus.reload()
 

@@ -16,8 +16,17 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.supervision import SOCKET_NAME
 
 MADE_FOLDERS = "made-folders.json"
-STATE_FILES = ("installed.json", "confirm.*", "journal/*.jsonl", "*.kloros-tmp", MADE_FOLDERS, "lock")
-RUN_FILES = (SOCKET_NAME, "supervisor.lock", "supervisor-children.json", "booted", ".booted.kloros-tmp")
+STATE_FILES = ("installed.json", "confirm.*", "hardware.*", "journal/*.jsonl", "*.kloros-tmp", MADE_FOLDERS, "lock")
+RUN_FILES = (
+    SOCKET_NAME,
+    "supervisor.lock",
+    "supervisor-children.json",
+    "booted",
+    "dirty",
+    "gpu_*",
+    "reconcile.lock",
+    ".*.kloros-tmp",
+)
 LOG_FILES = ("*.log", "*.log.1")
 
 
@@ -49,7 +58,7 @@ class Traces:
         for folder in (layout.router_state, layout.router_run):
             _clear(self._root / folder)
         _unlink(self._state, STATE_FILES)
-        own = (f"{self._layout.state}/journal", self._layout.state, self._layout.logs, self._layout.run)
+        own = (f"{layout.state}/journal", layout.state, layout.logs, layout.run, layout.lockout_folder)
         for folder in sorted({*own, *made}, reverse=True):
             with suppress(OSError):  # it holds something that is not ours, or is gone
                 (self._root / folder).rmdir()
@@ -68,8 +77,9 @@ class Traces:
 
     def _possible(self) -> tuple[str, ...]:
         layout = self._layout
-        files = (layout.generator, layout.tmpfiles, layout.sysusers, layout.polkit, layout.current)
-        inside = (f"{folder}/file" for folder in (layout.weights, layout.state, layout.logs, layout.run))
+        files = (layout.generator, layout.tmpfiles, layout.sysusers, layout.polkit, layout.udev_rules, layout.current)
+        folders = (layout.weights, layout.state, layout.logs, layout.run, layout.lockout_folder)
+        inside = (f"{folder}/file" for folder in folders)
         parents = {str(parent) for path in (*files, *inside) for parent in PurePosixPath(path).parents}
         return tuple(sorted(parents - {"."}))
 

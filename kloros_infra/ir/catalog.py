@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from kloros_infra.ir.catalog_services import BridgeAddresses, BusAddresses
+from kloros_infra.ir.conditions import Conditions
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.on_change import OnChange
 from kloros_infra.ir.relaxation import Relaxation
 
 if TYPE_CHECKING:
+    from kloros_infra.ir.announcements import Announcements
+
     # Words about requests speak of models, so they stand above them.
     from kloros_infra.ir.catalog_requests import Client, RemoteHost, RemoteModel
 
@@ -157,6 +161,10 @@ class Card:
     remote: RemoteLink | None = None
     """For a card of another host."""
     measured: MeasuredSpeed = MeasuredSpeed()
+    is_locked: bool = False
+    """Whether models.yaml itself locks it out."""
+    shared_with: str | None = None
+    """Who else uses it, in the words of models.yaml."""
 
     @property
     def usable_bytes(self) -> int:
@@ -169,6 +177,7 @@ class Profile:
 
     name: str
     cards: tuple[Card, ...]
+    conditions: Conditions = field(default_factory=Conditions)
 
     @property
     def local_cards(self) -> tuple[Card, ...]:
@@ -265,7 +274,8 @@ class Serving:
 class Instance:
     """One model under one profile, with its port.
 
-    `gpu_percentages` and `layers` have one figure for each card of the profile, in its order.
+    `gpu_percentages` and `layers` have one figure for each card of the profile, in its order. Where a profile before
+    has an instance that is started alike, both are one unit: `shared_with` is the earlier one's.
     """
 
     id: InstanceId
@@ -275,6 +285,18 @@ class Instance:
     serving: Serving
     gpu_percentages: tuple[float, ...] | None
     layers: tuple[int, ...] | None
+    has_own_port: bool = True
+    """Whether models.yaml gives it its port."""
+    shared_with: InstanceId | None = None
+
+    @property
+    def written_as(self) -> InstanceId:
+        """Name the instance whose unit serves it: its own, or the one that it is shared with."""
+        return self.shared_with or self.id
+
+    @property
+    def unit(self) -> str:
+        return self.written_as.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,33 +331,6 @@ class Purpose:
     max_latency_s: float | None = None
     max_cost_tier: CostTier | None = None
     can_continue_elsewhere: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BusAddresses:
-    """The two sides of the ChemBus proxy; `is_managed` says whether we run the proxy.
-
-    At `direct` the router itself is asked, past the proxy; None where it is not. `has_voice` says whether KLoROS's own
-    requests for words are answered.
-    """
-
-    xsub: str
-    xpub: str
-    is_managed: bool
-    direct: str | None = None
-    has_voice: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeAddresses:
-    """Where the HTTP bridge listens, whose keys it asks for, and how long it waits."""
-
-    host: str
-    ports: tuple[int, ...]
-    credential: str | None = None
-    max_queued: int = 256
-    first_byte_timeout_s: float = 300.0
-    stall_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,5 +374,15 @@ class Catalog:
     refuses_unknown_clients: bool = False
     data_classes: tuple[str, ...] = ()
     """Least sensitive first."""
-    has_announcements: bool = False
+    announcements: Announcements | None = None
+    """What is said aloud when something changes; None where nothing is."""
+    unused_cards: tuple[Card, ...] = ()
+    """Cards of this host that are declared and in no profile."""
+    applies_hardware_changes: bool = False
+    """Whether a plan for cards that have changed is applied by itself; else it waits."""
     metrics_port: int | None = None
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """List the cards of all profiles, each once."""
+        return tuple({card.name: card for profile in self.profiles for card in profile.cards}.values())

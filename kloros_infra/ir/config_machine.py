@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kloros_infra.ir.catalog import GIGABIT_BYTES_PER_S, OLDEST_SYSTEMD, HostMemory
+from kloros_infra.ir.conditions import STANDARD_CONDITIONS
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
@@ -216,12 +217,8 @@ class GpuSpec(Spec):
     reserve: Annotated[
         Bytes | None, about("Memory left to the desktop and the CUDA context.", "1GiB", standard="defaults.reserve")
     ] = None
-    lockout: Annotated[
-        bool, about("Whether it is locked out: profiles that need it are not used.", False, acted_on=False)
-    ] = False
-    shared_with: Annotated[
-        Line | None, about("Who else uses it; shown where it is unavailable.", "games", acted_on=False)
-    ] = None
+    lockout: Annotated[bool, about("Whether it is locked out: profiles that need it are not used.", False)] = False
+    shared_with: Annotated[Line | None, about("Who else uses it; shown where it is unavailable.", "games")] = None
 
 
 class ConditionsSpec(Spec):
@@ -229,23 +226,23 @@ class ConditionsSpec(Spec):
 
     leave_above: Annotated[
         Bytes, about("Memory used by others above which the profile is left.", "2GiB", standard="2GiB")
-    ] = 2 * 2**30
+    ] = STANDARD_CONDITIONS.leave_above_bytes
     take_below: Annotated[
         Bytes, about("Memory used by others below which the profile can be taken again.", "1GiB", standard="1GiB")
-    ] = 2**30
+    ] = STANDARD_CONDITIONS.take_below_bytes
 
 
 class ProfileSpec(Spec):
     """A set of cards, best card first; the first profile whose cards are all there is active."""
 
     gpus: Annotated[tuple[Name, ...], about("Its cards, in the order in which llama.cpp sees them.", ["rtx3060"])]
-    conditions: Annotated[
-        ConditionsSpec, about("What must hold on each card.", {"leave_above": "2GiB"}, acted_on=False)
-    ] = ConditionsSpec()
+    conditions: Annotated[ConditionsSpec, about("What must hold on each card.", {"leave_above": "2GiB"})] = (
+        ConditionsSpec()
+    )
     regain_after: Annotated[
-        Duration,
-        about("How long its cards must be free before it is taken again.", "30s", standard="30s", acted_on=False),
-    ] = 30.0
+        Duration, about("How long its cards must be free before it is taken again.", "30s", standard="30s")
+    ] = STANDARD_CONDITIONS.regain_after_s
     release_after: Annotated[
-        Duration, about("How long others must use its cards before it is left.", "0s", standard="0s", acted_on=False)
-    ] = 0.0
+        Duration,
+        about("How long others must use its cards before it is left; never less than 2s.", "10s", standard="0s"),
+    ] = STANDARD_CONDITIONS.release_after_s

@@ -261,7 +261,15 @@ class VersionSpec(Spec):
 class InstanceSpec(ServingSpec):
     """A model under one profile."""
 
-    port: Annotated[Port, about("Loopback port of its llama-server.", 8601)]
+    port: Annotated[
+        Port | None,
+        about(
+            "Loopback port of its llama-server. Left out, the model may share its instance under an earlier profile,"
+            " where both would be started alike; one profile of each model has a port.",
+            8601,
+            standard="the next free one after the model's first",
+        ),
+    ] = None
     context_tokens: Annotated[
         ContextTokens | None, about("Context of each request under this profile.", 16384, standard="the model's")
     ] = None

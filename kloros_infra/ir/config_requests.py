@@ -160,7 +160,7 @@ class PoliciesSpec(Spec):
 
     on_gpu_change: Annotated[
         Literal["plan", "apply"],
-        about("What follows a change of the cards: a plan that waits, or its apply.", "plan", acted_on=False),
+        about("What follows when a card was replaced or has other memory: a plan that waits, or its apply.", "plan"),
     ] = "plan"
     data_classes: Annotated[
         tuple[Name, ...], about("Classes of data, least sensitive first.", ["public", "internal", "private"])

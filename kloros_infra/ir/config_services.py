@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kloros_infra.ir.catalog import KEEP_GENERATIONS
+from kloros_infra.ir.config_announcements import AnnouncementsSpec
 from kloros_infra.ir.config_sandbox import RelaxSpec
 from kloros_infra.ir.setting import Spec, about
 from kloros_infra.ir.written import (
@@ -121,6 +122,9 @@ class ObservabilitySpec(Spec):
         Url | None, about("OTLP endpoint for traces.", "http://127.0.0.1:4318/v1/traces", acted_on=False)
     ] = None
     announce: Annotated[bool, about("Whether changes of state are spoken over ChemBus.", False)] = False
+    announcements: Annotated[
+        AnnouncementsSpec, about("What is spoken, how often, and in which words.", {"kinds": ["profile", "card"]})
+    ] = AnnouncementsSpec()
 
 
 class StorageSpec(Spec):

@@ -46,3 +46,11 @@ class Runtimes(BaseModel):
 
     gpu_profile: str
     runtimes: tuple[Runtime, ...]
+
+
+class Followed(BaseModel):
+    """What the router goes by, once it has looked at its files."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    profile: str

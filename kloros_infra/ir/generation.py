@@ -26,8 +26,9 @@ class Run(StrEnum):
 class DesiredUnit:
     """A unit, how to tell that it is ready, and what it needs: ports, weights (store paths), bytes to load.
 
-    `profile` is the one that the unit belongs to, empty when it belongs to all; `run_in_profile` says whether it runs
-    while that one is active, and `run` whether it does now. `gate` is what a server must pass beside being ready.
+    `profile` is the one that the unit belongs to, empty when it belongs to all; `further_profiles` share it.
+    `run_in_profile` says whether it runs while one of them is active, and `run` whether it does now. `gate` is what a
+    server must pass beside being ready.
     `is_stopped_idle` holds where the router stops it while nobody uses it, and starts it for a request.
     """
 
@@ -42,23 +43,33 @@ class DesiredUnit:
     run_in_profile: Run = Run.ALWAYS
     gate: InstanceGate | None = None
     is_stopped_idle: bool = False
+    further_profiles: tuple[str, ...] = ()
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Name those that it belongs to, none when it belongs to all."""
+        return (self.profile, *self.further_profiles) if self.profile else ()
 
     def under(self, profile: str) -> DesiredUnit:
         """Say how the unit runs while `profile` is active."""
         if not self.profile:
             return self
-        return replace(self, run=self.run_in_profile if self.profile == profile else Run.NEVER)
+        return replace(self, run=self.run_in_profile if profile in self.profiles else Run.NEVER)
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """When a generation was made, and from what; the commit is empty outside a Git repository."""
+    """When a generation was made, and from what; the commit is empty outside a Git repository.
+
+    `models_file` is where models.yaml was, so that a plan can be made from it again.
+    """
 
     made_at: str = ""
     tool_version: str = ""
     models_sha256: str = ""
     lock_sha256: str = ""
     commit: str = ""
+    models_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

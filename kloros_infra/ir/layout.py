@@ -36,6 +36,10 @@ class Layout:
     tmpfiles: str = "etc/tmpfiles.d/kloros-infra.conf"
     sysusers: str = "etc/sysusers.d/kloros-infra.conf"
     polkit: str = "etc/polkit-1/rules.d/50-kloros-infra.rules"
+    udev_rules: str = "etc/udev/rules.d/70-kloros-infra.rules"
+    lockout_file: str = "etc/kloros/gpu_lockout"
+    lockout_folder: str = "etc/kloros/gpu_lockouts.d"
+    pin_file: str = "etc/kloros/gpu_pin"
     former_units: str = "etc/systemd/system"
     former_routing: str = "etc/kloros-infra/routing.json"
     weights: str = "var/lib/llama-models"
@@ -44,6 +48,11 @@ class Layout:
     run: str = "run/kloros"
     router_state: str = "var/lib/kloros-router"
     router_run: str = "run/kloros-router"
+
+    @property
+    def has_systemd(self) -> bool:
+        """Say whether systemd and udev serve the installation: below a prefix, the embedded supervisor does."""
+        return not self.prefix
 
     def absolute(self, relative: str) -> str:
         """Say how a process on the target names a path of this layout."""
@@ -92,6 +101,51 @@ class Layout:
     def profile_file(self) -> str:
         """Name the file that says which profile is active."""
         return f"{self.run}/gpu_profile"
+
+    @property
+    def dirty_file(self) -> str:
+        """Name the flag that stands while facts about cards may have changed since they were last looked at."""
+        return f"{self.run}/dirty"
+
+    @property
+    def cards_file(self) -> str:
+        """Name the file that says how each card stands, and why the active profile is (ir.cards_report)."""
+        return f"{self.run}/gpu_cards.json"
+
+    @property
+    def topology_file(self) -> str:
+        """Name the memory of the choice of profiles."""
+        return f"{self.run}/gpu_topology.json"
+
+    @property
+    def hardware_memory(self) -> str:
+        """Name the memory of what differs between the cards that are there and those that were compiled for."""
+        return f"{self.run}/gpu_hardware.json"
+
+    @property
+    def hardware_record(self) -> str:
+        """Name the file that says what came of a change of the cards (ir.hardware_record)."""
+        return f"{self.state}/hardware.json"
+
+    @property
+    def hardware_plan(self) -> str:
+        """Name the plan that was made for cards that have changed."""
+        return f"{self.state}/hardware.plan"
+
+    @property
+    def faults_file(self) -> str:
+        """Name the record of what the driver reported of cards since boot."""
+        return f"{self.run}/gpu_faults.json"
+
+    @property
+    def cleared_file(self) -> str:
+        """Name the record of when each card's faults were declared to be of the past."""
+        return f"{self.run}/gpu_cleared.json"
+
+    @property
+    def reconcile_lock(self) -> str:
+        """Name the lock that one reconcile at a time holds."""
+        return f"{self.run}/reconcile.lock"
 
     @property
     def leases_file(self) -> str:

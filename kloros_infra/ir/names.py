@@ -17,6 +17,21 @@ BUS_UNIT = "kloros-bus.service"
 ROUTER_UNIT = "kloros-router.service"
 PROFILE_UNIT = "kloros-profile.service"
 LLM_TARGET = "kloros-llm.target"
+AGENT_UNIT = "kloros-gpu.service"
+"""The resident agent that follows the cards."""
+NODES_UNIT = "kloros-gpu-nodes.service"
+"""Has the driver make its device nodes, which our sandboxed services cannot."""
+RECONCILE_UNIT = "kloros-reconcile.service"
+RECONCILE_PATH = "kloros-reconcile.path"
+"""Where no agent runs, the flag file starts a reconcile."""
+DIRTY_UNIT = "kloros-dirty.service"
+DIRTY_PATH = "kloros-dirty.path"
+DIRTY_TIMER = "kloros-dirty.timer"
+"""Raise the flag: when a lockout changes, and every minute, in case that something was missed."""
+FOLLOWERS = (DIRTY_PATH, DIRTY_TIMER, RECONCILE_PATH, AGENT_UNIT)
+"""What follows the cards for as long as anything of ours runs, in start order."""
+PASSING = frozenset({NODES_UNIT, RECONCILE_UNIT, DIRTY_UNIT})
+"""What ends a moment after it was started: it reads its unit file each time."""
 _INSTANCES, _SERVICE = "llama@", ".service"
 
 
@@ -69,5 +84,5 @@ def unused(name: str, used: Container[str]) -> str:
 
 
 def profile_target(profile: str) -> str:
-    """Name the target that wants a profile's preloaded instances."""
+    """Name the target that is up while a profile is active."""
     return f"kloros-profile-{profile}.target"

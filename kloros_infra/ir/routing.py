@@ -6,7 +6,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from kloros_infra.ir.announcements import News, NewsKind
+from kloros_infra.ir.card_share import MIB
 from kloros_infra.ir.catalog import CostTier, ModelKind, RemoteLink
+from kloros_infra.ir.conditions import STANDARD_CONDITIONS
 from kloros_infra.ir.requests import ClientAccess, Mark, Priority, UpstreamKind
 
 SCHEMA_VERSION: Final = 2
@@ -49,6 +52,8 @@ class Upstream(RoutingPart):
     decode_tokens_per_s: float | None = None
     prefill_tokens_per_s: float | None = None
     definition: str = ""
+    beside: tuple[str, ...] = ()
+    """Instances of its model on other devices, which can run beside it: units of all others stop each other."""
 
 
 class RoutedModel(RoutingPart):
@@ -140,13 +145,23 @@ class RoutedCard(RoutingPart):
     uuid: str | None
     pci: str | None
     remote: RemoteLink | None = None
+    vram_mib: int = 0
+    """As declared."""
+    is_locked: bool = False
+    """Whether models.yaml itself locks it out."""
+    shared_with: str | None = None
+    """Who else uses it, in the words of models.yaml."""
 
 
 class RoutedProfile(RoutingPart):
-    """A profile and its cards: what choosing one at boot needs."""
+    """A profile, its cards, and when others' use of them has it left and taken again: what choosing one needs."""
 
     name: str
     cards: tuple[RoutedCard, ...]
+    leave_above_mib: int = STANDARD_CONDITIONS.leave_above_bytes // MIB
+    take_below_mib: int = STANDARD_CONDITIONS.take_below_bytes // MIB
+    regain_after_s: float = STANDARD_CONDITIONS.regain_after_s
+    release_after_s: float = STANDARD_CONDITIONS.release_after_s
 
 
 class RoutedCapacity(RoutingPart):
@@ -197,6 +212,15 @@ class RoutedPolicies(RoutingPart):
     data_classes: tuple[str, ...] = ()
 
 
+class RoutedAnnouncements(RoutingPart):
+    """What KLoROS says aloud when something changes: what of, how often, how urgently, and in which words."""
+
+    kinds: tuple[NewsKind, ...]
+    least_interval_s: float
+    urgency: float
+    texts: dict[News, str]
+
+
 LOCAL_PRIORITY = 50
 """Where this machine's instances stand among hosts that serve the same model."""
 
@@ -219,9 +243,14 @@ class RoutingTable(RoutingPart):
     """The journal of allocations, which survives the router; None keeps none."""
     answers_file: str | None = None
     """The journal of answered requests of the bus, which survives the router; None keeps none."""
+    cards_file: str | None = None
+    """How each card stands (ir.cards_report); None where nobody looks at cards."""
     control_socket: str | None = None
     """The Unix socket of the runtime control API; None where there is none."""
-    has_announcements: bool = False
+    unused_cards: tuple[RoutedCard, ...] = ()
+    """Cards of this host that no profile needs: whoever looks for new ones knows them."""
+    announcements: RoutedAnnouncements | None = None
+    """What is said aloud; None where nothing is."""
     metrics_port: int | None = None
 
     @property

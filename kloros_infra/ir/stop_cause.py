@@ -18,3 +18,5 @@ class StopCause(StrEnum):
     """It ended by itself, and is started again after a pause."""
     FAILED = "failed"
     """It did not load."""
+    CARD = "card"
+    """A card that it needs is not to be used now, or others want it and its profile is not active."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kloros_infra.ir.cards_report import CardsReport
 from kloros_infra.ir.generation import Interrupted
 from kloros_infra.ir.stop_cause import StopCause
 
@@ -75,3 +76,5 @@ class Status:
     remedy: Remedy | None = None
     apply_in_work: str | None = None
     unconfirmed: Unconfirmed | None = None
+    cards: CardsReport | None = None
+    """How the cards stand, and why the profile is; None where nobody follows them."""

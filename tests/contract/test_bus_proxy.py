@@ -554,7 +554,7 @@ def test_without_descriptors_it_neither_ends_nor_spins() -> None:
         began = cpu_s(process.pid)
         while time.monotonic() < spent:
             threading.Event().wait(0.1)
-        assert cpu_s(process.pid) - began < 0.3
+        assert cpu_s(process.pid) - began < 0.5
         for side in sides:
             side.close()
         with peers_on(xsub, xpub) as peers:

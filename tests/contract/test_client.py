@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from kloros_infra.adapters.bus_proxy import BusProxy
 from kloros_infra.client import Addresses, AsyncClient, Client, ClosedError, LlmError, NoAnswerError, RefusedError
+from kloros_infra.client.conversation import FALLBACK_S
 from kloros_infra.daemon.bus_service import BusService
 from kloros_infra.ir.routing import RoutedBus
 from tests.fakes.asker import a_client
+from tests.fakes.no_descriptors import no_descriptors_left
 from tests.fakes.router import a_proxy, a_router, addresses_of
 from tests.fakes.upstreams import FakeUpstreams
 
@@ -63,8 +63,15 @@ class RouterThread:
         self._thread.join()
 
     def gate(self, *, is_open: bool) -> None:
-        """Hold answers back, or let them go."""
-        self._loop.call_soon_threadsafe(self.upstreams.gate.set if is_open else self.upstreams.gate.clear)
+        """Hold answers back, or let them go, from when this returns: the router may just be reading questions."""
+
+        async def change() -> None:
+            if is_open:
+                self.upstreams.gate.set()
+            else:
+                self.upstreams.gate.clear()
+
+        asyncio.run_coroutine_threadsafe(change(), self._loop).result(10)
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
@@ -223,17 +230,6 @@ def unusable(tmp_path: Path, side: str) -> Addresses:
     return bus._replace(**{side: f"ipc://{tmp_path}/{'x' * 120}"})
 
 
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """Let this process open no more than it has."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
 @pytest.mark.parametrize("side", ["direct", "xsub", "xpub"])
 def test_sockets_that_cannot_be_made_are_told_to_all_who_ask(tmp_path: Path, side: str) -> None:
     began = time.monotonic()
@@ -266,7 +262,7 @@ def test_where_files_run_out_it_is_told_and_asked_again_once_there_are_some(
 ) -> None:
     with Client(addresses) as client:
         for _ in range(2):
-            with no_more_files(), pytest.raises(LlmError) as raised:
+            with no_descriptors_left(), pytest.raises(LlmError) as raised:
                 client.ask("Hi.")
             assert (raised.value.code, raised.value.is_temporary) == ("KI858", True)
         assert client.ask("Hi.").text == "Hello there."
@@ -299,7 +295,7 @@ def test_however_few_files_are_left_libzmq_does_not_abort_the_service(tmp_path: 
 def test_on_a_loop_it_is_asked_again_too(router: RouterThread, addresses: Addresses) -> None:
     async def main() -> None:
         async with AsyncClient(addresses) as client:
-            with no_more_files(), pytest.raises(LlmError) as raised:
+            with no_descriptors_left(), pytest.raises(LlmError) as raised:
                 await client.ask("Hi.")
             assert (raised.value.code, raised.value.is_temporary) == ("KI858", True)
             assert (await client.ask("Hi.")).text == "Hello there."
@@ -404,8 +400,11 @@ def test_where_the_direct_endpoint_goes_the_bus_takes_over(bus: RoutedBus) -> No
                 assert (await client.ask("Hi.", timeout_s=10)).text == "Hello there."
             async with a_router(bus.model_copy(update={"direct": None})):
                 assert (await client.ask("Hi.", timeout_s=10)).text == "Hello there."
-                began = time.monotonic()
-                assert (await client.ask("Hi.", timeout_s=10)).text == "Hello there."
-                assert time.monotonic() - began < 0.2, "it does not look for the other again each time"
+                took_s = []
+                for _ in range(5):
+                    began = time.monotonic()
+                    assert (await client.ask("Hi.", timeout_s=10)).text == "Hello there."
+                    took_s.append(time.monotonic() - began)
+                assert min(took_s) < FALLBACK_S, "it does not look for the other again each time"
 
     asyncio.run(main())

@@ -28,7 +28,14 @@ CHECKOUT = Path(__file__).parents[2]
 PROJECTS = sorted([CHECKOUT / "models.yaml", *(CHECKOUT / "examples").glob("*/models.yaml")])
 LIMIT = 1.5
 # Of each kind one, with and without a card; and one whose arguments need system calls of their own.
-PATTERNS = ("llama@chat-mid.service", "llama@chat-cpu_only.service", "kloros-router.service", "kloros-profile.service")
+PATTERNS = (
+    "llama@chat-mid.service",
+    "llama@chat-cpu_only.service",
+    "kloros-router.service",
+    "kloros-dirty.service",
+    "kloros-gpu.service",
+    "kloros-gpu-nodes.service",
+)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def check(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Check], N
 
 
 async def ask(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
-    response = await client.post("/v1/chat/completions", json={"messages": HELLO, **body})
+    response = await client.post("/v1/chat/completions", json={"messages": HELLO, "temperature": 0, **body})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -54,7 +54,7 @@ async def ask(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
 async def stream(client: httpx.AsyncClient, **body: Any) -> list[dict[str, Any]]:
     """Read a stream's events; every line is `data: …` or empty, and the last event is [DONE]."""
     async with client.stream(
-        "POST", "/v1/chat/completions", json={"messages": HELLO, "stream": True, **body}
+        "POST", "/v1/chat/completions", json={"messages": HELLO, "temperature": 0, "stream": True, **body}
     ) as response:
         assert response.headers["content-type"] == "text/event-stream"
         lines = [line async for line in response.aiter_lines() if line]

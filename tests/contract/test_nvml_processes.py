@@ -22,6 +22,7 @@ from tests.fakes.nvml import (
     FakeNvml,
     compiled,
 )
+from tests.fakes.nvml_scripted import ScriptedNvml, build
 
 PID = 4711
 
@@ -82,3 +83,18 @@ def test_a_machine_without_the_library_tells_nothing() -> None:
 def test_the_fake_gives_what_it_was_given() -> None:
     assert FakeCardMemory({UUID_3060: 5}).used_bytes(PID) == {UUID_3060: 5}
     assert FakeCardMemory().used_bytes(PID) is None
+
+
+def test_a_driver_that_does_not_answer_is_waited_for_once(tmp_path: Path) -> None:
+    nvml = ScriptedNvml(build(tmp_path), tmp_path)
+    nvml.say("hold")
+    words = f"""
+import time
+from kloros_infra.adapters.nvml_processes import NvmlCardMemory
+cards, began = NvmlCardMemory(deadline_s=0.2), time.monotonic()
+print([cards.used_bytes({PID}) for _ in range(20)], 0.2 <= time.monotonic() - began < 2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", words], env=nvml.environment, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout == f"{[None] * 20} True\n"

@@ -98,14 +98,14 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
         (Move.HANG,),
         (HEAD, Move.HANG),
         # A byte now and then keeps each read alive, and not the whole.
-        (HEAD, *[b" ", 0.05] * 40, Move.HANG),
+        (HEAD, *[b" ", 0.05] * 200, Move.HANG),
     ],
     ids=["nothing", "a head", "drops"],
 )
 def test_a_server_that_never_comes_to_an_end_is_left_in_time(play: Play) -> None:
     answer, _, took_s = scripted(*play)
     assert (answer.is_good, answer.detail) == (False, "it did not answer within 0.3 s")
-    assert QUICK_S <= took_s < QUICK_S + 1
+    assert QUICK_S <= took_s < QUICK_S + 5
 
 
 def test_an_answer_without_end_is_not_read_to_its_end() -> None:
@@ -130,6 +130,14 @@ def test_each_kind_is_asked_what_it_is_for(kind: ModelKind, answer: object, path
     assert found == GOOD
     assert request.startswith(path)
     assert b"Hello" in request
+
+
+def test_a_token_that_its_server_cannot_make_sense_of_is_one() -> None:
+    error = {"code": 500, "message": "The model produced output that does not match the expected peg-native format"}
+    said = plain(json.dumps({"error": error}).encode(), status=b"500 Internal Server Error")
+    assert scripted(said)[0] == GOOD
+    refused = scripted(said, kind=ModelKind.EMBEDDING)[0]
+    assert refused.detail.startswith("it answered 500, ")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,32 @@ def test_the_state_of_a_made_up_user_is_found_behind_its_link(root: Path) -> Non
     assert private.parent.is_dir()
 
 
+def test_what_was_noted_of_the_cards_goes(root: Path) -> None:
+    run = (LAYOUT.dirty_file, LAYOUT.cards_file, LAYOUT.topology_file, LAYOUT.faults_file, LAYOUT.reconcile_lock)
+    for path in (*run, LAYOUT.cleared_file, f"{LAYOUT.run}/.gpu_cards.json.4711.kloros-tmp", LAYOUT.lockout_file):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("")
+
+    Traces(root).remove()
+
+    assert not (root / LAYOUT.run).exists()
+    assert (root / LAYOUT.lockout_file).exists(), "what people want of their cards is theirs"
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_the_folder_of_lockouts_goes_with_us_unless_somebody_keeps_one(root: Path, *, is_used: bool) -> None:
+    missing = Traces(root).missing_folders()
+    Traces(root).note(missing)
+    folder = root / LAYOUT.lockout_folder
+    folder.mkdir(parents=True)
+    if is_used:
+        (folder / "games.json").write_text("{}")
+
+    Traces(root).remove()
+
+    assert folder.parent.exists() is folder.exists() is is_used
+
+
 def test_a_folder_with_folders_of_others_stays(root: Path) -> None:
     other = root / LAYOUT.router_state / "others"
     other.mkdir(parents=True)

@@ -1,7 +1,8 @@
 // Pretend NVIDIA cards for an unmodified llama-server: a ggml backend that is loaded with GGML_BACKEND_PATH.
 //
-//   FAKECUDA="NVIDIA GeForce RTX 3060:860:11906:11650;..."   description:compute capability:total MiB:free MiB
+//   FAKECUDA="NVIDIA GeForce RTX 3060:860:11906:11650;..."   description:compute capability:total MiB:free MiB[:UUID]
 //   FAKECUDA_DISCARD=1     neither copies nor computes, so that a model of any size loads in seconds
+//   FAKECUDA_PAUSE_US=N    each graph takes so long, as on a card that computes while the processor waits
 //   FAKECUDA_STATS=FILE    appends a line per card at the end: graphs, bytes moved, bytes of weights and keys read
 //
 // Names, sizes and refusals follow ggml/src/ggml-cuda/ggml-cuda.cu: alignment of 128 bytes, rows padded to 512 values,
@@ -13,6 +14,7 @@
 #include "ggml.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -81,6 +83,7 @@ std::vector<std::unique_ptr<Card>> cards;
 ggml_backend_reg registry;
 ggml_backend_buffer_type pinned_type;
 bool discards = false;
+unsigned pause_us = 0;
 
 Card * card_of(ggml_backend_dev_t device) { return static_cast<Card *>(device->context); }
 Card * card_of(ggml_backend_buffer_type_t type) { return static_cast<Card *>(type->context); }
@@ -259,6 +262,7 @@ ggml_status backend_compute(ggml_backend_t backend, ggml_cgraph * graph) {
     Card * card = backend_of(backend)->card;
     card->graphs++;
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) count(card, ggml_graph_node(graph, i));
+    if (pause_us) usleep(pause_us);
     return discards ? GGML_STATUS_SUCCESS : ggml_backend_graph_compute(backend_of(backend)->cpu, graph);
 }
 
@@ -401,18 +405,28 @@ std::vector<std::string> pieces(const std::string & text, char between) {
     return found;
 }
 
-std::vector<size_t> visible(size_t count) {
+// A word of CUDA_VISIBLE_DEVICES is a card's index or its UUID.
+size_t meant(const std::string & word, const std::vector<std::string> & rows) {
+    for (size_t i = 0; i < rows.size(); i++) {
+        const std::vector<std::string> facts = pieces(rows[i], ':');
+        if (facts.size() == 5 && facts[4] == word) return i;
+    }
+    char * end = nullptr;
+    const unsigned long index = strtoul(word.c_str(), &end, 10);
+    return end == word.c_str() ? rows.size() : index;
+}
+
+std::vector<size_t> visible(const std::vector<std::string> & rows) {
     std::vector<size_t> found;
     const char * chosen = getenv("CUDA_VISIBLE_DEVICES");
     if (!chosen) {
-        for (size_t i = 0; i < count; i++) found.push_back(i);
+        for (size_t i = 0; i < rows.size(); i++) found.push_back(i);
         return found;
     }
     for (const std::string & word : pieces(chosen, ',')) {
-        char * end = nullptr;
-        const unsigned long index = strtoul(word.c_str(), &end, 10);
+        const size_t index = meant(word, rows);
         // CUDA ends the list at the first word that it does not understand.
-        if (end == word.c_str() || index >= count) break;
+        if (index >= rows.size()) break;
         found.push_back(index);
     }
     return found;
@@ -420,7 +434,7 @@ std::vector<size_t> visible(size_t count) {
 
 void add_card(const std::string & row, size_t slot) {
     const std::vector<std::string> facts = pieces(row, ':');
-    if (facts.size() != 4) return;
+    if (facts.size() < 4) return;
     auto card = std::make_unique<Card>();
     card->index = static_cast<int>(cards.size());
     card->name = "CUDA" + std::to_string(card->index);
@@ -459,9 +473,11 @@ Statistics statistics;
 
 void find_cards() {
     discards = getenv("FAKECUDA_DISCARD") != nullptr;
+    const char * pause = getenv("FAKECUDA_PAUSE_US");
+    pause_us = pause ? strtoul(pause, nullptr, 10) : 0;
     const char * written = getenv("FAKECUDA");
     const std::vector<std::string> rows = pieces(written ? written : DEFAULT_CARDS, ';');
-    const std::vector<size_t> chosen = visible(rows.size());
+    const std::vector<size_t> chosen = visible(rows);
     fprintf(stderr, "ggml_cuda_init: found %zu CUDA devices:\n", chosen.size());
     for (size_t slot : chosen) add_card(rows[slot], slot);
     if (!cards.empty()) pinned_type = {pinned_interface(), &cards[0]->device, nullptr};

@@ -18,15 +18,17 @@ HEADERS = Path(sys.prefix) / "ggml"
 
 @dataclass(frozen=True, slots=True)
 class PretendCard:
-    """A card as CUDA shows it; `capability` is a hundred times the compute capability."""
+    """A card as CUDA shows it; `capability` is a hundred times the compute capability, `uuid` need not be known."""
 
     description: str
     capability: int
     total_mib: int
     free_mib: int
+    uuid: str = ""
 
     def __str__(self) -> str:
-        return f"{self.description}:{self.capability}:{self.total_mib}:{self.free_mib}"
+        facts = f"{self.description}:{self.capability}:{self.total_mib}:{self.free_mib}"
+        return f"{facts}:{self.uuid}" if self.uuid else facts
 
 
 # Totals as CUDA sees them, not as nvidia-smi does: 423 MiB less on a 5080.
@@ -49,7 +51,13 @@ def build_fakecuda(folder: Path) -> Path:
     return library
 
 
-def pretending(library: Path, cards: Sequence[PretendCard], *, discards: bool = False) -> Mapping[str, str]:
-    """Give the variables that make a llama-server see these cards; `discards` loads any size and computes nothing."""
+def pretending(
+    library: Path, cards: Sequence[PretendCard], *, discards: bool = False, token_us: int = 0
+) -> Mapping[str, str]:
+    """Give the variables that make a llama-server see these cards.
+
+    `discards` loads any size and computes nothing; each token takes `token_us` longer, at no cost to the processor.
+    """
     variables = {"GGML_BACKEND_PATH": str(library), "FAKECUDA": ";".join(map(str, cards))}
-    return {**variables, "FAKECUDA_DISCARD": "1"} if discards else variables
+    variables |= {"FAKECUDA_DISCARD": "1"} if discards else {}
+    return {**variables, "FAKECUDA_PAUSE_US": str(token_us)} if token_us else variables

@@ -10,7 +10,7 @@ from kloros_infra.daemon.ports import Clock
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Allocated, Announce, Poll
-from kloros_infra.router.events import Polled, Ticked, UnitFailed, UnitStopped, Verdict
+from kloros_infra.router.events import Polled, Ticked, UnitFailed, UnitSeen, UnitStopped, Verdict
 
 
 class FakeHands:
@@ -51,8 +51,11 @@ class FakeHands:
 
 
 def a_desk(table: RoutingTable, clock: Clock, *, profile: str = "cpu_only") -> tuple[Desk, FakeHands]:
-    """Open a desk whose targets are all healthy."""
+    """Open a desk whose targets are all healthy; instances of other profiles do not run."""
     desk = Desk(Core(table, profile=profile, now=clock.now()), clock)
     hands = FakeHands(desk)
+    for upstream in (upstream for model in table.models for upstream in model.upstreams):
+        if upstream.profile != profile:
+            desk.tell(UnitSeen(upstream.instance, is_up=False))
     desk.tell(Ticked())
     return desk, hands

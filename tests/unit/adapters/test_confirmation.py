@@ -127,7 +127,6 @@ def test_without_systemd_the_watcher_leaves_the_session(
         assert time.monotonic() < deadline
         time.sleep(0.01)  # the pause between two polls of a condition with a deadline
     session, pid, *words = (tmp_path / "began").read_text().split()
-    os.waitpid(int(pid), 0)
     assert session == pid
     assert words == [*WATCHER, str(tmp_path), "--manager", manager]
     assert bool(systemd_run.arguments) == (manager == "systemd")

@@ -22,7 +22,7 @@ from pathlib import Path
 from kloros_infra.adapters.memory_oracle import LlamaServerMemory
 from kloros_infra.adapters.programs import Program
 
-LlamaServerMemory(Program(sys.argv[1], None)).measured(Path("any.gguf"), {})
+LlamaServerMemory(Program(sys.argv[1], None)).measured(Path(sys.argv[1]), {})
 """
 PATIENCE_S = 20.0
 
@@ -65,13 +65,13 @@ def test_it_ends_with_who_asks_even_when_that_one_is_killed(tmp_path: Path) -> N
 def test_it_is_ended_when_the_time_is_over(tmp_path: Path) -> None:
     script, note = a_silent_server(tmp_path)
     with pytest.raises(UnreachableError):
-        LlamaServerMemory(Program(str(script), None), timeout_s=2).measured(tmp_path / "any.gguf", {})
+        LlamaServerMemory(Program(str(script), None), timeout_s=2).measured(script, {})
     assert not is_there(int(note.read_text()))
 
 
 def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError) as caught:
-        LlamaServerMemory(Program(str(tmp_path / "absent"), None)).measured(tmp_path / "any.gguf", {})
+        LlamaServerMemory(Program(str(tmp_path / "absent"), None)).measured(tmp_path, {})
     (problem,) = caught.value.problems
     assert problem.code == "KI430"
     assert "No such file or directory" in problem.detail

@@ -36,6 +36,7 @@ class Machine:
         device = self.sysfs / "bus/pci/devices" / address
         device.mkdir(parents=True)
         (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text("0x030000\n")
         bound = self.sysfs / "bus/pci/drivers" / driver
         bound.mkdir(parents=True, exist_ok=True)
         (device / "driver").symlink_to(bound)
@@ -95,6 +96,19 @@ def test_an_excluded_card_and_one_that_the_driver_cannot_name_are_not_found_by_u
 
 def test_the_address_decides_where_the_driver_does_not_know_the_uuid(machine: Machine) -> None:
     machine.plug("0000:04:00.0")
+    assert present(machine, a_card(uuid=UUID)) == {"rtx3060"}
+
+
+def test_another_card_in_its_place_is_not_the_card(machine: Machine) -> None:
+    machine.plug("0000:04:00.0")
+    machine.drive("0000:04:00.0", uuid=UUID.replace("0", "1"))
+    assert present(machine, a_card(uuid=UUID)) == frozenset()
+    assert present(machine, a_card(uuid=None)) == {"rtx3060"}
+
+
+def test_a_card_whose_uuid_the_driver_has_not_read_is_the_one_that_belongs_there(machine: Machine) -> None:
+    machine.plug("0000:04:00.0")
+    machine.drive("0000:04:00.0", uuid="GPU-????????-????-????-????-????????????")
     assert present(machine, a_card(uuid=UUID)) == {"rtx3060"}
 
 

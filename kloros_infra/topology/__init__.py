@@ -1,0 +1,1 @@
+"""Which profile the cards allow: (state, facts, now) → (state, decision). Pure."""
