@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kloros_infra.adapters.generated_folder import update_folder
@@ -14,10 +15,14 @@ from kloros_infra.compiler.emit_rpc import emit_parts, with_parts
 from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.compiler.placing import place_all
+from kloros_infra.compiler.rendering import rendering
 from kloros_infra.compiler.resolve import resolve
+from kloros_infra.compiler.shared_instances import share_instances
 from kloros_infra.ir.artifact import ArtifactTree
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.names import InstanceId
+from kloros_infra.ir.placement import Placement
 from tests.factories import a_lock_for
 
 EMIT_CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "emit").glob("*/models.yaml"))
@@ -29,13 +34,23 @@ def case_catalog(case: Path) -> Catalog:
     return checked(resolve(parsed, a_lock_for(parsed.config)))[0]
 
 
-def compile_case(case: Path) -> ArtifactTree:
-    """Emit a case's tree."""
+def case_layout(case: Path) -> Layout:
+    """Say where a case is installed."""
+    prefix = case / "prefix"
+    return Layout(prefix=prefix.read_text("utf-8").strip() if prefix.exists() else "")
+
+
+def placed_case(case: Path) -> tuple[Catalog, Mapping[InstanceId, Placement]]:
+    """Place a case's instances, and find those that are one."""
     catalog = case_catalog(case)
     placements, _ = checked(place_all(catalog))
-    prefix = case / "prefix"
-    layout = Layout(prefix=prefix.read_text("utf-8").strip() if prefix.exists() else "")
-    templates = read_templates()
+    return share_instances(catalog, placements, rendering(read_templates(), case_layout(case))), placements
+
+
+def compile_case(case: Path) -> ArtifactTree:
+    """Emit a case's tree."""
+    catalog, placements = placed_case(case)
+    layout, templates = case_layout(case), read_templates()
     parts = emit_parts(catalog, placements, templates, layout)
     return with_parts(emit(catalog, placements, templates, layout), parts)
 

@@ -9,8 +9,6 @@ from kloros_infra.compiler.locked import lockables
 from kloros_infra.ir.catalog import (
     OLDEST_SYSTEMD,
     ArgumentValue,
-    BridgeAddresses,
-    BusAddresses,
     Card,
     Catalog,
     CostTier,
@@ -26,6 +24,7 @@ from kloros_infra.ir.catalog import (
     Sandbox,
     Serving,
 )
+from kloros_infra.ir.catalog_services import BridgeAddresses, BusAddresses
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.gguf import PROJECTOR_ARCHITECTURE, GgufHeader, Tensor, group_tensors
 from kloros_infra.ir.lock import Lock, LockedFile, LockedWeights, Origin, weights_key

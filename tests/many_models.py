@@ -41,6 +41,8 @@ class ManyModels:
     has_draft: bool = False
     is_persona_named: bool = False
     profiles: tuple[str, ...] = ("gpu", "cpu_only")
+    has_all_ports: bool = True
+    """Whether a port is given under every profile; else the first model's instances may be one."""
 
     def sources(self) -> Sources:
         """Write models.yaml and its lock."""
@@ -112,8 +114,12 @@ class ManyModels:
             "cache_type_v": self.cache_type,
             "preload": self.preload,
             **({"draft": {"model": "m01"}} if self.has_draft else {}),
-            "profiles": {profile: {"port": ports[profile], **self._shares(profile)} for profile in self.profiles},
+            "profiles": {profile: {**self._port(profile, ports), **self._shares(profile)} for profile in self.profiles},
         }
+
+    def _port(self, profile: str, ports: dict[str, int]) -> dict[str, int]:
+        is_given = self.has_all_ports or profile == self.profiles[0]
+        return {"port": ports[profile]} if is_given else {}
 
     def _shares(self, profile: str) -> dict[str, Any]:
         is_shared = self.shares and profile == "gpu"

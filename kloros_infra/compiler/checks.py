@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from kloros_infra.compiler.check_announcements import check_announcements
 from kloros_infra.compiler.check_arguments import check_arguments
 from kloros_infra.compiler.check_clients import check_clients
 from kloros_infra.compiler.check_effect import check_effect
+from kloros_infra.compiler.check_given_ports import check_given_ports
 from kloros_infra.compiler.check_groups import check_groups
 from kloros_infra.compiler.check_headers import check_templates, check_vocabularies
 from kloros_infra.compiler.check_hosts import check_remotes, check_served
@@ -44,6 +46,7 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_repeats,
     check_versions,
     check_ports,
+    check_given_ports,
     check_limits,
     check_shares,
     check_manual,
@@ -64,6 +67,7 @@ CHECKS: tuple[Callable[[Parsed], Iterator[Diagnostic]], ...] = (
     check_rules,
     check_shadows,
     check_clients,
+    check_announcements,
     check_effect,
 )
 LOCK_CHECKS: tuple[Callable[[Parsed, Lock], Iterator[Diagnostic]], ...] = (

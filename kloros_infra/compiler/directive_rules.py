@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kloros_infra.compiler.sandbox_rules import RESOURCES, SANDBOX
-from kloros_infra.ir.names import LLM_TARGET, PROFILE_UNIT, is_instance
+from kloros_infra.ir.names import (
+    AGENT_UNIT,
+    DIRTY_PATH,
+    DIRTY_TIMER,
+    DIRTY_UNIT,
+    LLM_TARGET,
+    NODES_UNIT,
+    PROFILE_UNIT,
+    RECONCILE_PATH,
+    RECONCILE_UNIT,
+    is_instance,
+)
 
 
 class Kind(StrEnum):
@@ -23,6 +34,9 @@ class Kind(StrEnum):
     SERVER = "server"
     RPC = "RPC server"
     CHOICE = "choice of the profile"
+    AGENT = "agent for GPUs"
+    FLAG = "flag for GPUs"
+    NODES = "device nodes"
     PROFILE = "profile"
     TARGET = "target"
 
@@ -51,6 +65,7 @@ SHARED: Mapping[str, Rule] = {
 }
 CUDA_GUIDE = "CUDA C++ Programming Guide, Environment Variables"
 PLACEMENT = ("instance:placement", "instance:layers", "instance:gpu_percentages", "profile:gpus")
+AS_IT_STARTS = "systemd.resource-control(5), DeviceAllow=: names are looked up as a service starts"
 WEIGHTS = ("model:current_version", "version:gguf_url", "version:sha256")
 INSTANCE: Mapping[str, Rule] = {
     **SHARED,
@@ -67,9 +82,12 @@ INSTANCE: Mapping[str, Rule] = {
     ),
     "Unit.X-Kloros-Awaits": Rule("The RPC servers that apply asks before it starts this.", "", PLACEMENT),
     "Unit.X-Kloros-Predicted": Rule("Tokens per second that the speed model foresees, for plan.", "", PLACEMENT),
-    "Unit.Conflicts": Rule("One profile at a time: it stops the same model's other instances.", "systemd.unit(5)"),
+    "Unit.Conflicts": Rule(
+        "It stops the same model's instances of other profiles that need its devices.", "systemd.unit(5)", PLACEMENT
+    ),
+    "Unit.Wants": Rule("Without the driver's device nodes it would not find its cards.", AS_IT_STARTS, PLACEMENT),
     "Unit.After": Rule(
-        "What held its cards or its port under an earlier profile stops before this starts.",
+        "What held its cards or its port under an earlier profile stops before this starts, and the nodes are there.",
         "systemd.unit(5), After=: a stop and a start are ordered stop first",
         (),
     ),
@@ -117,13 +135,13 @@ INSTANCE: Mapping[str, Rule] = {
     ),
     "Service.IOWeight": Rule("Its share when the disk is busy.", "systemd.resource-control(5)", ("sandbox.io_weight",)),
     "Service.BindReadOnlyPaths": Rule("A folder it may read.", "systemd.exec(5)", ("sandbox.read_only_paths",)),
-    "Service.DevicePolicy": Rule("Only the devices that are listed.", "systemd.resource-control(5)", ("profile:gpus",)),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", "systemd.resource-control(5)", PLACEMENT),
     "Service.DeviceAllow": Rule(
         "NVIDIA's devices by group, as their minor numbers are not stable.",
         "systemd.resource-control(5); /proc/devices",
-        ("profile:gpus",),
+        PLACEMENT,
     ),
-    "Service.PrivateDevices": Rule("Its profile has no card.", "systemd.exec(5)", ("profile:gpus",)),
+    "Service.PrivateDevices": Rule("It uses no card.", "systemd.exec(5)", PLACEMENT),
 }
 SERVER: Mapping[str, Rule] = {
     **SHARED,
@@ -175,27 +193,72 @@ RPC: Mapping[str, Rule] = {
     "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES),
     "Service.DeviceAllow": Rule("NVIDIA's devices by group, as their minor numbers are not stable.", RESOURCES),
 }
-CHOICE: Mapping[str, Rule] = {
+LOOKING: Mapping[str, Rule] = {
     **SHARED,
-    "Unit.Wants": Rule("It asks other hosts for their cards.", "systemd.special(7), network-online.target", ("hosts",)),
-    "Unit.After": Rule("It asks other hosts for their cards.", "systemd.special(7), network-online.target", ("hosts",)),
+    "Unit.Wants": Rule("It asks the driver, and other hosts for their cards.", AS_IT_STARTS, ("gpus", "hosts")),
+    "Unit.After": Rule("It asks the driver, and other hosts for their cards.", AS_IT_STARTS, ("gpus", "hosts")),
+    "Service.TimeoutStartSec": Rule("It reads some files and starts a target.", "systemd.service(5)"),
+    "Service.MemoryMax": Rule("Far more than it needs.", RESOURCES),
+    "Service.RuntimeDirectory": Rule("Where the active profile is written.", "systemd.exec(5)"),
+    "Service.RuntimeDirectoryMode": Rule("Everybody may read which profile is active.", "systemd.exec(5)"),
+    "Service.RuntimeDirectoryPreserve": Rule("What is in it outlives the service.", "systemd.exec(5)"),
+    "Service.DevicePolicy": Rule("Only the devices that are listed.", RESOURCES, ("gpus",)),
+    "Service.DeviceAllow": Rule("The cards' driver says how much of them is used, and by whom.", RESOURCES, ("gpus",)),
+    "Service.ProtectProc": Rule("It names processes of others that have memory of a card.", "systemd.exec(5)"),
+}
+CHOICE: Mapping[str, Rule] = {
+    **LOOKING,
     "Service.Type": Rule("It chooses once and is done.", "systemd.service(5), Type=oneshot"),
     "Service.RemainAfterExit": Rule("Done counts as running.", "systemd.service(5)"),
     "Service.ExecStart": Rule("Chooses by the cards that are present.", "systemd.service(5)", ()),
-    "Service.TimeoutStartSec": Rule("It reads some files and starts a target.", "systemd.service(5)"),
-    "Service.MemoryMax": Rule("Far more than it needs.", "systemd.resource-control(5)"),
-    "Service.RuntimeDirectory": Rule("Where the active profile is written.", "systemd.exec(5)"),
-    "Service.RuntimeDirectoryMode": Rule("Everybody may read which profile is active.", "systemd.exec(5)"),
-    "Service.RuntimeDirectoryPreserve": Rule("The file outlives the service.", "systemd.exec(5)"),
+}
+AGENT: Mapping[str, Rule] = {
+    **LOOKING,
+    "Unit.ConditionPathExists": Rule("Without the flag there is nothing to do.", "systemd.unit(5)"),
+    "Unit.StartLimitIntervalSec": Rule("However often it is needed, it comes.", "systemd.unit(5)"),
+    "Service.Type": Rule("It says when it has looked; or it looks once and is done.", "sd_notify(3)"),
+    "Service.ExecStartPre": Rule("The flag goes before anything is read.", "systemd.path(5), PathExists="),
+    "Service.ExecStart": Rule("Follows the cards, and switches profiles.", "systemd.service(5)", ("gpus", "profiles")),
+    "Service.Restart": Rule("It is always there.", "systemd.service(5)"),
+    "Service.TimeoutStopSec": Rule("A driver that hangs would hold it for ever.", "systemd.service(5)"),
+    "Service.LogLevelMax": Rule("Of its starts each minute, systemd logs what is wrong.", "systemd.exec(5)"),
+    "Service.SyslogLevel": Rule("What it says itself is logged.", "systemd.exec(5)"),
+}
+FLAG: Mapping[str, Rule] = {
+    **AGENT,
+    "Service.Type": Rule("It raises the flag and is done.", "systemd.service(5), Type=oneshot"),
+    "Service.ExecStart": Rule("Whoever is meant sees the flag.", "systemd.path(5)"),
+    "Path.PathExists": Rule("A level and no edge, so that no change is lost.", "systemd.path(5)"),
+    "Path.PathChanged": Rule("Lockouts, and the profile that is pinned.", "systemd.path(5)"),
+    "Path.Unit": Rule("What is started then.", "systemd.path(5)"),
+    "Timer.OnActiveSec": Rule("The first time after a minute.", "systemd.timer(5)"),
+    "Timer.OnUnitActiveSec": Rule("Then each minute, in case that an event was missed.", "systemd.timer(5)"),
+    "Timer.AccuracySec": Rule("It may come together with others' timers.", "systemd.timer(5)"),
+    "Timer.Unit": Rule("What is started then.", "systemd.timer(5)"),
+}
+NODES_OF_DRIVER: Mapping[str, Rule] = {
+    **SHARED,
+    "Unit.Wants": Rule("Loads the module without which CUDA finds no card.", "modprobe@.service, of systemd"),
+    "Unit.After": Rule("Loads the module without which CUDA finds no card.", "modprobe@.service, of systemd"),
+    "Unit.ConditionPathExists": Rule("Only where the driver is.", "systemd.unit(5)"),
+    "Service.Type": Rule("It makes the nodes and is done.", "systemd.service(5), Type=oneshot"),
+    "Service.ExecStart": Rule("Sandboxed services cannot have the nodes made.", "nvidia-modprobe(1)", ("gpus",)),
+    "Service.TimeoutStartSec": Rule("A driver that hangs holds up nobody for long.", "systemd.service(5)"),
+    "Service.MemoryMax": Rule("Far more than it needs.", RESOURCES),
+    "Service.CapabilityBoundingSet": Rule("It makes device nodes, and gives them their owner.", "capabilities(7)"),
 }
 PROFILE: Mapping[str, Rule] = {
     **SHARED,
     "Unit.Conflicts": Rule("One profile at a time.", "systemd.unit(5), Conflicts=", ()),
-    "Unit.Wants": Rule("Instances that are preloaded under it.", "systemd.unit(5), Wants=", ("defaults.preload",)),
 }
 TARGET: Mapping[str, Rule] = {
     **SHARED,
     "Unit.Wants": Rule("Everything that always runs.", "systemd.unit(5), Wants="),
+    "Unit.PropagatesStopTo": Rule(
+        "What is preloaded: systemd remembers what it did to units that others name.",
+        "systemd.unit(5), CollectMode=",
+        ("defaults.preload",),
+    ),
     "Install.WantedBy": Rule("It starts at boot.", "systemd.unit(5), [Install]"),
 }
 RULES: Mapping[Kind, Mapping[str, Rule]] = {
@@ -203,8 +266,23 @@ RULES: Mapping[Kind, Mapping[str, Rule]] = {
     Kind.SERVER: SERVER,
     Kind.RPC: RPC,
     Kind.CHOICE: CHOICE,
+    Kind.AGENT: AGENT,
+    Kind.FLAG: FLAG,
+    Kind.NODES: NODES_OF_DRIVER,
     Kind.PROFILE: PROFILE,
     Kind.TARGET: TARGET,
+}
+
+
+KINDS: Mapping[str, Kind] = {
+    PROFILE_UNIT: Kind.CHOICE,
+    AGENT_UNIT: Kind.AGENT,
+    RECONCILE_UNIT: Kind.AGENT,
+    RECONCILE_PATH: Kind.FLAG,
+    DIRTY_UNIT: Kind.FLAG,
+    DIRTY_PATH: Kind.FLAG,
+    DIRTY_TIMER: Kind.FLAG,
+    NODES_UNIT: Kind.NODES,
 }
 
 
@@ -216,4 +294,4 @@ def kind_of(unit: str) -> Kind:
         return Kind.RPC
     if unit.endswith(".target"):
         return Kind.TARGET if unit == LLM_TARGET else Kind.PROFILE
-    return Kind.CHOICE if unit == PROFILE_UNIT else Kind.SERVER
+    return KINDS.get(unit, Kind.SERVER)

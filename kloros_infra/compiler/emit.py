@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kloros_infra.compiler.compile_cache import digest_of
+from kloros_infra.compiler.emit_cards import emit_udev_rules
 from kloros_infra.compiler.emit_env import emit_env, env_path
 from kloros_infra.compiler.emit_host import emit_host
 from kloros_infra.compiler.emit_polkit import emit_polkit
@@ -30,7 +31,7 @@ def emit(
 ) -> ArtifactTree:
     """Write every generated file, sorted by path; each instance of the catalog must have its placement."""
     prepared = rendering(templates, layout)
-    texts = emit_instances(catalog, placements, surroundings(catalog), prepared)
+    texts = emit_instances(catalog, placements, surroundings(catalog, placements), prepared)
     return emit_tree(catalog, placements, texts, prepared)
 
 
@@ -41,14 +42,18 @@ def emit_instances(
     prepared: Rendering,
     known: Mapping[InstanceId, InstanceTexts] = MappingProxyType({}),
 ) -> Mapping[InstanceId, InstanceTexts]:
-    """Write the files of every instance that is not `known`."""
+    """Write the files of every instance that has a unit of its own and is not `known`."""
     return {
-        one.id: known.get(one.id) or _instance(one, placements[one.id], around[one.id], prepared)
+        one.id: known.get(one.id) or emit_instance_texts(one, placements[one.id], around[one.id], prepared)
         for one in catalog.instances
+        if one.shared_with is None
     }
 
 
-def _instance(instance: Instance, placement: Placement, around: Surroundings, prepared: Rendering) -> InstanceTexts:
+def emit_instance_texts(
+    instance: Instance, placement: Placement, around: Surroundings, prepared: Rendering
+) -> InstanceTexts:
+    """Write the files of one instance."""
     env = emit_env(instance, placement, rendering=prepared)
     env_file = env_path(instance.id, env, prepared.layout)
     unit = emit_instance(instance, placement, around=around, env_file=env_file, rendering=prepared)
@@ -73,7 +78,8 @@ def emit_tree(
         *((env_path(name, texts.env, layout), TextFile(texts.env)) for name, texts in instances.items()),
         *((layout.unit_path(name.unit), TextFile(texts.unit)) for name, texts in instances.items()),
         *((layout.unit_path(unit), TextFile(text)) for unit, text in emit_services(catalog, prepared)),
-        *emit_host(prepared),
+        *emit_host(prepared, has_cards=bool(catalog.cards)),
+        *emit_udev_rules(catalog, prepared),
         *emit_polkit(prepared),
         (layout.routing, TextFile(emit_routing(catalog, layout, placements, instances))),
     )

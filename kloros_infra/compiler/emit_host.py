@@ -21,11 +21,17 @@ LENDING_USERS = ((LLAMA_USER, "KLoROS llama-server"),)
 USERS = ((BUS_USER, "KLoROS ChemBus proxy"), (ROUTER_USER, "KLoROS language model router"), *LENDING_USERS)
 
 
-def emit_host(rendering: Rendering, users: Sequence[tuple[str, str]] = USERS) -> Iterator[tuple[str, Artifact]]:
+def emit_host(
+    rendering: Rendering, users: Sequence[tuple[str, str]] = USERS, *, has_cards: bool = False
+) -> Iterator[tuple[str, Artifact]]:
     """Write tmpfiles.d(5) and sysusers.d(5) entries, and enable the target as `systemctl enable` does."""
     layout = rendering.layout
     folders = tuple(layout.absolute(folder) for folder in (layout.run, layout.weights))
-    yield layout.tmpfiles, TextFile(rendering.text("tmpfiles.conf.j2", folders=folders))
+    policy = (layout.lockout_folder.rpartition("/")[0], layout.lockout_folder) if has_cards else ()
+    lines = rendering.text(
+        "tmpfiles.conf.j2", folders=folders, policy_folders=tuple(layout.absolute(folder) for folder in policy)
+    )
+    yield layout.tmpfiles, TextFile(lines)
     yield from emit_generator(rendering)
     yield layout.sysusers, TextFile(rendering.text("sysusers.conf.j2", users=users))
     # systemctl writes the absolute path; a relative one says the same and holds below any root (systemd.unit(5)).

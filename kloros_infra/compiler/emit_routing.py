@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 from kloros_infra.compiler.emit_env import UPSTREAM_HOST
 from kloros_infra.compiler.kept_instances import InstanceTexts
+from kloros_infra.compiler.limits import MIB
 from kloros_infra.compiler.placed import card_shares, foreseen
+from kloros_infra.compiler.surroundings import beside
+from kloros_infra.ir.announcements import Announcements
 from kloros_infra.ir.catalog import (
-    BridgeAddresses,
-    BusAddresses,
     Card,
     Catalog,
     Instance,
@@ -21,6 +22,7 @@ from kloros_infra.ir.catalog import (
     Purpose,
 )
 from kloros_infra.ir.catalog_requests import Client, RemoteHost, RemoteModel
+from kloros_infra.ir.catalog_services import BridgeAddresses, BusAddresses
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import InstanceId
@@ -29,6 +31,7 @@ from kloros_infra.ir.predicted_speed import three_digits
 from kloros_infra.ir.requests import ClientAccess
 from kloros_infra.ir.routing import (
     SCHEMA_VERSION,
+    RoutedAnnouncements,
     RoutedBridge,
     RoutedBus,
     RoutedCapacity,
@@ -65,9 +68,14 @@ def routing_table(
 ) -> RoutingTable:
     """Say what the router must know; models that only other hosts serve come last."""
     upstreams: dict[str, list[Upstream]] = {}
+    written = {one.id: one for one in catalog.instances if one.shared_with is None}
+    apart = beside(catalog, placements)
     for instance in catalog.instances:
-        upstream = _upstream(instance, placements.get(instance.id), texts.get(instance.id), layout)
-        upstreams.setdefault(instance.model.id, []).append(upstream)
+        owner = instance if instance.shared_with is None else written[instance.shared_with]
+        found = upstream(owner, placements.get(owner.id), texts.get(owner.id), layout)
+        names = tuple(sorted(str(other.id) for other in apart[owner.id]))
+        found = found.model_copy(update={"profile": instance.profile.name, "beside": names})
+        upstreams.setdefault(instance.model.id, []).append(found)
     return RoutingTable(
         version=SCHEMA_VERSION,
         profiles=tuple(_profile(profile) for profile in catalog.profiles),
@@ -85,8 +93,10 @@ def routing_table(
         policies=_policies(catalog),
         leases_file=layout.absolute(layout.leases_file),
         answers_file=layout.absolute(layout.answers_file),
+        cards_file=layout.absolute(layout.cards_file) if catalog.cards else None,
         control_socket=layout.absolute(layout.control_socket),
-        has_announcements=catalog.has_announcements,
+        unused_cards=tuple(map(_card, catalog.unused_cards)),
+        announcements=_announcements(catalog.announcements) if catalog.announcements else None,
         metrics_port=catalog.metrics_port,
     )
 
@@ -144,6 +154,12 @@ def _policies(catalog: Catalog) -> RoutedPolicies:
     )
 
 
+def _announcements(said: Announcements) -> RoutedAnnouncements:
+    return RoutedAnnouncements(
+        kinds=said.kinds, least_interval_s=said.least_interval_s, urgency=said.urgency, texts=dict(said.texts)
+    )
+
+
 def _client(client: Client) -> RoutedClient:
     return RoutedClient(
         name=client.name,
@@ -159,11 +175,27 @@ def _client(client: Client) -> RoutedClient:
 
 
 def _profile(profile: Profile) -> RoutedProfile:
-    return RoutedProfile(name=profile.name, cards=tuple(map(_card, profile.cards)))
+    conditions = profile.conditions
+    return RoutedProfile(
+        name=profile.name,
+        cards=tuple(map(_card, profile.cards)),
+        leave_above_mib=conditions.leave_above_bytes // MIB,
+        take_below_mib=conditions.take_below_bytes // MIB,
+        regain_after_s=conditions.regain_after_s,
+        release_after_s=conditions.release_after_s,
+    )
 
 
 def _card(card: Card) -> RoutedCard:
-    return RoutedCard(name=card.name, uuid=card.uuid, pci=card.pci, remote=card.remote)
+    return RoutedCard(
+        name=card.name,
+        uuid=card.uuid,
+        pci=card.pci,
+        remote=card.remote,
+        vram_mib=card.vram_bytes // MIB,
+        is_locked=card.is_locked,
+        shared_with=card.shared_with,
+    )
 
 
 def _model(model: Model, upstreams: Iterable[Upstream]) -> RoutedModel:
@@ -207,7 +239,8 @@ def _remote_model(model: RemoteModel) -> RoutedModel:
     )
 
 
-def _upstream(instance: Instance, placement: Placement | None, texts: InstanceTexts | None, layout: Layout) -> Upstream:
+def upstream(instance: Instance, placement: Placement | None, texts: InstanceTexts | None, layout: Layout) -> Upstream:
+    """Say how an instance that has a unit of its own is reached, and what it does."""
     serving = instance.serving
     predicted = foreseen(placement) if placement else None
     return Upstream(

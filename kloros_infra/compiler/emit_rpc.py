@@ -60,7 +60,7 @@ def _servers(host: RpcHost, catalog: Catalog, placements: Mapping[InstanceId, Pl
 def _tree(servers: tuple[RpcServer, ...], catalog: Catalog, prepared: Rendering) -> ArtifactTree:
     instances = {instance.id: instance for instance in catalog.instances}
     units = tuple(server.unit for server in servers)
-    target = prepared.text("kloros-llm.target.j2", wants=" ".join(units))
+    target = prepared.text("kloros-llm.target.j2", wants=" ".join(units), preloaded="")
     layout = prepared.layout
     artifacts: tuple[tuple[str, Artifact], ...] = (
         *((layout.unit_path(one.unit), TextFile(_unit(one, instances[one.instance], prepared))) for one in servers),

@@ -1,16 +1,19 @@
-"""The units that are no instances: the bus, the router, the choice of the profile, and the targets that hold all."""
+"""The units that are no instances: the bus, the router, those that look at cards, and the targets that hold all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kloros_infra.compiler.emit_cards import emit_cards, followers
 from kloros_infra.compiler.emit_host import BUS_USER, ROUTER_USER
 from kloros_infra.compiler.reach import addresses_of
 from kloros_infra.compiler.rendering import KLOROS_INFRA, Rendering
 from kloros_infra.compiler.surroundings import unit_list
 from kloros_infra.compiler.systemd_syntax import exec_start, unit_value
 from kloros_infra.compiler.unit_lines import DENIED_CALLS, for_version
-from kloros_infra.ir.catalog import BusAddresses, Catalog, Profile
+from kloros_infra.ir.catalog import Catalog, Profile
+from kloros_infra.ir.catalog_services import BusAddresses
+from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, profile_target
 
 SERVER_START_LIMIT = {"restart_s": 1, "start_limit_burst": 10, "start_limit_interval_s": 60}
@@ -27,38 +30,27 @@ def emit_services(catalog: Catalog, rendering: Rendering) -> Iterator[tuple[str,
     if catalog.bus.is_managed:
         yield BUS_UNIT, for_version(_bus(catalog.bus, rendering), catalog.systemd_version)
     yield ROUTER_UNIT, for_version(_router(catalog, rendering), catalog.systemd_version)
-    yield PROFILE_UNIT, for_version(_profile_choice(catalog, rendering), catalog.systemd_version)
+    for unit, text in emit_cards(catalog, rendering):
+        yield unit, for_version(text, catalog.systemd_version)
     for profile in catalog.profiles:
         yield profile_target(profile.name), _profile(profile, catalog, rendering)
-    yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=" ".join(_servers(catalog)))
+    preloaded = unit_list(instance for instance in catalog.instances if instance.serving.preload)
+    servers = " ".join(_servers(catalog, rendering.layout))
+    yield LLM_TARGET, rendering.text("kloros-llm.target.j2", wants=servers, preloaded=preloaded)
 
 
-def _servers(catalog: Catalog) -> tuple[str, ...]:
+def _servers(catalog: Catalog, layout: Layout) -> tuple[str, ...]:
     bus = (BUS_UNIT,) if catalog.bus.is_managed else ()
-    return (*bus, ROUTER_UNIT, PROFILE_UNIT)
+    return (*bus, ROUTER_UNIT, PROFILE_UNIT, *followers(catalog, layout))
 
 
 def _profile(profile: Profile, catalog: Catalog, rendering: Rendering) -> str:
-    members = (instance for instance in catalog.instances if instance.profile.name == profile.name)
     others = (other.name for other in catalog.profiles if other.name != profile.name)
     cards = ", ".join(card.name for card in profile.cards) or "no GPU"
     return rendering.text(
         "profile.target.j2",
         description=unit_value(f"KLoROS language models under profile {profile.name} ({cards})"),
         conflicts=" ".join(sorted(profile_target(name) for name in others)),
-        wants=unit_list(instance for instance in members if instance.serving.preload),
-    )
-
-
-def _profile_choice(catalog: Catalog, rendering: Rendering) -> str:
-    routing = rendering.layout.absolute(rendering.layout.routing)
-    command = (rendering.program(KLOROS_INFRA), "profile", "start", "--routing", routing)
-    addresses = tuple(dict.fromkeys(host.address for host in catalog.rpc_hosts))
-    return rendering.text(
-        "kloros-profile.service.j2",
-        exec_start=exec_start(command),
-        denied_calls=DENIED_CALLS,
-        addresses=addresses,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from kloros_infra.compiler.emit_cards import nodes_unit
 from kloros_infra.compiler.emit_command import server_words
 from kloros_infra.compiler.emit_env import PROMPT_CACHE_MIB
 from kloros_infra.compiler.emit_host import LLAMA_USER
@@ -34,11 +36,13 @@ from kloros_infra.compiler.unit_lines import (
 from kloros_infra.ir.card_share import shares_text
 from kloros_infra.ir.catalog import Instance, Sandbox
 from kloros_infra.ir.lock import LockedWeights
-from kloros_infra.ir.names import LLM_TARGET, profile_target
+from kloros_infra.ir.names import LLM_TARGET
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.predicted_speed import predicted_text
+from kloros_infra.ir.relaxation import Relaxation
 from kloros_infra.ir.rpc_server import awaited_text
 from kloros_infra.ir.stored_weights import model_files
+from kloros_infra.placement.remote import shown_cards
 
 LEAST_STOP_S = 1
 """To systemd, no seconds at all are no end (systemd.service(5), TimeoutStopSec=)."""
@@ -50,6 +54,8 @@ def emit_instance(
     """Write the unit of one instance; `env_file` is relative, as in the tree."""
     model, layout, sandbox = instance.model, rendering.layout, around.sandbox
     files = model_files(model, layout)
+    cards = shown_cards(placement, instance)
+    relaxed = relaxations(instance, sandbox, has_cards=bool(cards))
     memory_max = memory_max_bytes(
         placement,
         weights_bytes=files.size_bytes,
@@ -66,9 +72,6 @@ def emit_instance(
         card_shares=shares_text(card_shares(placement)),
         predicted_speed=_predicted_speed(placement),
         endpoints=awaited_text(placement.endpoints),
-        targets=f"{LLM_TARGET} {profile_target(instance.profile.name)}",
-        conflicts=around.conflicts,
-        after=around.after,
         weights_paths=tuple(layout.absolute(stored.path) for stored in files.all),
         user=LLAMA_USER,
         env_path=layout.absolute(env_file),
@@ -77,16 +80,29 @@ def emit_instance(
         exec_start_pre=_awaits_servers(placement, rendering),
         remote_addresses=tuple(dict.fromkeys(one.rpartition(":")[0] for one in placement.endpoints)),
         stop_s=max(LEAST_STOP_S, math.ceil(instance.serving.drain_s)),
-        has_cards=bool(instance.profile.local_cards),
+        # Of the cards of its profile it is shown those that it uses (placement.remote); without any it needs no device.
+        has_cards=bool(cards),
+        **_relations(around, nodes_unit(cards, layout)),
         **_restarts(files.size_bytes, around.systemd_version),
-        **_sandbox(instance, sandbox),
+        **_sandbox(instance, sandbox, relaxed),
     )
-    relaxed = {directive for relaxation in relaxations(instance, sandbox) for directive in relaxation.directives}
-    return for_version(without(text, relaxed), around.systemd_version)
+    left_out = {directive for relaxation in relaxed for directive in relaxation.directives}
+    return for_version(without(text, left_out), around.systemd_version)
 
 
 def _digest(weights: LockedWeights) -> str:
     return f"sha256:{weights.sha256}" if weights.sha256 else "derived"
+
+
+def _relations(around: Surroundings, nodes: str) -> dict[str, object]:
+    """Say how an instance stands to other units; `nodes` makes the devices of its cards, "" where it has none."""
+    return {
+        # Not its profile's target: a switch moves requests first, and the router stops what is idle then.
+        "target": LLM_TARGET,
+        "wants": nodes,
+        "conflicts": around.conflicts,
+        "after": " ".join(filter(None, (nodes, around.after))),
+    }
 
 
 def _restarts(weights_bytes: int, systemd_version: int) -> dict[str, object]:
@@ -102,12 +118,12 @@ def _restarts(weights_bytes: int, systemd_version: int) -> dict[str, object]:
     }
 
 
-def _sandbox(instance: Instance, sandbox: Sandbox) -> dict[str, object]:
+def _sandbox(instance: Instance, sandbox: Sandbox, relaxed: Sequence[Relaxation]) -> dict[str, object]:
     """Say what an instance may do and take."""
     needs_resources = bool(resource_arguments(instance))
     return {
         # systemd expands nothing in X- keys, and the text of models.yaml is one line.
-        "relaxed": tuple(relaxed_words(instance, sandbox)),
+        "relaxed": tuple(relaxed_words(instance, relaxed)),
         "limits": tuple(further_limits(instance)),
         "denied_calls": DENIED_CALLS.removesuffix(f" {RESOURCES}") if needs_resources else DENIED_CALLS,
         "cpu_weight": sandbox.cpu_weight,

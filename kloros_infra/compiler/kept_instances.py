@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kloros_infra.compiler.compile_cache import digest_of
-from kloros_infra.compiler.surroundings import Surroundings
 from kloros_infra.ir.catalog import Instance
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
 
 if TYPE_CHECKING:
     # A compile that finds everything needs no engine.
+    from kloros_infra.compiler.surroundings import Surroundings
     from kloros_infra.placement.engines.interface import Outcome, Request
 
 
@@ -49,10 +49,11 @@ class Known:
     def text_digests(
         self, around: Mapping[InstanceId, Surroundings], placements: Mapping[InstanceId, Placement]
     ) -> Mapping[InstanceId, str]:
-        """Digest what each instance's texts depend on: what a dataclass shows is all that it holds."""
+        """Digest what the texts of each instance that has some depend on: what a dataclass shows is all it holds."""
         return {
             one: digest_of(self.shared, digest, repr(around[one]), repr(placements[one]))
             for one, digest in self.digests.items()
+            if one in around
         }
 
 

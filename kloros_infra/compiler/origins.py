@@ -48,7 +48,7 @@ class Origins:
     def __init__(self, parsed: Parsed, catalog: Catalog) -> None:
         self._parsed = parsed
         self._host = catalog.host
-        self._instances = {instance.id.unit: instance for instance in catalog.instances}
+        self._instances = {instance.unit: instance for instance in catalog.instances if instance.shared_with is None}
         self._view = resolved_view(parsed.source)
 
     def reason(self, unit: str, key: str, value: str) -> Reason | None:

@@ -4,6 +4,7 @@
     text, headers → parse_lock → Lock
     both          → resolve    → Catalog
     each instance → place      → Placement
+    all of them   → share      → Catalog, where equal instances of several profiles are one
     all of it     → emit       → ArtifactTree
 
 What an earlier compile worked out is taken over where everything that it depends on is as it was (`compiler.shelf`).
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from kloros_infra.compiler.compiled import Compiled
+from kloros_infra.compiler.detected import with_detected
 from kloros_infra.compiler.emit import emit_instances, emit_tree
 from kloros_infra.compiler.emit_rpc import emit_parts
 from kloros_infra.compiler.kept_instances import InstanceTexts, KeptInstances, Known, KnownAnswers
@@ -26,6 +28,7 @@ from kloros_infra.compiler.parse_lock import parse_lock
 from kloros_infra.compiler.placing import located, place_all
 from kloros_infra.compiler.rendering import Rendering, rendering
 from kloros_infra.compiler.resolve import resolve
+from kloros_infra.compiler.shared_instances import share_instances
 from kloros_infra.compiler.shelf import Shelf, digests_of
 from kloros_infra.compiler.sources import Sources
 from kloros_infra.compiler.surroundings import surroundings
@@ -55,13 +58,16 @@ def compile_with(shelf: Shelf, sources: Sources, templates: Mapping[str, str], l
     """Compile a project with what a shelf has of it, and keep the results there."""
     stop_at_errors(check_prefix(layout.prefix))
     parsed, found = checked(parse(sources.text, file=sources.file, parts=sources.parts))
+    parsed = with_detected(parsed, sources.detected)
     lock, found = checked((shelf.lock, ()) if shelf.lock else read_lock(sources), found)
     catalog, found = checked(resolve(parsed, lock), found)
     known = shelf.known(catalog)
     answers = KnownAnswers(known)
     placed, problems = place_all(catalog, overrider_records=sources.overrider_records, answers=answers)
     placements, found = checked((placed, located(problems, parsed, catalog)), found)
-    texts, tree = _emit(catalog, placements, known, rendering(templates, layout))
+    prepared = rendering(templates, layout)
+    catalog = share_instances(catalog, placements, prepared)
+    texts, tree = _emit(catalog, placements, known, prepared)
     compiled = Compiled(catalog, placements, tree, in_order(found), emit_parts(catalog, placements, templates, layout))
     if known.digests:
         has_changed = answers.has_changed or not texts.keys() <= known.kept.texts.keys()
@@ -73,7 +79,7 @@ def _emit(
     catalog: Catalog, placements: Mapping[InstanceId, Placement], known: Known, prepared: Rendering
 ) -> tuple[dict[str, InstanceTexts], ArtifactTree]:
     """Write all files, and give what there is to keep of instances."""
-    around = surroundings(catalog)
+    around = surroundings(catalog, placements)
     digests = known.text_digests(around, placements)
     kept = {one: known.kept.texts[digest] for one, digest in digests.items() if digest in known.kept.texts}
     texts = emit_instances(catalog, placements, around, prepared, kept)

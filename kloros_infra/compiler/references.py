@@ -154,8 +154,9 @@ def check_use(parsed: Parsed) -> Iterator[Diagnostic]:
     """Find GPUs in no profile, models that nothing runs, and data classes that nothing bears."""
     config = parsed.config
     used = {name for profile in config.profiles.values() for name in profile.gpus}
-    for name in config.gpus:
-        if name not in used:
+    for name, gpu in config.gpus.items():
+        # Of one that others have it is worth knowing that it is none that nobody has declared.
+        if name not in used and gpu.shared_with is None:
             problem = _unused(f"The GPU {name} is in no profile.", "Name it in a profile")
             yield parsed.locate(problem, ("gpus", name), at_key=True)
     needed = _needed_elsewhere(config)

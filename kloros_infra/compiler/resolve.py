@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kloros_infra.compiler.checks import CHECKS, LOCK_CHECKS
 from kloros_infra.compiler.hardware import figures_of_gpu, local_hosts, reserve_bytes
+from kloros_infra.compiler.instance_ports import Ports, instance_ports
 from kloros_infra.compiler.parse import Parsed
-from kloros_infra.compiler.resolve_requests import clients, purposes, remote_hosts, remote_models
+from kloros_infra.compiler.resolve_requests import announcements, clients, purposes, remote_hosts, remote_models
 from kloros_infra.compiler.rpc_hosts import remote_link, rpc_hosts
 from kloros_infra.compiler.serving import serving_of
 from kloros_infra.diagnostics import Problems, has_errors, in_order
 from kloros_infra.ir.catalog import (
-    BridgeAddresses,
-    BusAddresses,
     Card,
     Catalog,
     CostTier,
@@ -32,8 +31,10 @@ from kloros_infra.ir.catalog import (
     ResponseType,
     Sandbox,
 )
+from kloros_infra.ir.catalog_services import BridgeAddresses, BusAddresses
+from kloros_infra.ir.conditions import Conditions
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.config_machine import HostSpec, MeasuredSpec
+from kloros_infra.ir.config_machine import HostSpec, MeasuredSpec, ProfileSpec
 from kloros_infra.ir.config_models import DraftSpec, InstanceSpec, ModelSpec
 from kloros_infra.ir.config_requests import PersonaSpec, ResponseFormatSpec, ToolSpec
 from kloros_infra.ir.config_sandbox import RelaxSpec
@@ -57,10 +58,7 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
     """Build the catalog of a config in which every reference is bound, also to the lock."""
     host = local_hosts(config)[0]
     cards = _cards(config)
-    profiles = {
-        name: Profile(name=name, cards=tuple(cards[gpu] for gpu in profile.gpus))
-        for name, profile in config.profiles.items()
-    }
+    profiles = _profiles(config, cards)
     # A model without versions is served by remote hosts alone: nothing of it is compiled.
     in_use = {spec.id: version for spec in config.models if (version := spec.version_in_use) is not None}
     specs = {spec.id: spec for spec in config.models if spec.id in in_use}
@@ -70,9 +68,7 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         llama_server=config.hosts[host].llama_server,
         profiles=tuple(profiles.values()),
         models=tuple(models.values()),
-        instances=tuple(
-            instance for id, spec in specs.items() for instance in _instances(spec, models[id], config, profiles)
-        ),
+        instances=tuple(_all_instances(config, models, profiles)),
         personas=tuple(map(_persona, config.personas)),
         purposes=tuple(purposes(config)),
         bus=_bus(config.bus),
@@ -89,7 +85,9 @@ def build_catalog(config: Config, lock: Lock) -> Catalog:
         clients=tuple(clients(config)),
         refuses_unknown_clients=config.policies.unknown_clients is ClientAccess.REFUSE,
         data_classes=config.policies.data_classes,
-        has_announcements=config.observability.announce,
+        announcements=announcements(config.observability),
+        unused_cards=tuple(_unused(cards.values(), profiles.values(), host)),
+        applies_hardware_changes=config.policies.on_gpu_change == "apply",
         metrics_port=config.observability.metrics_port,
     )
 
@@ -129,11 +127,34 @@ def _cards(config: Config) -> dict[str, Card]:
             layer_overhead_s=gpu.layer_overhead,
             remote=remote_link(config, gpu.host),
             measured=_measured(gpu.measured),
+            is_locked=gpu.lockout,
+            shared_with=gpu.shared_with,
         )
         for name, gpu in config.gpus.items()
         # A card without figures is an error by now (compiler.hardware, KI275).
         if (figures := figures_of_gpu(name, gpu)) is not None
     }
+
+
+def _profiles(config: Config, cards: Mapping[str, Card]) -> dict[str, Profile]:
+    return {
+        name: Profile(name, tuple(cards[gpu] for gpu in profile.gpus), _conditions(profile))
+        for name, profile in config.profiles.items()
+    }
+
+
+def _conditions(spec: ProfileSpec) -> Conditions:
+    return Conditions(
+        leave_above_bytes=spec.conditions.leave_above,
+        take_below_bytes=spec.conditions.take_below,
+        regain_after_s=spec.regain_after,
+        release_after_s=spec.release_after,
+    )
+
+
+def _unused(cards: Iterable[Card], profiles: Iterable[Profile], host: str) -> Iterator[Card]:
+    used = {card.name for profile in profiles for card in profile.cards}
+    return (card for card in cards if card.host == host and card.name not in used)
 
 
 def _memory(host: HostSpec) -> HostMemory:
@@ -190,14 +211,23 @@ def _draft(draft: DraftSpec, in_use: Mapping[str, str], lock: Lock) -> Draft:
     )
 
 
-def _instances(spec: ModelSpec, model: Model, config: Config, profiles: Mapping[str, Profile]) -> Iterator[Instance]:
+def _all_instances(config: Config, models: Mapping[str, Model], profiles: Mapping[str, Profile]) -> Iterator[Instance]:
+    for spec, ports in zip(config.models, instance_ports(config), strict=True):
+        if spec.id in models:
+            yield from _instances(spec, models[spec.id], config, profiles, ports)
+
+
+def _instances(
+    spec: ModelSpec, model: Model, config: Config, profiles: Mapping[str, Profile], ports: Ports
+) -> Iterator[Instance]:
     for name, instance in spec.profiles.items():
         if instance is not None:
             yield Instance(
                 id=InstanceId(model=model.name, profile=name),
                 model=model,
                 profile=profiles[name],
-                port=instance.port,
+                port=ports[name],
+                has_own_port=instance.port is not None,
                 serving=serving_of(instance, spec, config.defaults),
                 gpu_percentages=instance.gpu_percentages,
                 layers=_layers(instance, profiles[name]),

@@ -1,4 +1,4 @@
-"""Pass 2 of 4, the part about requests: purposes, clients, and the hosts and models that answer beside this host's."""
+"""Pass 2 of 4, the part about requests: purposes, clients, what is told, and who answers beside this host."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from kloros_infra.compiler.purposes import default_purpose
+from kloros_infra.ir.announcements import Announcements
 from kloros_infra.ir.catalog import CostTier, Purpose
 from kloros_infra.ir.catalog_requests import Client, HealthCheck, RemoteHost, RemoteModel
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_machine import UpstreamSpec
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.config_requests import WhenSpec
+from kloros_infra.ir.config_services import ObservabilitySpec
 from kloros_infra.ir.requests import Mark, UpstreamKind
 
 REMOTE_COST = CostTier.MEDIUM
@@ -61,6 +63,14 @@ def clients(config: Config) -> Iterator[Client]:
             max_queued=client.max_queued,
             requests_per_minute=client.requests_per_minute,
         )
+
+
+def announcements(spec: ObservabilitySpec) -> Announcements | None:
+    """Settle what is said aloud when something changes."""
+    if not spec.announce:
+        return None
+    said = spec.announcements
+    return Announcements(said.kinds, said.least_interval, said.urgency, tuple(said.texts.by_news.items()))
 
 
 def remote_models(config: Config) -> Iterator[RemoteModel]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kloros_infra.compiler.instance_ports import instance_ports
 from kloros_infra.ir.catalog import RemoteLink, RpcHost
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_machine import RpcSpec
@@ -28,12 +29,12 @@ def borrowers(config: Config, host: str) -> Iterator[tuple[InstanceId, int]]:
         for name, profile in config.profiles.items()
         if any(config.gpus[gpu].host == host for gpu in profile.gpus if gpu in config.gpus)
     }
-    for model in config.models:
+    for model, ports in zip(config.models, instance_ports(config), strict=True):
         if model.version_in_use is None:
             continue
-        for name, instance in model.profiles.items():
-            if instance is not None and name in profiles:
-                yield InstanceId(model=model.unit_name, profile=name), instance.port
+        for name, port in ports.items():
+            if name in profiles:
+                yield InstanceId(model=model.unit_name, profile=name), port
 
 
 def rpc_ports(config: Config, host: str, rpc: RpcSpec) -> tuple[tuple[InstanceId, int], ...]:

@@ -48,7 +48,8 @@ def digests_of(sources: Sources, templates: Mapping[str, str], layout: Layout) -
     # A project without a lock has errors, so nothing of it is kept.
     lock = digest_of(sources.lock_text or "", *_flat(sources.headers))
     shared = digest_of(repr(layout), *_flat(templates))
-    texts = (sources.file, sources.text, sources.lock_file, *_flat(sources.parts))
+    detected = (repr(sources.detected),) if sources.detected else ()
+    texts = (sources.file, sources.text, sources.lock_file, *detected, *_flat(sources.parts))
     # The number of parts says where the records begin.
     return Digests(lock, shared, digest_of(lock, shared, *texts, str(len(texts)), *_flat(sources.overrider_records)))
 

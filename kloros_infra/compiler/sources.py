@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kloros_infra.ir.detected_card import DetectedCard
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -20,3 +22,5 @@ class Sources:
     headers: Mapping[str, str]
     parts: Mapping[str, str] = field(default_factory=dict)
     overrider_records: Mapping[str, str] = field(default_factory=dict)
+    detected: tuple[DetectedCard, ...] = ()
+    """Cards as they are there, where they are to count instead of what is declared."""

@@ -17,6 +17,7 @@ from kloros_infra.compiler.respell import respelled
 from kloros_infra.compiler.source_values import boolean_meant, number_meant, plain_value
 from kloros_infra.compiler.spec_fields import example_of, readers_of
 from kloros_infra.compiler.suggest import closest, listed
+from kloros_infra.ir.config_models import InstanceSpec
 from kloros_infra.ir.written import MEANINGS
 
 EXPECTED_TYPES: Mapping[str, str] = {
@@ -92,6 +93,8 @@ def _list_hint(value: Any, written: str | None) -> str:
 
 def _settings_hint(spec: type[BaseModel]) -> str:
     required = [name for name, field in spec.model_fields.items() if field.is_required()]
+    # A model may say nothing of its own under a profile; under the first it must give its port.
+    required = ["port"] if spec is InstanceSpec else required
     if len(required) == 1:
         return f"Write its settings below the key, such as {required[0]}: {example_of(spec.model_fields[required[0]])}."
     return f"Write its settings below the key: {listed(required or spec.model_fields)}."

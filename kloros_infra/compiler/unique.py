@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kloros_infra.compiler.instance_ports import EPHEMERAL_PORTS, FIRST_UNPRIVILEGED_PORT, instance_ports, left_out
 from kloros_infra.compiler.parse import Parsed
 from kloros_infra.compiler.source import Address
 from kloros_infra.diagnostics import Diagnostic, Severity
 from kloros_infra.ir.config import Config
-from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import InstanceId
-
-FIRST_UNPRIVILEGED_PORT = 1024
-# Linux gives outgoing connections ports from here (ip_local_port_range in the kernel's networking/ip-sysctl.rst).
-EPHEMERAL_PORTS = range(32768, 61000)
 
 
 class _Call(NamedTuple):
@@ -114,15 +110,11 @@ def listeners(config: Config) -> Iterator[Listener]:
         yield Listener(port, "the HTTP bridge", ("bridge", "ports", index))
     if config.observability.metrics_port is not None:
         yield Listener(config.observability.metrics_port, "the metrics", ("observability", "metrics_port"))
-    for index, model in enumerate(config.models):
-        yield from _listeners_of_model(model, index)
-
-
-def _listeners_of_model(model: ModelSpec, index: int) -> Iterator[Listener]:
-    for profile, instance in model.profiles.items():
-        if instance is not None:
-            unit = InstanceId(model.unit_name, profile).unit
-            yield Listener(instance.port, unit, ("models", index, "profiles", profile, "port"))
+    for index, (model, ports) in enumerate(zip(config.models, instance_ports(config), strict=True)):
+        derived = left_out(model)
+        for profile, port in ports.items():
+            address = ("models", index, "profiles", profile, *(() if profile in derived else ("port",)))
+            yield Listener(port, InstanceId(model.unit_name, profile).unit, address)
 
 
 def _used_twice(listener: Listener, first: Listener) -> Diagnostic:
@@ -134,8 +126,14 @@ def _used_twice(listener: Listener, first: Listener) -> Diagnostic:
         detail=f"Port {listener.port} is listed twice for {listener.name}."
         if is_same
         else f"Both {first.name} and {listener.name} ask for port {listener.port}.",
-        hint="List each port once." if is_same else "Give one of them another port.",
+        hint="List each port once." if is_same else _other_port(listener, first),
     )
+
+
+def _other_port(listener: Listener, first: Listener) -> str:
+    if listener.address[:3] == first.address[:3]:
+        return "Give one of them another port, or leave this one out: started alike, both are one instance."
+    return "Give one of them another port."
 
 
 def _privileged(listener: Listener) -> Diagnostic:

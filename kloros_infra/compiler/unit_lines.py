@@ -5,7 +5,7 @@ Both work on the finished text, by the directive that a line begins with, so tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kloros_infra.ir.catalog import Instance, Sandbox
@@ -66,9 +66,9 @@ def without(text: str, relaxed: Collection[SandboxDirective]) -> str:
     return "".join(f"{line}\n" for line in lines if line.partition("=")[0] not in names) or text
 
 
-def relaxations(instance: Instance, sandbox: Sandbox) -> tuple[Relaxation, ...]:
+def relaxations(instance: Instance, sandbox: Sandbox, *, has_cards: bool) -> tuple[Relaxation, ...]:
     """List what an instance's unit goes without: as for all models, then for its own, less what it does not have."""
-    absent = SandboxDirective.PRIVATE_DEVICES if instance.profile.cards else SandboxDirective.DEVICE_POLICY
+    absent = SandboxDirective.PRIVATE_DEVICES if has_cards else SandboxDirective.DEVICE_POLICY
     everything = (*sandbox.relaxed, *instance.model.relaxed)
     present = (
         Relaxation(tuple(one for one in relaxation.directives if one is not absent), relaxation.because)
@@ -82,10 +82,10 @@ def resource_arguments(instance: Instance) -> tuple[str, ...]:
     return tuple(_asked(instance, _RESOURCE_STARTS))
 
 
-def relaxed_words(instance: Instance, sandbox: Sandbox) -> Iterator[str]:
+def relaxed_words(instance: Instance, relaxed: Iterable[Relaxation]) -> Iterator[str]:
     """Say what is relaxed and why, one relaxation a line."""
     left_out: set[SandboxDirective] = set()
-    for relaxation in relaxations(instance, sandbox):
+    for relaxation in relaxed:
         left_out.update(relaxation.directives)
         yield f"{' '.join(relaxation.directives)} (because {relaxation.because})"
     arguments = resource_arguments(instance)

@@ -32,7 +32,7 @@ TEMPLATES = read_templates()
 LOCK, INSTANCES, WHOLE = "lock", "instances ", "whole "
 CHANGES: dict[str, st.SearchStrategy[object]] = {
     "models": st.integers(MODELS - 3, MODELS + 2),
-    "cards": st.sampled_from([("big", "old"), ("old", "big"), ("big",)]),
+    "cards": st.sampled_from([("big", "old"), ("old", "big"), ("big",), ("old",)]),
     "vram_gib": st.sampled_from([4, 12, 16]),
     "port": st.sampled_from([9100, 9500]),
     "context_tokens": st.sampled_from([2048, 4096, 32768]),
@@ -49,6 +49,7 @@ CHANGES: dict[str, st.SearchStrategy[object]] = {
     "has_draft": st.booleans(),
     "is_persona_named": st.booleans(),
     "profiles": st.sampled_from([("gpu", "cpu_only"), ("gpu", "half", "cpu_only"), ("cpu_only",)]),
+    "has_all_ports": st.booleans(),
 }
 PROJECTS = st.fixed_dictionaries({}, optional=CHANGES).map(lambda changes: replace(ManyModels(), **changes))  # type: ignore[arg-type]
 
@@ -125,6 +126,7 @@ def test_whatever_changes_shows(projects: list[tuple[ManyModels, str]]) -> None:
         {"has_draft": True},
         {"is_persona_named": True},
         {"profiles": ("cpu_only",)},
+        {"profiles": ("gpu", "half"), "cards": ("old",), "has_all_ports": False},
         {"models": MODELS + 1},
         {"models": MODELS - 1},
     ],
@@ -161,6 +163,7 @@ def test_nothing_that_was_kept_counts_for_another_template(name: str) -> None:
     assert (after.shared == before.shared, after.whole == before.whole) == (False, False)
 
 
+@pytest.mark.untraced
 def test_places_on_the_target_show_at_once() -> None:
     cache, sources = filled(), ManyModels().sources()
     layout = replace(Layout(), weights="srv/models")
@@ -196,7 +199,7 @@ def test_what_is_digested_shows_all_that_it_holds() -> None:
     sources = ManyModels(has_draft=True).sources()
     compiled = compile_cached(sources, TEMPLATES, layout=Layout(), cache=MemoryCache())
 
-    kinds = set(kinds_in((compiled, Layout(), surroundings(compiled.catalog))))
+    kinds = set(kinds_in((compiled, Layout(), surroundings(compiled.catalog, compiled.placements))))
 
     assert {"Instance", "LockedWeights", "TensorGroup", "Sandbox", "Draft", "Card"} <= {kind.__name__ for kind in kinds}
     for kind in kinds:
@@ -290,6 +293,7 @@ def test_without_a_cache_nothing_is_found_or_kept() -> None:
     assert shelf.known(compiled.catalog) == Known()
 
 
+@pytest.mark.untraced
 def test_a_missing_lock_is_not_an_empty_one() -> None:
     cache = filled()
     sources = ManyModels().sources()
@@ -298,6 +302,7 @@ def test_a_missing_lock_is_not_an_empty_one() -> None:
         assert cached(without, cache) == anew(without)
 
 
+@pytest.mark.untraced
 def test_the_order_of_included_files_counts() -> None:
     sources = ManyModels().sources()
     head, _, models = sources.text.partition("models:\n")
@@ -341,7 +346,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("slot", [LOCK, INSTANCES, WHOLE])
+@pytest.mark.parametrize(
+    "slot", [LOCK, *(pytest.param(slot, marks=pytest.mark.untraced) for slot in (INSTANCES, WHOLE))]
+)
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
 def test_what_cannot_be_read_is_worked_out_anew(slot: str, data: bytes) -> None:
     cache, sources = filled(), ManyModels(is_persona_named=slot == INSTANCES).sources()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.compiler.composition import IncludePattern, check_included, compose, included, is_name_match
+from kloros_infra.compiler.composition_problems import not_included
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.source import Source, read
 from kloros_infra.compiler.source_builder import MAX_VALUES
@@ -309,3 +310,9 @@ def test_a_warning_gives_way_to_an_error_at_its_place() -> None:
     _, told = parse(ROOT.replace('"8.6"', "086").replace("8601", "08601"), file="models.yaml")
 
     assert [problem.code for problem in told] == ["KI104", "KI118"]
+
+
+def test_what_is_there_and_cannot_be_included_is_named_with_the_reason() -> None:
+    problem = not_included(Span("models.yaml", 2, 11), "models/a.yaml", "is a folder")
+
+    assert (problem.code, problem.detail) == ("KI113", '"models/a.yaml" is a folder.')

@@ -16,14 +16,16 @@ from kloros_infra.compiler.parse import parse
 from kloros_infra.compiler.pipeline import checked
 from kloros_infra.compiler.placed import card_shares
 from kloros_infra.compiler.resolve import resolve
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.card_share import CONTEXT_BYTES
-from kloros_infra.ir.catalog import BusAddresses, Catalog, Instance
+from kloros_infra.ir.catalog import Catalog, Instance
+from kloros_infra.ir.catalog_services import BusAddresses
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.load_time import expected_load_s
 from kloros_infra.ir.names import InstanceId
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.requests import ClientAccess, Priority
-from kloros_infra.ir.routing import RoutedCapacity, RoutingTable, Upstream
+from kloros_infra.ir.routing import RoutedCapacity, RoutedProfile, RoutingTable, Upstream
 from kloros_infra.placement.engines.interface import FIT
 from kloros_infra.placement.place import place
 from tests.factories import a_catalog, a_lock_for, a_profile, a_serving, an_instance, kloros_cards
@@ -141,9 +143,44 @@ def test_everything_that_is_said_of_requests_arrives() -> None:
     assert table.policies.data_classes == ("public", "private")
     assert (table.bridge.credential, table.bridge.max_queued) == ("bridge-keys", 4)
     assert (table.bridge.first_byte_timeout_s, table.bridge.stall_timeout_s) == (60.0, 5.0)
-    assert (table.has_announcements, table.metrics_port) == (True, 9464)
+    assert table.metrics_port == 9464
+    assert table.announcements is not None
+    assert (table.announcements.kinds, table.announcements.least_interval_s) == (("profile", "card"), 60.0)
+    assert table.announcements.texts[News.CARD_GONE] == "{card} fehlt"
+    assert table.announcements.texts[News.REMOTE_DISABLED] == "Remote disabled"
     open_to_all = routing_table(catalog_of(TEXT.replace("refuse", "allow")), LAYOUT)
     assert open_to_all.policies.unknown_clients is ClientAccess.ALLOW
+
+
+def test_everything_that_is_said_of_cards_arrives() -> None:
+    gpus = """
+gpus:
+  rtx5080: {host: box, uuid: GPU-00000000-0000-0000-0000-000000000001, name: RTX 5080, lockout: true}
+  rtx3060: {host: box, uuid: GPU-00000000-0000-0000-0000-000000000002, name: RTX 3060, shared_with: games}
+profiles:
+  max:
+    gpus: [rtx5080, rtx3060]
+    conditions: {leave_above: 3GiB, take_below: 600MiB}
+    regain_after: 1m
+    release_after: 10s
+  mid: {gpus: [rtx3060]}
+  cpu_only: {gpus: []}
+"""
+    table = routing_table(catalog_of(TEXT.replace("profiles: {cpu_only: {gpus: []}}\n", gpus)), LAYOUT)
+
+    best, less, none = table.profiles
+    assert [(card.name, card.is_locked, card.shared_with) for card in best.cards] == [
+        ("rtx5080", True, None),
+        ("rtx3060", False, "games"),
+    ]
+    assert all(11 * 1024 < card.vram_mib < 16 * 1024 for card in best.cards)
+    assert (best.leave_above_mib, best.take_below_mib) == (3072, 600)
+    assert (best.regain_after_s, best.release_after_s) == (60.0, 10.0)
+    # What is not said is as it is for a profile that says nothing.
+    assert less == RoutedProfile(name="mid", cards=best.cards[1:])
+    assert none == RoutedProfile(name="cpu_only", cards=())
+    assert table.cards_file == "/run/kloros/gpu_cards.json"
+    assert routing_table(catalog_of(TEXT), LAYOUT).cards_file is None
 
 
 def test_a_table_is_read_as_it_was_written() -> None:
@@ -152,7 +189,7 @@ def test_a_table_is_read_as_it_was_written() -> None:
 
         assert RoutingTable.model_validate_json(text) == routing_table(catalog, LAYOUT)
     plain: dict[str, Any] = json.loads(text)
-    assert not plain.keys() & {"hosts", "policies", "metrics_port", "has_announcements"}
+    assert not plain.keys() & {"hosts", "policies", "metrics_port", "announcements"}
 
 
 def test_files_of_the_router_lie_where_the_installation_does() -> None:

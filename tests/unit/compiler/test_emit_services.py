@@ -16,8 +16,9 @@ from kloros_infra.compiler.emit_services import emit_services
 from kloros_infra.compiler.reach import addresses_of
 from kloros_infra.compiler.rendering import rendering
 from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.catalog import BridgeAddresses, Catalog
+from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.catalog_requests import Client, HealthCheck, RemoteHost
+from kloros_infra.ir.catalog_services import BridgeAddresses
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, InstanceId
 from kloros_infra.ir.requests import UpstreamKind

@@ -20,9 +20,10 @@ from kloros_infra.compiler.limits import (
     start_limit_interval_s,
 )
 from kloros_infra.ir.artifact import TextFile
-from kloros_infra.ir.catalog import Catalog, Instance, Sandbox
+from kloros_infra.ir.catalog import Catalog, Instance, PlacementMode, Sandbox
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.lock import Origin
+from kloros_infra.ir.names import NODES_UNIT
 from kloros_infra.placement.place import place
 from kloros_infra.supervisor.unit_file import UnitFile, parse_unit_file
 from tests.factories import (
@@ -61,31 +62,45 @@ def value(unit: UnitFile, section: str, key: str) -> str | None:
 
 
 def three_profiles() -> tuple[Instance, ...]:
-    """One model under three profiles and another under the first; the last profile shares no card."""
+    """One model under three profiles, under the first on both cards, and another there; the last shares no card."""
     fast, slow, old = kloros_cards()
     code, chat = a_model("code"), a_model("chat")
     high, mid, low = a_profile("high", fast, slow), a_profile("mid", slow), a_profile("low", old)
     return (
-        an_instance(code, high, port=8601),
+        an_instance(code, high, port=8601, serving=a_serving(placement=PlacementMode.MANUAL), layers=(1, 2)),
         an_instance(chat, high, port=8611, serving=a_serving(preload=False)),
         an_instance(code, mid, port=8602),
         an_instance(code, low, port=8603),
     )
 
 
-def test_instances_of_one_model_exclude_each_other() -> None:
+def test_instances_of_one_model_exclude_each_other_on_the_same_cards() -> None:
     units = units_of(a_catalog(*three_profiles()))
 
-    assert units["llama@code-mid.service"].names("Conflicts") == ("llama@code-high.service", "llama@code-low.service")
-    assert units["llama@chat-high.service"].names("Conflicts") == ()
+    rivals = {name: unit.names("Conflicts") for name, unit in units.items() if name.startswith("llama@")}
+    assert rivals == {
+        "llama@code-high.service": ("llama@code-mid.service",),
+        "llama@code-mid.service": ("llama@code-high.service",),
+        "llama@code-low.service": (),
+        "llama@chat-high.service": (),
+    }
+
+
+def test_an_instance_that_is_placed_as_it_starts_excludes_all_of_its_model() -> None:
+    high, *others = three_profiles()
+    low = replace(others.pop(), serving=a_serving(placement=PlacementMode.FIT))
+    units = units_of(a_catalog(high, *others, low))
+
+    assert units["llama@code-low.service"].names("Conflicts") == ("llama@code-high.service", "llama@code-mid.service")
 
 
 def test_an_instance_waits_for_those_that_held_its_cards() -> None:
     units = units_of(a_catalog(*three_profiles()))
 
-    assert units["llama@code-high.service"].names("After") == ()
-    assert units["llama@code-mid.service"].names("After") == ("llama@chat-high.service", "llama@code-high.service")
-    assert units["llama@code-low.service"].names("After") == ("llama@code-high.service", "llama@code-mid.service")
+    code_high, code_mid, chat_high = (f"llama@{name}.service" for name in ("code-high", "code-mid", "chat-high"))
+    assert units[code_high].names("After") == (NODES_UNIT,)
+    assert units[code_mid].names("After") == (NODES_UNIT, chat_high, code_high)
+    assert units["llama@code-low.service"].names("After") == (NODES_UNIT,)
 
 
 @given(st.permutations(range(4)))
@@ -99,29 +114,55 @@ def test_the_order_of_instances_never_becomes_a_circle(order: list[int]) -> None
     assert after == {}
 
 
-def test_a_profile_wants_what_is_preloaded_and_excludes_the_others() -> None:
+def test_an_instance_with_cards_has_the_nodes_of_the_driver_made_first() -> None:
+    units = units_of(a_catalog(*three_profiles(), an_instance(a_model("code"), a_profile("cpu_only"), port=8604)))
+
+    waiting = {name for name, unit in units.items() if NODES_UNIT in unit.names("Wants")}
+    assert {name for name in units if name.startswith("llama@")} - waiting == {"llama@code-cpu_only.service"}
+    assert waiting == {name for name, unit in units.items() if NODES_UNIT in unit.names("After")}
+
+
+def test_a_profile_is_a_marker_that_excludes_the_others_and_starts_nothing() -> None:
     units = units_of(a_catalog(*three_profiles()))
     high = units["kloros-profile-high.target"]
 
-    assert high.names("Wants") == ("llama@code-high.service",)
+    assert high.names("Wants", "Requires") == ()
     assert high.names("Conflicts") == ("kloros-profile-low.target", "kloros-profile-mid.target")
     assert high.names("PartOf") == ("kloros-llm.target",)
 
 
-def test_an_instance_stops_with_its_profile_and_with_everything() -> None:
+def test_systemd_remembers_what_is_preloaded_although_nothing_wants_it() -> None:
+    target = units_of(a_catalog(*three_profiles()))["kloros-llm.target"]
+
+    assert target.names("PropagatesStopTo") == tuple(f"llama@code-{name}.service" for name in ("high", "low", "mid"))
+    assert not [name for name in target.names("Wants") if name.startswith("llama@")]
+
+
+def test_an_instance_stops_with_everything_and_not_with_its_profile() -> None:
     unit = units_of(a_catalog(*three_profiles()))["llama@chat-high.service"]
 
-    assert unit.names("PartOf") == ("kloros-llm.target", "kloros-profile-high.target")
+    assert unit.names("PartOf") == ("kloros-llm.target",)
 
 
-def test_only_instances_with_cards_see_devices() -> None:
-    units = units_of(a_catalog(an_instance(profile=a_profile("gpu", a_card())), an_instance(profile=a_profile("cpu"))))
-    with_card, without = units["llama@small-gpu.service"], units["llama@small-cpu.service"]
+def test_only_instances_that_use_cards_see_devices() -> None:
+    on_processor = an_instance(
+        a_model("chat"),
+        a_profile("gpu", a_card()),
+        port=8602,
+        serving=a_serving(placement=PlacementMode.MANUAL),
+        layers=(0,),
+    )
+    instances = an_instance(profile=a_profile("gpu", a_card())), on_processor, an_instance(profile=a_profile("cpu"))
+    units = units_of(a_catalog(*instances))
+    with_card = units["llama@small-gpu.service"]
 
     assert value(with_card, "Service", "DeviceAllow") == "char-nvidia* rw"
     assert value(with_card, "Service", "PrivateDevices") is None
-    assert value(without, "Service", "DeviceAllow") is None
-    assert value(without, "Service", "PrivateDevices") == "yes"
+    assert with_card.names("Wants") == (NODES_UNIT,)
+    for name in ("llama@chat-gpu.service", "llama@small-cpu.service"):
+        assert value(units[name], "Service", "DeviceAllow") is None
+        assert value(units[name], "Service", "PrivateDevices") == "yes"
+        assert not units[name].names("Wants")
 
 
 def test_derived_weights_are_marked_as_such() -> None:

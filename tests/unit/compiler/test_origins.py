@@ -62,6 +62,10 @@ def test_units_are_of_a_kind() -> None:
     assert kind_of("kloros-profile.service") is Kind.CHOICE
     assert kind_of("kloros-rpc@code-max.service") is Kind.RPC
     assert kind_of("kloros-router.service") is Kind.SERVER
+    assert kind_of("kloros-gpu.service") is kind_of("kloros-reconcile.service") is Kind.AGENT
+    assert {kind_of(f"kloros-dirty.{ending}") for ending in ("path", "timer", "service")} == {Kind.FLAG}
+    assert kind_of("kloros-reconcile.path") is Kind.FLAG
+    assert kind_of("kloros-gpu-nodes.service") is Kind.NODES
     assert rule_for("kloros-router.service", "LLAMA_ARG_PORT") is None
 
 

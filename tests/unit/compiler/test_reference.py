@@ -116,7 +116,7 @@ models[].profiles.<profile>.lease
 
 
 def test_what_nothing_acts_on_is_noted() -> None:
-    assert "  note       Checked, but not acted on by this version yet." in list(explain(found("gpus.lockout")))
+    assert "  note       Checked, but not acted on by this version yet." in list(explain(found("policies.audit")))
 
 
 def test_a_section_lists_what_is_right_below_it() -> None:

@@ -9,7 +9,8 @@ import pytest
 from kloros_infra.compiler.parse import Parsed, parse
 from kloros_infra.compiler.resolve import resolve
 from kloros_infra.diagnostics import Problems, Severity
-from kloros_infra.ir.catalog import BridgeAddresses, BusAddresses, Catalog, HostMemory, MeasuredSpeed, PlacementMode
+from kloros_infra.ir.catalog import Catalog, HostMemory, MeasuredSpeed, PlacementMode
+from kloros_infra.ir.catalog_services import BridgeAddresses, BusAddresses
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.lock import Lock, Origin, weights_key
 from kloros_infra.placement.place import check_together, place

@@ -63,7 +63,10 @@ policies:
             priority: voice, max_queued: 8, requests_per_minute: 60}
     all: {sources: [kloros]}
 bridge: {credential: bridge-keys, max_queued: 4, first_byte_timeout: 1m, stall_timeout: 5s}
-observability: {announce: true, metrics_port: 9464}
+observability:
+  announce: true
+  announcements: {kinds: [profile, card], least_interval: 1m, urgency: 0.9, texts: {card_gone: "{card} fehlt"}}
+  metrics_port: 9464
 """
 
 
@@ -166,7 +169,9 @@ def test_the_bridge_and_what_is_told_outside_are_taken_over() -> None:
 
     assert (bridge.credential, bridge.max_queued) == ("bridge-keys", 4)
     assert (bridge.first_byte_timeout_s, bridge.stall_timeout_s) == (60.0, 5.0)
-    assert (found.has_announcements, found.metrics_port) == (True, 9464)
+    assert found.metrics_port == 9464
+    assert found.announcements is not None
+    assert found.announcements.urgency == 0.9
 
 
 @pytest.mark.parametrize(

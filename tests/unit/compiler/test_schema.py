@@ -124,14 +124,15 @@ def test_what_leaves_the_folder_is_not_included(name: str) -> None:
 def test_what_an_editor_shows_is_all_there_is_to_say() -> None:
     definitions = models_schema()["$defs"]
     port, lease = (definitions["instance"]["properties"][name] for name in ("port", "lease"))
-    lockout = definitions["gpu"]["properties"]["lockout"]
+    audit = definitions["policies"]["properties"]["audit"]
     reserve = definitions["defaults"]["properties"]["reserve"]
 
-    assert port["description"] == "Loopback port of its llama-server."
+    assert port["description"].startswith("Loopback port of its llama-server. Left out, ")
+    assert port["description"].endswith(" Default: the next free one after the model's first.")
     assert lease["description"] == (
         "How long an allocation lasts without activity. Default: the model's, then that of `defaults`, then 10m."
     )
-    assert lockout["description"].endswith(" Checked, but not acted on by this version yet.")
+    assert audit["description"].endswith(" Checked, but not acted on by this version yet.")
     assert reserve["default"] == "512MiB"
     assert reserve["patternErrorMessage"] == "Expected an amount of memory such as 12GiB or 600MiB."
     assert "default" not in lease

@@ -179,12 +179,12 @@ def test_every_part_with_named_settings_is_found_once() -> None:
         ("policies.clients.<client>.models", True),
         ("hosts.<host>.upstream.health.interval", True),
         ("purposes.<purpose>.when[].contains", True),
-        ("profiles.<profile>.conditions", False),
-        ("profiles.<profile>.conditions.leave_above", False),
+        ("observability.traces", False),
+        ("profiles.<profile>.conditions.leave_above", True),
         ("hosts.<host>.address", True),
         ("models[].profiles.<profile>.port", True),
         ("models[].draft.model", True),
     ],
 )
-def test_nothing_acts_on_what_is_below_a_setting_without_effect(path: str, is_acted_on: bool) -> None:
+def test_settings_without_effect_are_known(path: str, is_acted_on: bool) -> None:
     assert setting(path).is_acted_on is is_acted_on

@@ -71,14 +71,11 @@ def test_what_can_be_left_out_is_in_the_sandbox_and_explained(directive: Sandbox
 
 def test_of_the_two_rules_on_devices_only_the_one_that_is_there_is_left_out() -> None:
     both = relaxed(SandboxDirective.PRIVATE_DEVICES, SandboxDirective.DEVICE_POLICY, SandboxDirective.UMASK)
-    with_card, without_card = an_instance(profile=a_profile("gpu", a_card())), an_instance()
     sandbox = a_sandbox(relaxed=(both, relaxed(SandboxDirective.PRIVATE_DEVICES)))
+    with_cards, without = (relaxations(an_instance(), sandbox, has_cards=has_cards) for has_cards in (True, False))
 
-    assert [one.directives for one in relaxations(with_card, sandbox)] == [("DevicePolicy", "UMask")]
-    assert [one.directives for one in relaxations(without_card, sandbox)] == [
-        ("PrivateDevices", "UMask"),
-        ("PrivateDevices",),
-    ]
+    assert [one.directives for one in with_cards] == [("DevicePolicy", "UMask")]
+    assert [one.directives for one in without] == [("PrivateDevices", "UMask"), ("PrivateDevices",)]
 
 
 def test_what_is_left_out_for_all_comes_before_what_is_for_one() -> None:
