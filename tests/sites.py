@@ -91,8 +91,7 @@ class Site:
                 f"ExecStart=:/{LAYOUT.program_path('kloros-infra')} {words}\n"
             )
         for profile in ("max", "mid"):
-            members = (f"llama@{model.name}-{profile}.service" for model in self.models if profile in model.ports)
-            tree[LAYOUT.unit_path(profile_target(profile))] = TextFile(f"[Unit]\nWants={' '.join(sorted(members))}\n")
+            tree[LAYOUT.unit_path(profile_target(profile))] = TextFile(f"[Unit]\nDescription={profile}\n")
         tree[LAYOUT.unit_path(LLM_TARGET)] = TextFile(f"[Unit]\nWants={' '.join(self._services())}\n")
         tree[LAYOUT.unit_path(f"multi-user.target.wants/{LLM_TARGET}")] = Link(f"../{LLM_TARGET}")
         tree[LAYOUT.program_path("llama-server")] = TextFile(f'#!/bin/sh\nexec {self.llama_server} "$@"\n', 0o755)

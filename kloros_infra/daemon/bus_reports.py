@@ -10,10 +10,11 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
+from kloros_infra.daemon.announcements import Announcements
 from kloros_infra.daemon.bus_face import BusFace
+from kloros_infra.daemon.card_reports import iso, profile_facts
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.ports import Bus, Clock
 from kloros_infra.ir.messages import (
@@ -34,6 +35,7 @@ from kloros_infra.router.wire import write_message
 ZOOID = "kloros-infra-router"
 NICHE = "llm"
 HEALTH_S = 30.0
+FIGURES_S = 2.0
 HEARTBEAT_S = 10.0
 JOINING_S = 0.1
 """How often we ping ourselves while the bus is not there."""
@@ -48,12 +50,14 @@ class BusReports:
         self._desk = desk
         self._face = face
         self._clock = clock
+        self._announcements = Announcements(desk, clock, self._speak)
         self._started_at = clock.now()
         self._nonce = ""
         self._came_back = asyncio.Event()
         self._is_joined = False
         self._profile = ""
-        self._profile_since = ""
+        self._profile_since = 0.0
+        self._told_facts: Mapping[str, Any] = {}
         self.on_joined: list[Callable[[], None]] = []
         """Told when the bus has come, or come back."""
 
@@ -63,19 +67,22 @@ class BusReports:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())
             group.create_task(self._report())
+            group.create_task(self._follow_figures())
 
     def report_health(self) -> None:
         """Publish `llm.health`."""
         self._publish(HEALTH_TOPIC, self._health(), incident_id=secrets.token_hex(8))
 
     def report_profile(self) -> None:
-        """Publish `llm.gpu_profile`; its time is that of the last change."""
-        profile = self._desk.profile
+        """Publish `llm.gpu_profile`; its time is that of the last change of profile."""
+        desk = self._desk
+        profile, report = desk.profile, desk.cards
         if profile != self._profile:
-            self._profile, self._profile_since = profile, _iso(self._clock.epoch_s())
-        gpus = profile_gpus(self._desk.table, profile)
-        facts = {"profile": profile, "gpus": gpus, "timestamp": self._profile_since}
-        self._publish(GPU_PROFILE_TOPIC, facts, incident_id=secrets.token_hex(8))
+            self._profile, self._profile_since = profile, self._clock.epoch_s()
+        is_decided = report is not None and report.profile == profile
+        since = report.since_epoch_s if report is not None and is_decided else self._profile_since
+        self._told_facts = facts = profile_facts(desk.table, profile, report)
+        self._publish(GPU_PROFILE_TOPIC, {**facts, "timestamp": iso(since)}, incident_id=secrets.token_hex(8))
 
     def report_allocation(self, allocated: Allocated) -> None:
         """Publish `llm.allocation`."""
@@ -86,10 +93,10 @@ class BusReports:
 
     def announce(self, announce: Announce) -> None:
         """Have KLoROS say aloud what has changed, where that is wanted; `llm.health` tells of it by itself."""
-        if not self._desk.table.has_announcements:
-            return
-        at = self._clock.epoch_s()
-        facts = {"text": announce.text, "affective_state": {}, "urgency": 0.5, "timestamp": at}
+        self._announcements.tell(announce)
+
+    def _speak(self, text: str, urgency: float) -> None:
+        facts = {"text": text, "affective_state": {}, "urgency": urgency, "timestamp": self._clock.epoch_s()}
         incident_id = f"{ZOOID}-{secrets.token_hex(8)}"
         self._publish(VOICE_SPEAK_TOPIC, facts, ecosystem=VOICE_ECOSYSTEM, incident_id=incident_id)
 
@@ -113,6 +120,14 @@ class BusReports:
                         await desk.changed.wait()
                         # Much may follow from one change; it is told together.
                         await asyncio.sleep(PAUSE_S)
+
+    async def _follow_figures(self) -> None:
+        """Publish the profile when only the memory of its cards is another: seldom, as that changes all the time."""
+        desk = self._desk
+        while True:
+            await asyncio.sleep(FIGURES_S)
+            if self._told_facts and profile_facts(desk.table, desk.profile, desk.cards) != self._told_facts:
+                self.report_profile()
 
     async def _beat(self) -> None:
         """Beat, and find out by each beat whether the bus is there."""
@@ -157,17 +172,6 @@ class BusReports:
         )
 
 
-def profile_gpus(table: RoutingTable, profile: str) -> list[dict[str, Any]]:
-    """List every card of the table, and whether the active profile uses it; nobody has measured what is free."""
-    cards = {card.name: card for each in table.profiles for card in each.cards}
-    active = next((each.cards for each in table.profiles if each.name == profile), ())
-    names = {card.name for card in active}
-    return [
-        {"index": index, "name": name, "vram_free_gb": None, "eligible": name in names}
-        for index, name in enumerate(cards)
-    ]
-
-
 def allocation_facts(allocated: Allocated, table: RoutingTable, *, epoch_offset_s: float) -> dict[str, Any]:
     """Give the design document's allocation record (section 5.1), and what happened to it."""
     return {
@@ -179,7 +183,7 @@ def allocation_facts(allocated: Allocated, table: RoutingTable, *, epoch_offset_
         "profile": allocated.profile,
         "target": allocated.target,
         "endpoint": endpoint_of(table, allocated.target),
-        "created_at": _iso(allocated.created_at + epoch_offset_s),
+        "created_at": iso(allocated.created_at + epoch_offset_s),
         "ttl": allocated.ttl_s,
     }
 
@@ -196,7 +200,3 @@ def endpoint_of(table: RoutingTable, target: str) -> str | None:
             scheme = "https" if host.is_tls else "http"
             return f"{scheme}://{host.address}:{host.port}{host.path}/v1/chat/completions"
     return None
-
-
-def _iso(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

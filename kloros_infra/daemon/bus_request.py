@@ -14,6 +14,7 @@ from kloros_infra.daemon.bus_reply import Failed, Outcome, Sent, Served
 from kloros_infra.daemon.deadlines import DeadlineWatch
 from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.http_problems import deadline_passed as was_answering
+from kloros_infra.daemon.http_problems import with_reason
 from kloros_infra.daemon.ports import Call, Completion, UpstreamError, Upstreams
 from kloros_infra.daemon.request_problems import deadline_passed
 from kloros_infra.diagnostics import Diagnostic
@@ -173,7 +174,10 @@ class BusRequest:
         self._call = None
         desk, id, send = self._means.desk, self.asked.id, self._send
         is_final = error.outcome is Ending.REFUSED
-        self._failed = Failed(error.problem, not is_final, self._who(), error.retry_after_s)
+        problem = error.problem
+        if send is not None:
+            problem = with_reason(problem, send.target, desk.why_stopped(send.target))
+        self._failed = Failed(problem, not is_final, self._who(), error.retry_after_s)
         if is_final:
             desk.ended(Ended(id, Ending.REFUSED))
             self._finish(self._failed)

@@ -10,7 +10,7 @@ from typing import Any
 from kloros_infra.daemon import http_problems
 from kloros_infra.daemon.exchange import ResponseHead
 from kloros_infra.daemon.json_body import parse_object
-from kloros_infra.daemon.openai import error_message
+from kloros_infra.daemon.openai import error_message, error_status, message_in
 from kloros_infra.daemon.outcomes import is_loading, outcome_of, retry_after_s
 from kloros_infra.daemon.ports import Completion, Hearer, UpstreamError
 from kloros_infra.daemon.sse import DONE, EventReader
@@ -101,7 +101,8 @@ class ChatSink:
             self._fail(http_problems.not_http(self._target, "an event is not JSON"), Outcome.BROKEN)
             return
         if "error" in part:
-            problem = http_problems.upstream_refused(self._target, self._status, error_message(part))
+            status = error_status(part, self._status)
+            problem = http_problems.upstream_refused(self._target, status, error_message(part))
             # An answer that outgrew its context ends like this as well: that is no fault of the target.
             self._fail(problem, Outcome.REFUSED)
             return
@@ -134,9 +135,7 @@ class ChatSink:
             self._fail(http_problems.stream_incomplete(self._target), Outcome.BROKEN)
 
     def _refuse(self, said: bytes) -> None:
-        found = parse_object(said)
-        message = "no message" if isinstance(found, Diagnostic) else error_message(found)
-        problem = http_problems.upstream_refused(self._target, self._status, message)
+        problem = http_problems.upstream_refused(self._target, self._status, message_in(said))
         outcome = outcome_of(self._status, is_local=self._target.is_local, body=self._asked)
         self._fail(problem, Outcome.LOADING if is_loading(self._status, said) else outcome)
 

@@ -18,6 +18,7 @@ from kloros_infra.daemon.relay import Client
 from kloros_infra.daemon.runtime_orders import Name, Ordered, RuntimeOrders
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.ir.catalog import CostTier, ModelKind
+from kloros_infra.ir.control import Followed
 from kloros_infra.router.clients import Clients
 from kloros_infra.router.explain import explanation_data
 from kloros_infra.router.marks import Traits, by_marks
@@ -25,7 +26,7 @@ from kloros_infra.router.query import Query
 from kloros_infra.router.views import WaitingView
 
 Handler = Callable[[Request, Client], None]
-PATHS = "GET /runtimes/health, GET /queue, GET /route, POST /runtimes/start and POST /runtimes/stop."
+PATHS = "GET /runtimes/health, GET /queue, GET /route, POST /runtimes/start, POST /runtimes/stop and POST /follow."
 MOST_FIELDS = 32
 
 
@@ -58,6 +59,7 @@ class Control:
             b"/runtimes/stop": {"POST": self._stop},
             b"/queue": {"GET": self._queue},
             b"/route": {"GET": self._route},
+            b"/follow": {"POST": self._follow},
         }
 
     def answer(self, request: Request, client: Client) -> None:
@@ -97,6 +99,11 @@ class Control:
             _refuse(client, status, problems)
         else:
             client.reply(status, dump(runtime))
+
+    def _follow(self, _: Request, client: Client) -> None:
+        """Take up a new table, profile and report of the cards before answering."""
+        self._desk.follow()
+        client.reply(200, dump(Followed(profile=self._desk.profile).model_dump()))
 
     # Requests.
 

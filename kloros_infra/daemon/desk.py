@@ -7,15 +7,18 @@ checks, the journal) is done by others, who tell what came of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, assert_never
 
+from kloros_infra.daemon import card_reports
 from kloros_infra.daemon.deadlines import LATE_S
 from kloros_infra.daemon.ports import Clock
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.cards_report import CardsReport
 from kloros_infra.ir.routing import RoutingTable
+from kloros_infra.router.announcing import card_news
 from kloros_infra.router.candidates import Candidates, candidates
+from kloros_infra.router.cards import stand
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import (
     Allocated,
@@ -38,7 +41,6 @@ from kloros_infra.router.events import (
     Left,
     Outcome,
     Polled,
-    ProfileChanged,
     TableReplaced,
     Ticked,
     Verdict,
@@ -69,6 +71,9 @@ class Taker(Protocol):
     def on_refused(self, refuse: Refuse) -> None:
         """Answer that nobody can serve it; nothing more comes."""
         ...
+
+
+def _nothing() -> None: ...
 
 
 Told = Poll | StartUnit | StopUnit | RestartUnit | Announce
@@ -103,6 +108,11 @@ class Desk:
         self.table: RoutingTable = core.table
         self.profile: str = core.profile
         self._problem: Diagnostic | None = None
+        self._stand = stand(core.profile, None)
+        self.cards: CardsReport | None = None
+        """How the cards stand, as far as somebody looks at them."""
+        self.follow: Callable[[], None] = _nothing
+        """Takes up at once what is new in the files that the router follows."""
         self.changed = asyncio.Event()
 
     def employ(self, hands: Hands) -> None:
@@ -163,6 +173,10 @@ class Desk:
         """Say where in line a request stands."""
         return self._core.queue_position(id)
 
+    def why_stopped(self, target: Target) -> str | None:
+        """Say why a target was stopped, where that is known."""
+        return self._core.why_stopped(target.name)
+
     def overview(self) -> Overview:
         """Say how each instance is and who waits."""
         return self._core.overview(self._now())
@@ -185,10 +199,19 @@ class Desk:
         """Route by a new table; what stays as it was keeps its connections, requests and state."""
         self.tell(TableReplaced(table))
 
-    def set_profile(self, profile: str) -> None:
-        """Serve from another profile's instances; those of the old one finish what they have."""
-        if profile != self.profile:
-            self.tell(ProfileChanged(profile))
+    def take_state(self, profile: str, report: CardsReport | None) -> None:
+        """Serve from a profile's instances, and run nothing on cards that are not to be used: both in one step."""
+        before, self.cards = self.cards, report
+        # Compared as it was written: the two clocks are never read at one moment.
+        known, self._stand = self._stand, stand(profile, report)
+        if self._stand != known:
+            offset_s = self._clock.epoch_s() - self._clock.now()
+            reason = report.reason if report is not None and report.profile == profile else ""
+            self.tell(stand(profile, report, epoch_offset_s=offset_s)._replace(reason=reason))
+        if report is not None and report != before:
+            self.changed.set()
+            for news in card_news(before, report):
+                self._carry_out(news)
 
     def note_problem(self, problem: Diagnostic | None) -> None:
         """Say on `llm.health` that a new table was refused, until another one is taken up."""
@@ -201,13 +224,12 @@ class Desk:
         health = self._core.health(self._clock.now())
         targets = [*health["runtimes"], *health["remote"]]
         states = [(one.get("profile") or one["target"], one["status"], one["breaker"]) for one in targets]
-        return states, self.profile, self._problem
+        return states, self.profile, self._problem, card_reports.outline(self.cards)
 
     def health(self) -> Mapping[str, Any]:
         """Give the `llm.health` payload of the design document, section 7."""
-        at = datetime.fromtimestamp(self._clock.epoch_s(), UTC)
-        timestamp = at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        health = {"timestamp": timestamp, **self._core.health(self._clock.now())}
+        health = {"timestamp": card_reports.iso(self._clock.epoch_s()), **self._core.health(self._clock.now())}
+        health["warnings"] = card_reports.warnings(self.cards)
         if self._problem is None:
             return health
         problem = {"code": self._problem.code, "message": f"{self._problem.summary}: {self._problem.detail}"}
@@ -217,7 +239,7 @@ class Desk:
         """Have the core decide, and carry out what it wants."""
         core = self._core
         effects = core.on(event, self._now())
-        if core.changes != self._changes or core.table is not self.table:
+        if core.changes != self._changes or core.table is not self.table or core.profile != self.profile:
             self._changes, self.table, self.profile = core.changes, core.table, core.profile
             self.changed.set()
         for effect in effects:

@@ -1,4 +1,4 @@
-"""Read the two files that steer the router: the routing table and the active profile."""
+"""Read the files that steer the router: the routing table, the active profile, and how the cards stand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pydantic import ValidationError
 
 from kloros_infra.daemon.ports import WatchedText
 from kloros_infra.daemon.request_problems import (
+    cards_unreadable,
     other_version,
     profile_missing,
     profile_unknown,
     table_unreadable,
 )
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.cards_report import CardsReport
 from kloros_infra.ir.routing import RoutingTable
 
 
@@ -24,13 +26,10 @@ def read_table(file: WatchedText) -> RoutingTable | Diagnostic:
     except UnicodeDecodeError:
         return table_unreadable(file.name, "it is not UTF-8 text")
     except ValidationError as error:
-        problems = error.errors()
-        for problem in problems:
+        for problem in error.errors():
             if problem["loc"] == ("version",) and problem["type"] == "literal_error":
                 return other_version(file.name, problem["input"])
-        first = problems[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return table_unreadable(file.name, f"{place}: {first['msg']}" if place else first["msg"])
+        return table_unreadable(file.name, _first_of(error))
     return table if table.profiles else table_unreadable(file.name, "it has no profiles")
 
 
@@ -43,3 +42,23 @@ def read_profile(file: WatchedText, table: RoutingTable, current: str | None) ->
     except (OSError, UnicodeDecodeError):
         return kept, profile_missing(file.name, kept)
     return (profile, None) if profile in table.profile_names else (kept, profile_unknown(file.name, profile, kept))
+
+
+def read_cards(file: WatchedText) -> CardsReport | Diagnostic | None:
+    """Read how the cards stand; None where nobody has said it yet."""
+    try:
+        return CardsReport.model_validate_json(file.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return cards_unreadable(file.name, error.strerror or str(error))
+    except UnicodeDecodeError:
+        return cards_unreadable(file.name, "it is not UTF-8 text")
+    except ValidationError as error:
+        return cards_unreadable(file.name, _first_of(error))
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

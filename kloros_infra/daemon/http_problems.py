@@ -7,6 +7,8 @@ from kloros_infra.diagnostics import Diagnostic
 from kloros_infra.router.effects import Target
 
 CANNOT_CONNECT = "KI820"
+CUT_OFF, WITHOUT_END = "KI823", "KI827"
+BROKEN_OFF = (CUT_OFF, WITHOUT_END)
 ASK_STATUS = "`kloros-infra status` shows the unit; its log says why."
 ASK_HOST = "It is a remote host of models.yaml: see there whether it runs."
 
@@ -44,10 +46,22 @@ def answer_stalled(target: Target, waited_s: float) -> Diagnostic:
 def answer_cut_off(target: Target) -> Diagnostic:
     """The connection ended before the answer did."""
     return Diagnostic(
-        code="KI823",
+        code=CUT_OFF,
         summary="The answer broke off",
         detail=f"{_named(target)} closed the connection before its answer was complete.",
         hint=f"It most likely died. {_where_to_look(target)}",
+    )
+
+
+def with_reason(problem: Diagnostic, target: Target, why_stopped: str | None) -> Diagnostic:
+    """Say of an answer that broke off why its instance was stopped, where it was."""
+    if why_stopped is None or problem.code not in BROKEN_OFF:
+        return problem
+    return Diagnostic(
+        code=problem.code,
+        summary=problem.summary,
+        detail=f"{_named(target)} was stopped before its answer was complete: {why_stopped}.",
+        hint="Ask again. Where a purpose has `continue_elsewhere`, another instance goes on with the answer.",
     )
 
 
@@ -106,7 +120,7 @@ def no_credential(target: Target, reason: str) -> Diagnostic:
 def stream_incomplete(target: Target) -> Diagnostic:
     """A stream ended as HTTP, but without its last event."""
     return Diagnostic(
-        code="KI827",
+        code=WITHOUT_END,
         summary="The stream has no end",
         detail=f"{_named(target)} ended its stream without the event that closes it.",
         hint=_where_to_look(target),

@@ -68,7 +68,7 @@ class OllamaRelay(Relay):
         if lines:
             self._begin()
             self._client.send_body(lines, is_last=False)
-        self._problem = http_problems.stream_incomplete(self._target())
+        self._problem = self._with_reason(http_problems.stream_incomplete(self._target()))
         self._fail(Outcome.BROKEN)
 
     def _last_words(self, problem: Diagnostic) -> bytes:

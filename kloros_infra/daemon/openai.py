@@ -206,6 +206,13 @@ def error_message(body: Mapping[str, Any]) -> str:
     return str(error) if error else "no message"
 
 
+def error_status(body: Mapping[str, Any], otherwise: int) -> int:
+    """Find the status in an error of llama-server: one within a stream comes after a head that said 200."""
+    error = body.get("error")
+    code = error.get("code") if isinstance(error, Mapping) else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else otherwise
+
+
 def message_in(said: bytes) -> str:
     """Find the words in an answer that should be an error of llama-server."""
     found = parse_object(said)

@@ -236,7 +236,7 @@ class Relay:
 
     def on_failure(self, error: UpstreamError) -> None:
         self._exchange = None
-        self._problem = error.problem
+        self._problem = self._with_reason(error.problem)
         self._fail(error.outcome, error.retry_after_s)
 
     def _post(self, send: Send, payload: bytes) -> None:
@@ -272,7 +272,7 @@ class Relay:
         if head is not None and head.status < 400 and head.content_type.startswith(EVENT_STREAM) and not _is_end(last):
             if data:
                 self._pass(data)
-            self._problem = http_problems.stream_incomplete(self._target())
+            self._problem = self._with_reason(http_problems.stream_incomplete(self._target()))
             self._fail(Outcome.BROKEN)
             return
         self._report(head)
@@ -332,6 +332,10 @@ class Relay:
 
     def _reply_held(self, held: Held, extra: bytes) -> None:
         self._client.reply(held.head.status, held.said, content_type=held.head.content_type or JSON, extra=extra)
+
+    def _with_reason(self, problem: Diagnostic) -> Diagnostic:
+        target = self._target()
+        return http_problems.with_reason(problem, target, self._means.desk.why_stopped(target))
 
     def _target(self) -> Target:
         if self._send is None:

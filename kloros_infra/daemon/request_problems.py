@@ -1,4 +1,4 @@
-"""Say why a request or a file that the router reads was not accepted: KI811 to KI819."""
+"""Say why a request or a file that the router reads was not accepted: KI811 to KI819, KI877."""
 
 from __future__ import annotations
 
@@ -66,6 +66,17 @@ def profile_missing(name: str, kept: str) -> Diagnostic:
         summary="No profile file",
         detail=f"{name} cannot be read, so nothing says which profile is active. '{kept}' is taken.",
         hint="`kloros-infra profile` writes the file; kloros-profile.service runs it at boot.",
+        severity=Severity.WARNING,
+    )
+
+
+def cards_unreadable(name: str, reason: str) -> Diagnostic:
+    """The report of the cards is not one."""
+    return Diagnostic(
+        code="KI877",
+        summary="Report of the cards cannot be read",
+        detail=f"{name}: {reason}. The cards are taken to stand as they did.",
+        hint="The file is written by kloros-gpu.service; `kloros-infra gpu reconcile` writes it anew.",
         severity=Severity.WARNING,
     )
 

@@ -18,7 +18,8 @@ from kloros_infra.daemon.answer_log import AnswerLog
 from kloros_infra.daemon.bus_service import BusService, topics
 from kloros_infra.daemon.card_watch import CardWatch
 from kloros_infra.daemon.desk import Desk
-from kloros_infra.daemon.files import read_profile, read_table
+from kloros_infra.daemon.files import read_table
+from kloros_infra.daemon.following import FILE_POLL_S, Following, warn
 from kloros_infra.daemon.hands import DeskHands
 from kloros_infra.daemon.lease_log import LeaseLog
 from kloros_infra.daemon.ports import (
@@ -32,15 +33,13 @@ from kloros_infra.daemon.ports import (
     Upstreams,
     WatchedText,
 )
-from kloros_infra.daemon.request_problems import OTHER_VERSION, restart_needed
+from kloros_infra.daemon.request_problems import OTHER_VERSION
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.routing import RoutedBus, RoutingTable
 from kloros_infra.router.core import Core
 
 log = logging.getLogger(__name__)
 
-FILE_POLL_S = 0.25
 DRAIN_S = 30.0
 
 
@@ -112,7 +111,7 @@ async def run_router(
             router.tell_of_changes(service)
             service.open()
             async with asyncio.TaskGroup() as group:
-                duties = (router.follow_files(), router.hands.follow(), service.follow())
+                duties = (router.following.follow(), router.hands.follow(), service.follow())
                 running = [group.create_task(duty) for duty in duties]
                 on_ready()
                 await stop.wanted.wait()
@@ -152,7 +151,7 @@ async def _wait_for_our_version(file: WatchedText, stop: Stop) -> None:
         if not isinstance(table, Diagnostic) or table.code != OTHER_VERSION:
             return
         if table != told:
-            _warn(told := table)
+            warn(told := table)
         with suppress(TimeoutError):
             async with asyncio.timeout(FILE_POLL_S):
                 await stop.wanted.wait()
@@ -177,21 +176,16 @@ class _Router:
 
     def __init__(self, routing_path: str, outside: Outside) -> None:
         self._outside = outside
-        self._routing_file = outside.watch(routing_path)
-        self._routing_stamp = self._routing_file.stamp()
-        table = read_table(self._routing_file)
-        if isinstance(table, Diagnostic):
-            raise ProblemsError([table])
-        self._profile_file = outside.watch(table.profile_file)
-        self._profile_stamp = self._profile_file.stamp()
-        profile, problem = read_profile(self._profile_file, table, None)
-        _warn(problem)
         clock = outside.clock
+        self.following = following = Following(routing_path, outside.watch, clock)
+        table = following.table
         self.leases = leases = LeaseLog(self._journal(table.leases_file), clock)
         answers = self._journal(table.answers_file)
         self.answers = None if answers is None else AnswerLog(answers, clock)
-        core = Core(table, profile=profile, now=clock.now(), seed=int(clock.epoch_s()), leases=leases.adopt())
+        seed, adopted = int(clock.epoch_s()), leases.adopt()
+        core = Core(table, profile=following.profile, now=clock.now(), seed=seed, leases=adopted)
         self.desk = Desk(core, clock)
+        following.attach(self.desk)
         self.hands = DeskHands(self.desk, outside.upstreams, leases, units=outside.units)
         if outside.units is not None and outside.cards is not None:
             self.hands.watch_cards(CardWatch(self.desk, outside.units, outside.cards))
@@ -204,52 +198,3 @@ class _Router:
     def _journal(self, path: str | None) -> Journal | None:
         open_journal = self._outside.open_journal
         return open_journal(path) if open_journal is not None and path else None
-
-    async def follow_files(self) -> None:
-        """Take up a new table or profile within FILE_POLL_S."""
-        while True:
-            await asyncio.sleep(FILE_POLL_S)
-            self._follow_table()
-            self._follow_profile()
-
-    def _follow_table(self) -> None:
-        stamp = self._routing_file.stamp()
-        if stamp == self._routing_stamp:
-            return
-        self._routing_stamp = stamp
-        table = read_table(self._routing_file)
-        if isinstance(table, Diagnostic):
-            _warn(table)
-            log.warning("the router goes on with the table it has")
-            self.desk.note_problem(table)
-            return
-        self._compare_addresses(table)
-        self.desk.note_problem(None)
-        self.desk.replace_table(table)
-        self._profile_file = self._outside.watch(table.profile_file)
-        self._profile_stamp = None
-        log.info("took up a new routing table: %d models", len(table.models))
-
-    def _follow_profile(self) -> None:
-        stamp = self._profile_file.stamp()
-        if stamp == self._profile_stamp:
-            return
-        self._profile_stamp = stamp
-        current = self.desk.profile
-        profile, problem = read_profile(self._profile_file, self.desk.table, current)
-        _warn(problem)
-        if profile != current:
-            self.desk.set_profile(profile)
-            log.info("profile %s is active, before it was %s", profile, current)
-
-    def _compare_addresses(self, table: RoutingTable) -> None:
-        if table.bus != self.desk.table.bus:
-            _warn(restart_needed("bus addresses"))
-        before, after = self.desk.table.bridge, table.bridge
-        if (before.host, before.ports) != (after.host, after.ports):
-            _warn(restart_needed("bridge addresses"))
-
-
-def _warn(problem: Diagnostic | None) -> None:
-    if problem:
-        log.warning("%s %s: %s %s", problem.code, problem.summary, problem.detail, problem.hint)

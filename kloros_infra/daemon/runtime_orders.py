@@ -18,6 +18,7 @@ from kloros_infra.ir.routing import Upstream
 from kloros_infra.router.events import StartAsked, StopAsked
 from kloros_infra.router.instance import State
 from kloros_infra.router.named_instance import named_instance, not_active
+from kloros_infra.router.unserved import card_closed
 from kloros_infra.router.views import InstanceView
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -62,6 +63,8 @@ class RuntimeOrders:
             return found
         if found.profile != self._desk.profile:
             return Ordered(409, problems=(not_active(found, self._desk.profile),))
+        if (seen := self._seen(found.instance)).is_barred:
+            return Ordered(409, problems=(card_closed(found.instance, seen.reason),))
         return self._order(StartAsked(found.instance), done=(State.READY,))
 
     def stop(self, fields: Mapping[str, Any]) -> Ordered:
@@ -83,8 +86,11 @@ class RuntimeOrders:
 
     def _order(self, event: StartAsked | StopAsked, *, done: tuple[State, ...]) -> Ordered:
         self._desk.tell(event)
-        found = next(one for one in self._desk.overview().instances if one.name == event.instance)
+        found = self._seen(event.instance)
         return Ordered(200 if found.state in done else 202, self._runtime(found))
+
+    def _seen(self, instance: str) -> InstanceView:
+        return next(one for one in self._desk.overview().instances if one.name == instance)
 
     def _runtime(self, one: InstanceView) -> Runtime:
         used_at = None if one.used_s_ago is None else self._epoch_s() - one.used_s_ago

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from kloros_infra.compiler.instance_ports import FIRST_PORT, instance_ports
 from kloros_infra.editing.edits import Value
 from kloros_infra.ir.catalog import CostTier, ModelKind
 from kloros_infra.ir.config import Config
@@ -16,7 +17,6 @@ from kloros_infra.ir.split_gguf import split_name
 
 MAX_CONTEXT_TOKENS = 32_768
 """More is rarely asked for, and memory for it is taken from the first request on."""
-FIRST_PORT = 8601
 MIN_CONTEXT_TOKENS = 256
 
 _PURPOSES = (
@@ -110,7 +110,7 @@ def model_entry(
 def free_ports(config: Config) -> Iterator[int]:
     """Count on from the highest port of a model, at the next ten, leaving out every port that the file names."""
     taken = set(_ports(config))
-    models = [spec.port for model in config.models for spec in model.profiles.values() if spec is not None]
+    models = [port for ports in instance_ports(config) for port in ports.values()]
     first = max(models) // 10 * 10 + 11 if models else FIRST_PORT
     return (port for port in _upward_from(first) if port not in taken)
 
@@ -121,7 +121,7 @@ def _upward_from(first: int) -> Iterable[int]:
 
 
 def _ports(config: Config) -> Iterator[int]:
-    yield from (spec.port for model in config.models for spec in model.profiles.values() if spec is not None)
+    yield from (port for ports in instance_ports(config) for port in ports.values())
     yield from config.bridge.ports
     yield from config.bus.listening.values()
     if config.observability.metrics_port is not None:

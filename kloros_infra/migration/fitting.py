@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from kloros_infra.compiler.instance_ports import FIRST_PORT, instance_ports
 from kloros_infra.ir.config import Config
 from kloros_infra.ir.config_models import ModelSpec
 from kloros_infra.ir.names import unused
 from kloros_infra.migration.names import called
 from kloros_infra.migration.taken_over import Row, TakenModel, TakenOver, TakenPersona
 
-FIRST_PORT = 8601
-"""Where the design document begins to number instances."""
 LAST_PORT = 9999
 """Above are ports of others: the bridge's 11434, and those that Linux gives outgoing connections."""
 CPU_ONLY = "cpu_only"
@@ -85,8 +84,7 @@ def _ports(config: Config) -> Iterator[int]:
     yield from (*config.bus.listening.values(), *config.bridge.ports)
     if config.observability.metrics_port is not None:
         yield config.observability.metrics_port
-    for model in config.models:
-        yield from (instance.port for instance in model.profiles.values() if instance is not None)
+    yield from (port for ports in instance_ports(config) for port in ports.values())
 
 
 def fit(taken: TakenOver, around: Surroundings) -> Fitted:

@@ -32,7 +32,9 @@ from kloros_infra.planner.unit_effects import DEFERRED, ignored_keys, is_harmles
 LEFT_OVER = "an env file is left over that nothing reads"
 
 RELAXED_KEY = "Unit.X-Kloros-Relaxed"
-UNIT_LISTS = frozenset({f"Unit.{name}" for name in ("After", "Before", "Conflicts", "PartOf", "Requires", "Wants")})
+UNIT_LISTS = frozenset(
+    {f"Unit.{name}" for name in ("After", "Before", "Conflicts", "PartOf", "PropagatesStopTo", "Requires", "Wants")}
+)
 
 # Of a new unit only what tells it from the others is shown; the whole file is in generated/, and --diff shows it.
 TELLING_KEYS = frozenset(

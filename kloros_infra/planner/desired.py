@@ -2,13 +2,13 @@
 
 The units stand in start order: the bus, then the instances, then the router, then what holds them. The choice of a
 profile starts that profile's target, so it comes after the target: everything is then started by apply itself, which
-waits for each unit and can undo it.
+waits for each unit and can undo it. What follows the cards comes last, when there is something to switch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from kloros_infra.diagnostics import Problems
@@ -17,7 +17,15 @@ from kloros_infra.ir.catalog import KEEP_GENERATIONS, Catalog, Instance
 from kloros_infra.ir.gate import InstanceGate, expected_cards
 from kloros_infra.ir.generation import DesiredUnit, Provenance, Run
 from kloros_infra.ir.layout import Layout
-from kloros_infra.ir.names import BUS_UNIT, LLM_TARGET, PROFILE_UNIT, ROUTER_UNIT, InstanceId, profile_target
+from kloros_infra.ir.names import (
+    BUS_UNIT,
+    FOLLOWERS,
+    LLM_TARGET,
+    PROFILE_UNIT,
+    ROUTER_UNIT,
+    InstanceId,
+    profile_target,
+)
 from kloros_infra.ir.place_weights import PlaceWeights, StoredFile
 from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.rpc_server import HostPart
@@ -92,14 +100,16 @@ def desired_state(
 
     An instance that is not in `placements` is only waited for; the others have a gate to pass.
     """
-    instances = tuple(instance for instance in catalog.instances if layout.unit_path(instance.id.unit) in tree)
+    written = (instance for instance in catalog.instances if instance.shared_with is None)
+    instances = tuple(instance for instance in written if layout.unit_path(instance.unit) in tree)
     weights = _weights(instances, layout)
     units = (
         *_bus_units(catalog),
-        *(_instance_unit(instance, placements.get(instance.id), layout).under(profile) for instance in instances),
+        *(unit.under(profile) for unit in _instance_units(instances, catalog, placements, layout)),
         _router_unit(catalog),
         *(_profile_target(one.name).under(profile) for one in catalog.profiles),
         DesiredUnit(PROFILE_UNIT, Run.ALWAYS),
+        *(DesiredUnit(unit, Run.ALWAYS) for unit in FOLLOWERS),
         DesiredUnit(LLM_TARGET, Run.ALWAYS),
     )
     present = tuple(unit for unit in units if layout.unit_path(unit.unit) in tree)
@@ -133,11 +143,23 @@ def _bus_units(catalog: Catalog) -> Iterator[DesiredUnit]:
         yield DesiredUnit(BUS_UNIT, Run.ALWAYS, ready_url=catalog.bus.xpub, ports=ports)
 
 
+def _instance_units(
+    instances: Iterable[Instance], catalog: Catalog, placements: Mapping[InstanceId, Placement], layout: Layout
+) -> Iterator[DesiredUnit]:
+    further: dict[InstanceId, tuple[str, ...]] = {}
+    for one in catalog.instances:
+        if one.shared_with is not None:
+            further[one.shared_with] = (*further.get(one.shared_with, ()), one.profile.name)
+    for instance in instances:
+        unit = _instance_unit(instance, placements.get(instance.id), layout)
+        yield replace(unit, further_profiles=further.get(instance.id, ()))
+
+
 def _instance_unit(instance: Instance, placement: Placement | None, layout: Layout) -> DesiredUnit:
     files = model_files(instance.model, layout)
     run = Run.ALWAYS if instance.serving.preload else Run.ON_DEMAND
     return DesiredUnit(
-        instance.id.unit,
+        instance.unit,
         run,
         # Answers 503 while the weights load and 200 after; needs no API key (llama.cpp, tools/server).
         ready_url=f"{_base_url(instance)}/health",
@@ -222,4 +244,4 @@ def _files(stored: StoredWeights) -> Iterator[StoredFile]:
 
 def _derived(stored: StoredWeights, instances: Iterable[Instance], layout: Layout) -> DerivedWeights:
     needing = (one for one in instances if stored in model_files(one.model, layout).all)
-    return DerivedWeights(stored.weights.key, tuple(instance.id.unit for instance in needing))
+    return DerivedWeights(stored.weights.key, tuple(instance.unit for instance in needing))

@@ -23,6 +23,7 @@ ROUTERS_WORDS: Mapping[StopCause | None, str] = {
     StopCause.ROOM: "is stopped by the router, as others need its memory; a request starts it",
     StopCause.ASKED: "is stopped by the router, as an operator wanted; a request starts it",
     StopCause.CRASH: "has ended by itself; the router starts it again",
+    StopCause.CARD: "is stopped by the router, as a card that it needs is not to be used; it starts again with it",
 }
 """What is idle is as it shall be, and what did not load is started."""
 
@@ -41,7 +42,7 @@ def _unit_drift(unit: DesiredUnit, state: UnitState, change: UnitChange | None, 
     address, begins = unit_address(unit.unit), change is not None and change.verb.is_start
     if state.is_masked:
         yield Drift(address, "is masked: it cannot be started until `systemctl unmask`", unit.run is Run.ALWAYS)
-    if not unit.is_stopped_idle:
+    if not unit.is_stopped_idle and unit.run is not Run.NEVER:
         yield from _stop_drift(unit, state, both)
     for path in state.drop_ins:
         if path.lstrip("/") not in both.desired.tree:

@@ -41,7 +41,9 @@ NEVER_ON = 200 + 10
 ALWAYS_GOOD = 1000 + 1000 + 100 + 500
 """KeyringMode=, NotifyAccess=, Delegate= and AmbientCapabilities=: systemd's defaults are the best there is."""
 CAPABILITIES = 14_025
-"""What CapabilityBoundingSet= closes where it is empty, as it is in every unit of ours."""
+"""What CapabilityBoundingSet= closes where it is empty, as it is in nearly every unit of ours."""
+CAPABILITY: Mapping[str, int] = {"CAP_CHOWN": 1000, "CAP_MKNOD": 500}
+"""Those that a unit of ours keeps."""
 USER, GROUPS, UMASK, HOME, PROC, ARCHITECTURES, ADDRESSES, DEVICES = 2000, 200, 100, 1000, 1000, 1000, 1000, 1000
 
 FAMILIES: Mapping[str, int] = {"AF_INET": 1500, "AF_UNIX": 25, "AF_NETLINK": 200, "AF_PACKET": 1000, "others": 1250}
@@ -51,6 +53,8 @@ CALLS: Mapping[str, int] = {
 }  # fmt: skip
 IN_SYSTEM_SERVICE = ("@privileged", "@resources")
 """Groups of which @system-service has a part; systemd-analyze(1), syscall-filter."""
+PARTS: Mapping[str, str] = {"@chown": "@privileged", "sched_setscheduler": "@resources"}
+"""What our services may do by name, and the groups that it is of."""
 
 TOTAL = (
     sum((*SWITCHES.values(), *SAID_BY_DYNAMIC_USER.values(), *FAMILIES.values(), *CALLS.values()))
@@ -99,7 +103,7 @@ def _open(keys: Mapping[str, str], *, is_root: bool) -> Iterator[int]:
     )
     yield USER if is_root else 0
     yield GROUPS if "SupplementaryGroups" in keys and not is_root else 0
-    yield CAPABILITIES if keys.get("CapabilityBoundingSet") != "" else 0
+    yield _capabilities(keys.get("CapabilityBoundingSet"))
     yield _home(keys.get("ProtectHome", "read-only" if is_dynamic else "no"))
     yield {"invisible": 0, "ptraceable": 0, "noaccess": -(-PROC // 3)}.get(keys.get("ProtectProc", ""), PROC)
     yield 0 if keys.get("UMask") == "0077" else UMASK // 2
@@ -116,6 +120,13 @@ def _is_on(value: str | None) -> bool:
 
 def _home(value: str) -> int:
     return {"yes": 0, "tmpfs": HOME // 10, "read-only": HOME // 2}.get(value, HOME)
+
+
+def _capabilities(value: str | None) -> int:
+    named = None if value is None else value.split()
+    if named is None or not CAPABILITY.keys() >= set(named):
+        return CAPABILITIES
+    return sum(CAPABILITY[name] for name in named)
 
 
 def _addresses(keys: Mapping[str, str]) -> int:
@@ -149,6 +160,5 @@ def _calls(value: str | None) -> Iterator[int]:
     denied = {word for line in lines if line.startswith("~") for word in line[1:].split()}
     named = [word for line in lines if not line.startswith("~") for word in line.split()]
     allowed = {group for group in IN_SYSTEM_SERVICE if group not in denied}
-    # Scheduling is what our servers may do by name.
-    allowed |= {"@resources"} if any(word.startswith("sched_") for word in named) else set()
+    allowed |= {group for part, group in PARTS.items() if part in named}
     yield from (CALLS[group] * 9 // 10 for group in sorted(allowed))

@@ -109,7 +109,7 @@ def desired_of(generation: Generation, layout: Layout, profile: str) -> Desired:
 
 def profile_at(manifest: Manifest, active: str | None) -> str:
     """Give the profile that is active on the machine if the generation has it, else the one that it was made with."""
-    known = {unit.profile for unit in manifest.units}
+    known = {profile for unit in manifest.units for profile in unit.profiles}
     return active if active and active in known else manifest.profile
 
 

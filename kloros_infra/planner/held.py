@@ -24,7 +24,7 @@ def stopped_by_hand(states: Mapping[str, UnitState], installed: Installed, manif
     return frozenset(
         unit.unit
         for unit in manifest.units
-        if unit.run is Run.ALWAYS and _has_ended(unit.unit, states) and _is_up(_holder(unit), states)
+        if unit.run is Run.ALWAYS and _has_ended(unit.unit, states) and _is_held_up(unit, states)
     )
 
 
@@ -32,9 +32,7 @@ def _has_ended(unit: str, states: Mapping[str, UnitState]) -> bool:
     return unit.endswith(".service") and unit in states and states[unit].has_ended
 
 
-def _is_up(unit: str, states: Mapping[str, UnitState]) -> bool:
-    return unit in states and states[unit].is_active
-
-
-def _holder(unit: DesiredUnit) -> str:
-    return profile_target(unit.profile) if unit.profile else LLM_TARGET
+def _is_held_up(unit: DesiredUnit, states: Mapping[str, UnitState]) -> bool:
+    """Say whether a target is up that the unit is meant to run with."""
+    holders = tuple(map(profile_target, unit.profiles)) or (LLM_TARGET,)
+    return any(holder in states and states[holder].is_active for holder in holders)

@@ -70,7 +70,7 @@ def _subsets(cards: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def _under(desired: Desired, profile: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[CardUse, ...]]:
     """Say what runs under a profile, and what it takes."""
-    units = [unit.under(profile) for unit in desired.units if unit.profile == profile and is_instance(unit.unit)]
+    units = [unit.under(profile) for unit in desired.units if profile in unit.profiles and is_instance(unit.unit)]
     always = [unit for unit in units if unit.run is Run.ALWAYS]
     on_demand = [unit for unit in units if unit.run is Run.ON_DEMAND]
     return tuple(map(_name, always)), tuple(map(_name, on_demand)), _uses(always, desired)

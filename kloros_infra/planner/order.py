@@ -3,15 +3,17 @@
 1. the record of what is ours, old and new, and of restarts that are owed, before anything of it is written
 2. weights, which take longest
 3. the new generation beside the others, read back and checked
-4. units whose card or port another one needs stop, while their old definitions are loaded
-5. fixed files; then the new generation becomes the current one, at once
-6. unit files of before there were generations go, and the service manager reads the rest once: after a flip always,
+4. where the generation stays and the profile changes, the file that says so, which the router moves requests by: before
+   another generation is current, it would start what the old one says
+5. units whose card or port another one needs stop, while their old definitions are loaded
+6. fixed files; then the new generation becomes the current one, at once
+7. unit files of before there were generations go, and the service manager reads the rest once: after a flip always,
    as what it read names the former generation's files
-7. units start in waves or restart one by one, each ready before the next; then the rest of those that end stop, and
+8. units start in waves or restart one by one, each ready before the next; then the rest of those that end stop, and
    targets start; in the end all that was started must run still
-8. the generation is the last good one; files that nothing uses any more go
-9. the final record; then what a killed apply had staged goes
-10. what cannot be undone: old generations, and weights that are asked to go
+9. the generation is the last good one; files that nothing uses any more go
+10. the final record; then what a killed apply had staged goes
+11. what cannot be undone: old generations, and weights that are asked to go
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def steps(work: Work) -> tuple[Step, ...]:
     """Put the work in order."""
     when = schedule(work.both, work.units)
     stops = map(StopUnit, when.early)
-    change = (*_stage(work), *stops, *_writes(work), *_flip(work), *_unit_steps(work, when), *_finish(work))
+    routes = tuple(_routes(work))
+    rest = (step for step in _writes(work) if step not in routes)
+    change = (*_stage(work), *routes, *stops, *rest, *_flip(work), *_unit_steps(work, when), *_finish(work))
     first = tuple(_first_record(work))
     last = tuple(_last_records(work, is_due=bool(first or change)))
     return (*first, *work.place, *change, *last, *_removed_generations(work), *map(RemoveWeights, work.remove))
@@ -105,10 +109,17 @@ def _stage(work: Work) -> Iterator[Step]:
         yield VerifyGeneration(work.move.goal, work.both.desired.exposure_limit)
 
 
-def _writes(work: Work) -> Iterator[Step]:
+def _writes(work: Work) -> Iterator[WriteArtifact]:
     for path, file in work.both.files.items():
         if file.after is not None and not _comes_with_a_flip(path, work):
             yield WriteArtifact(path, file.after)
+
+
+def _routes(work: Work) -> Iterator[WriteArtifact]:
+    """Say to whom the router sends requests from now on, so that none goes to what stops."""
+    for step in _writes(work):
+        if step.path == work.both.desired.layout.profile_file and not work.move.is_flip:
+            yield step
 
 
 def _comes_with_a_flip(path: str, work: Work) -> bool:

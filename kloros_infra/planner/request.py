@@ -23,3 +23,5 @@ class PlanRequest:
     is_with_weights: bool = False
     resets_pins: bool = False
     host: str | None = None
+    is_detected: bool = False
+    """Whether the cards are taken as the driver says that they are."""

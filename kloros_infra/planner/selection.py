@@ -51,9 +51,19 @@ def unit_names(catalog: Catalog | None, desired: Desired, observed: Observed) ->
                 names.setdefault(name, set()).add(unit)
     for instance in catalog.instances if catalog else ():
         model = instance.model
-        for name in (model.id, model.name, *model.aliases):
-            names.setdefault(name, set()).add(instance.id.unit)
+        for name in (model.id, model.name, *model.aliases, str(instance.id)):
+            names.setdefault(name, set()).add(instance.unit)
+    for model_name in _with_shared_instances(desired, observed):
+        together = names.get(model_name, set())
+        names |= {name: together for unit in together for name in (unit, instance_of(unit))}
     return {name: frozenset(found) for name, found in names.items()}
+
+
+def _with_shared_instances(desired: Desired, observed: Observed) -> frozenset[str]:
+    """Name the models of which instances are one, or were: a part of them would leave a profile with two, or none."""
+    installed = observed.manifest.units if observed.manifest else ()
+    sharing = (unit.unit for unit in (*desired.units, *installed) if unit.further_profiles)
+    return frozenset(model_of(instance_of(unit)) for unit in sharing)
 
 
 def chosen_units(asked: Iterable[str], names: Names) -> tuple[frozenset[str], Problems]:
@@ -213,13 +223,18 @@ def _merged_model(
 ) -> list[dict[str, Any]]:
     """Merge one model: none where it was not chosen and is not there, or where all that served it goes."""
     before, after = (side["upstreams"] if side else [] for side in (old, new))
-    taken = {one["unit"]: one for one in after if one["unit"] in units}
-    kept = {one["unit"]: one for one in before if one["unit"] not in units}
+    taken = {_key(one): one for one in after if one["unit"] in units}
+    kept = {_key(one): one for one in before if one["unit"] not in units}
     # Where a chosen instance is served, the model is described as it is served from now on.
     described = new if taken else old
     is_gone = bool(before) and not taken and not kept
     if described is None or is_gone:
         return []
-    order = [one["unit"] for one in (*after, *before)]
+    order = map(_key, (*after, *before))
     upstreams = {**kept, **taken}
-    return [{**described, "upstreams": [upstreams[unit] for unit in dict.fromkeys(order) if unit in upstreams]}]
+    return [{**described, "upstreams": [upstreams[key] for key in dict.fromkeys(order) if key in upstreams]}]
+
+
+def _key(upstream: dict[str, Any]) -> tuple[str, str]:
+    """Tell upstreams apart: a unit that several profiles share has one under each of them."""
+    return upstream["unit"], str(upstream.get("profile"))

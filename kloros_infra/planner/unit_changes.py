@@ -13,7 +13,7 @@ from enum import StrEnum
 from kloros_infra.ir.artifact import text_of
 from kloros_infra.ir.generation import DesiredUnit, Run
 from kloros_infra.ir.load_time import expected_load_s
-from kloros_infra.ir.names import BUS_UNIT, ROUTER_UNIT, is_instance
+from kloros_infra.ir.names import BUS_UNIT, PASSING, ROUTER_UNIT, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_keys import unit_keys
@@ -67,7 +67,23 @@ def unit_changes(both: Comparison) -> dict[str, UnitChange]:
         if state is not None and state.is_up and both.desired.acts_on(name):
             cause = Cause.DESTROYED if both.desired.is_destroyed else Cause.GONE
             changes[name] = UnitChange(name, Verb.STOP, cause)
-    return changes
+    kept = _kept_by_router(changes, both)
+    return {name: change for name, change in changes.items() if name not in kept}
+
+
+def _kept_by_router(changes: Mapping[str, UnitChange], both: Comparison) -> frozenset[str]:
+    """Name the instances of other profiles that the router keeps loaded for a while after a switch, and stops itself.
+
+    Only where nothing else happens to models: what an apply starts must find its cards free.
+    """
+    router, units = both.observed.units.get(ROUTER_UNIT), {unit.unit: unit for unit in both.desired.units}
+    going = frozenset(name for name in changes if is_instance(name) and name in units and units[name].run is Run.NEVER)
+    is_switched = both.desired.layout.profile_file not in both.files
+    is_kept = (
+        router is not None and router.is_active and is_switched and not any(map(is_instance, changes.keys() - going))
+    )
+    states = both.observed.units
+    return frozenset(name for name in going if is_kept and not verdict(units[name], states[name], both).now)
 
 
 def waiting_units(both: Comparison, changes: Mapping[str, UnitChange]) -> dict[str, tuple[str, ...]]:
@@ -109,7 +125,7 @@ def _unit_change(unit: DesiredUnit, state: UnitState, both: Comparison) -> UnitC
     if unit.run is Run.NEVER:
         reason = f"profile {both.desired.profile} is active"
         return UnitChange(unit.unit, Verb.STOP, reason) if state.is_up else None
-    if is_held(state, both.desired):
+    if is_held(state, both.desired) or unit.unit in PASSING:
         return None
     if unit.unit.endswith(".target"):
         return _target_change(unit, state, both)

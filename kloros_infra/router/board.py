@@ -15,6 +15,7 @@ from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router import breaker as breakers
 from kloros_infra.router.breaker import Breaker
 from kloros_infra.router.candidates import Candidates
+from kloros_infra.router.cards import Bar
 from kloros_infra.router.effects import Effect, Target
 from kloros_infra.router.events import Asked
 from kloros_infra.router.instance import Life, State, backoff_s
@@ -41,6 +42,8 @@ class Station:
     model_id: str
     limit: int
     is_open: bool = False
+    stands_in: bool = False
+    """It is not active, and serves nevertheless as long as it may stay."""
     breaker: Breaker = CLOSED
     flights: set[str] = field(default_factory=set)
     each_s: float = FIRST_EACH_S
@@ -85,7 +88,13 @@ class Local(Station):
     is_listed: bool = True
     """Whether the table has it."""
     is_active: bool = False
-    """Whether table and profile want it to serve; what is not active drains."""
+    """Whether table and profile want it to serve."""
+    bar: Bar | None = None
+    """What keeps it from running, whatever wants it to."""
+    may_stay: bool = True
+    """Whether its cards let it keep its memory though it is not active, for as long as nobody needs it."""
+    left_at: float = 0.0
+    """Since when it is not active."""
     is_yielding: bool = False
     """It gets no more requests until another, whose requests have waited long enough, has had its turn."""
     is_doubted: bool = False
@@ -114,11 +123,18 @@ class Local(Station):
     """Why this router has stopped it, or has not started it yet; None where somebody else stopped it."""
 
     def says(self) -> object:
-        return self.life.state, self.is_active
+        return self.life.state, self.is_active, self.bar
+
+    @property
+    def must_leave(self) -> bool:
+        """Say whether it is to give its memory back now, whoever else could use it."""
+        return self.bar is not None or not (self.is_active or (self.is_listed and self.may_stay))
 
     def reopen(self) -> None:
         """Work out anew whether it may be given requests."""
-        self.is_open = self.life.state is State.READY and self.is_active and not self.is_yielding
+        state = self.life.state
+        self.stands_in = not self.is_active and not self.must_leave and state in (State.READY, State.SUSPECT)
+        self.is_open = state is State.READY and not self.must_leave and not self.is_yielding
 
     def count_restart(self, now: float) -> None:
         """Note that it is started anew, and how long to wait before it is again."""
@@ -193,6 +209,7 @@ def a_local(upstream: Upstream, model: RoutedModel, life: Life) -> Local:
         group=model.group,
         life=life,
         idle_since=life.since,
+        left_at=life.since,
     )
 
 

@@ -163,11 +163,10 @@ def _considered(table: RoutingTable, meant: Meaning, limits: _Limits) -> Iterato
 
 
 def _targets(model: RoutedModel, hosts: Sequence[RoutedHost], profile: str) -> Iterator[Target]:
-    """List where a model is served, by priority: its instance, and the hosts that have it."""
+    """List where a model is served, by priority: its instances, and the hosts that have it."""
     places = [(host.priority, 1, _remote(model, host)) for host in hosts if model.id in host.models]
-    upstream = model.upstream(profile)
-    if upstream is not None:
-        places.append((LOCAL_PRIORITY, 0, _local(upstream)))
+    # Behind the profile's own comes what another profile has left (definitions.as_running).
+    places += [(LOCAL_PRIORITY, 0, _local(upstream)) for upstream in model.upstreams if upstream.profile == profile]
     # This machine first among equals; hosts of one priority stay in the order of models.yaml.
     return (target for _, _, target in sorted(places, key=lambda place: place[:2]))
 

@@ -7,30 +7,30 @@ them is told what, and settles between them what follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from kloros_infra.ir.requests import Priority
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import LOCAL_PRIORITY, RoutingTable
-from kloros_infra.router import reports, unserved, views
+from kloros_infra.router import demands, reports, unserved, views
 from kloros_infra.router.admission import Admission
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import CLOSED, Effects, Local, Remote, Request, Station
-from kloros_infra.router.breaker import State as BreakerState
 from kloros_infra.router.candidates import Candidates
+from kloros_infra.router.cards import cards_of
 from kloros_infra.router.definitions import as_running
-from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Effect, Refuse, Send
+from kloros_infra.router.effects import AllocationChange, Announce, Effect, Refuse, Send
 from kloros_infra.router.events import (
     Asked,
     Began,
     CardsSeen,
+    CardsStand,
     Doubted,
     Ended,
     Event,
     Left,
     Outcome,
     Polled,
-    ProfileChanged,
     StartAsked,
     StopAsked,
     TableReplaced,
@@ -48,7 +48,8 @@ from kloros_infra.router.instance import State
 from kloros_infra.router.lease import Adopted, Lease, changed
 from kloros_infra.router.query import Query, Refused
 from kloros_infra.router.select import Ask
-from kloros_infra.router.starting import Demand, Starter
+from kloros_infra.router.standings import is_no_help
+from kloros_infra.router.starting import Starter
 from kloros_infra.router.traffic import Traffic
 
 
@@ -83,7 +84,7 @@ class Core:
             UnitFailed: self._told(self._failed),
             UnitStopped: self._told(lambda event, now, out: self._fleet.stopped(event.instance, now, out)),
             TableReplaced: lambda event, now, out: self._serve_anew(event.table, self.profile, now, out),
-            ProfileChanged: self._profile_changed,
+            CardsStand: self._cards_stand,
             CardsSeen: self._cards_seen,
             Toggled: self._told(self._hosts.toggled),
             StartAsked: self._start_asked,
@@ -141,6 +142,11 @@ class Core:
         """Say how many are served up to and with a request that waits; None where it does not."""
         return self._traffic.position(id)
 
+    def why_stopped(self, target: str) -> str | None:
+        """Say why an instance was stopped, where that is known."""
+        local = self._fleet.locals.get(target)
+        return None if local is None else reports.why_stopped(local)
+
     def overview(self, now: float) -> views.Overview:
         """Say how each instance is and who waits, for operators."""
         return views.overview(self._fleet.locals.values(), self._traffic, now)
@@ -168,7 +174,7 @@ class Core:
         traffic.place(request, now, out, client=client)
         if isinstance(request.station, Remote):
             self._start_behind(request.station)
-        if self._fleet.wanted or (request.line and self._demand(request.line) is not None):
+        if self._fleet.wanted or (request.line and demands.of_line(request.line, traffic, self._fleet) is not None):
             self._settle(now, out)
 
     def _start_behind(self, station: Remote) -> None:
@@ -213,7 +219,8 @@ class Core:
                 traffic.serve(station, now, out)
             if not station.flights and isinstance(station, Local):
                 self._fleet.freed(station, now, out)
-                needs_settling = needs_settling or bool(self._fleet.changed)
+                # What stands in makes way for another at the first moment that nobody needs it.
+                needs_settling = needs_settling or bool(self._fleet.changed) or station.stands_in
         if needs_settling:
             self._settle(now, out)
 
@@ -265,10 +272,13 @@ class Core:
         self._starter.forgive(now)
         self._settle(now, out)
 
-    def _profile_changed(self, event: ProfileChanged, now: float, out: Effects) -> None:
+    def _cards_stand(self, event: CardsStand, now: float, out: Effects) -> None:
+        """Take in how the cards stand; those that wait are placed anew only once the profile is that of now."""
+        self._fleet.use_cards(cards_of(event), now, out)
         if event.profile != self.profile:
-            out.append(Announce(ChangeKind.PROFILE, event.profile, f"The profile is {event.profile} now."))
+            out.append(Announce(News.PROFILE_CHANGED, event.profile, event.reason))
             self._serve_anew(self.table, event.profile, now, out)
+        self._settle_changed(now, out)
 
     def _serve_anew(self, table: RoutingTable, profile: str, now: float, out: Effects) -> None:
         """Take in another table or profile: what is the same in both goes on, and all that wait are placed anew."""
@@ -287,8 +297,8 @@ class Core:
 
     def _serve_as_running(self, now: float, out: Effects) -> None:
         """Send to each instance as its process is, and place all that wait anew."""
-        self._fleet.has_redefined = False
-        self._admission.serve(as_running(self.table, self._fleet.locals.values()))
+        self._fleet.roster.has_redefined = False
+        self._admission.serve(as_running(self.table, self.profile, self._fleet.locals.values()))
         for model_id in tuple(self._traffic.lines):
             self._traffic.replace_waiting(model_id, now, out)
 
@@ -339,12 +349,12 @@ class Core:
         while True:
             self._traffic.has_pressed = False
             self._part_with_ended(out)
-            if self._fleet.has_redefined:
+            if self._fleet.roster.has_redefined:
                 self._serve_as_running(now, out)
             self._serve_changed(now, out)
-            demands = [demand for model_id in self._traffic.lines if (demand := self._demand(model_id)) is not None]
-            self._starter.settle([*demands, *self._operators_demands()], now, out)
-            self._is_pressed = bool(demands)
+            of_lines = tuple(demands.of_lines(self._traffic, self._fleet))
+            self._starter.settle((*of_lines, *demands.of_operators(self._fleet)), now, out)
+            self._is_pressed = bool(of_lines)
             if not (self._fleet.changed or self._hosts.changed or self._traffic.has_pressed):
                 break
 
@@ -369,32 +379,11 @@ class Core:
         for local in locals_.values():
             if local.is_stop_ordered:
                 self._traffic.evict(local, out)
-            if self._fleet.forget(local):
+            if self._fleet.roster.forget(local):
                 self._stations.pop(local.name, None)
         for station in (*locals_.values(), *remotes.values()):
             self._changes += station.has_news()
             if station.is_open:
                 self._traffic.serve(station, now, out)
-            if self._traffic.waiting(station.model_id) and _is_no_help(station):
+            if self._traffic.waiting(station.model_id) and is_no_help(station):
                 self._traffic.replace_waiting(station.model_id, now, out)
-
-    def _operators_demands(self) -> Iterator[Demand]:
-        """Say what operators want to run that does not yet."""
-        for name, since in self._fleet.asked_for.items():
-            yield Demand(Priority.INTERACTIVE.rank, since, self._fleet.locals[name])
-
-    def _demand(self, model_id: str) -> Demand | None:
-        """Say who is to be started for a line, if it is one of this machine."""
-        first = self._traffic.lines[model_id].first()
-        local = self._fleet.serving(model_id)
-        if first is None or local is None or local.is_open:
-            return None
-        request = self._traffic.requests[first]
-        return Demand(request.rank, request.asked_at, local)
-
-
-def _is_no_help(station: Station) -> bool:
-    """Say whether those that wait for a target had better look for another."""
-    if not isinstance(station, Local):
-        return not station.is_open or station.breaker.state is BreakerState.OPEN
-    return station.no_room is not None or station.life.state in (State.FAILED, State.SUSPECT) or not station.is_active

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kloros_infra.ir.routing import RoutingTable, Upstream
+from kloros_infra.ir.routing import RoutedModel, RoutingTable, Upstream
 from kloros_infra.router.board import Local
 
 TABLE_LAG_S = 1.0
@@ -29,15 +29,25 @@ def still_running(before: Upstream, now: Upstream) -> Upstream:
     return now.model_copy(update={name: getattr(before, name) for name in OF_THE_PROCESS})
 
 
-def as_running(table: RoutingTable, locals_: Iterable[Local]) -> RoutingTable:
-    """Give the table with the instances as they run, for as long as their processes are of a former definition."""
-    former = {local.name: local.upstream for local in locals_ if local.successor is not None}
-    if not former:
+def as_running(table: RoutingTable, profile: str, locals_: Iterable[Local]) -> RoutingTable:
+    """Give the table with the instances as they run.
+
+    Those whose processes are of a former definition are as that has them. Behind the instance that serves a model
+    under the profile, if there is one, comes what another profile has left and still serves.
+    """
+    known = tuple(locals_)
+    former = {local.name: local.upstream for local in known if local.successor is not None}
+    standing_in = {local.model_id: local.upstream for local in known if local.stands_in}
+    if not former and not standing_in:
         return table
-    models = tuple(
-        model.model_copy(
-            update={"upstreams": tuple(former.get(upstream.instance, upstream) for upstream in model.upstreams)}
-        )
-        for model in table.models
-    )
-    return table.model_copy(update={"models": models})
+
+    def running(model: RoutedModel) -> RoutedModel:
+        upstreams = [
+            former.get(upstream.instance, upstream).model_copy(update={"profile": upstream.profile})
+            for upstream in model.upstreams
+        ]
+        if model.id in standing_in:
+            upstreams.append(standing_in[model.id].model_copy(update={"profile": profile}))
+        return model.model_copy(update={"upstreams": tuple(upstreams)})
+
+    return table.model_copy(update={"models": tuple(map(running, table.models))})

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.requests import UpstreamKind
 from kloros_infra.ir.routing import RoutedModel, RoutedPersona
 
@@ -114,21 +115,12 @@ class Allocated(NamedTuple):
     ttl_s: float
 
 
-class ChangeKind(StrEnum):
-    """What may be announced."""
-
-    BREAKER = "breaker"
-    HEALTH = "health"
-    REMOTE = "remote"
-    PROFILE = "profile"
-
-
 class Announce(NamedTuple):
     """Say that something has changed: `llm.health` goes out at once, and where it is wanted KLoROS says it aloud."""
 
-    kind: ChangeKind
+    news: News
     subject: str
-    text: str
+    reason: str = ""
 
 
 Effect = Send | Continue | Refuse | Poll | StartUnit | StopUnit | RestartUnit | Allocated | Announce

@@ -130,10 +130,25 @@ class TableReplaced(NamedTuple):
     table: RoutingTable
 
 
-class ProfileChanged(NamedTuple):
-    """Another profile is active."""
+class ClosedCard(NamedTuple):
+    """A card on which nothing of ours may run; `opens_at` is when that may end, on the core's clock."""
+
+    card: str
+    why: str
+    opens_at: float | None = None
+
+
+class CardsStand(NamedTuple):
+    """How the cards stand, and with them which profile is active: a switch is one event.
+
+    On a closed card nothing runs; on one that is `ineligible` nothing stays loaded that does not serve.
+    """
 
     profile: str
+    closed: tuple[ClosedCard, ...] = ()
+    ineligible: tuple[str, ...] = ()
+    reason: str = ""
+    """Why the profile is active."""
 
 
 class CardsSeen(NamedTuple):
@@ -177,7 +192,7 @@ Event = (
     | UnitFailed
     | UnitStopped
     | TableReplaced
-    | ProfileChanged
+    | CardsStand
     | CardsSeen
     | Toggled
     | StartAsked

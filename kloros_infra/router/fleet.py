@@ -5,15 +5,17 @@ Which of them is to be started, and what has to stop for it, is `starting`'s to 
 
 from __future__ import annotations
 
-from kloros_infra.ir.routing import RoutedModel, RoutingTable, Upstream
+from kloros_infra.ir.announcements import News
+from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.agenda import Agenda, Due
-from kloros_infra.router.board import CLOSED, Effects, Local, Waiting, a_local
-from kloros_infra.router.definitions import is_as_started, still_running
-from kloros_infra.router.effects import Announce, ChangeKind, RestartUnit, StartUnit, StopUnit
+from kloros_infra.router.board import CLOSED, Effects, Local, Waiting
+from kloros_infra.router.cards import Cards
+from kloros_infra.router.effects import Announce, RestartUnit, StartUnit, StopUnit
 from kloros_infra.router.events import UnitFailed, UnitSeen, Verdict
 from kloros_infra.router.idleness import Idleness, Protected
-from kloros_infra.router.instance import Happening, State, after, begun, is_unhealthy, on_poll
+from kloros_infra.router.instance import Happening, State, after, is_unhealthy, on_poll
+from kloros_infra.router.roster import Roster
 from kloros_infra.router.watch import Watch
 
 RUNNING = (State.STARTING, State.LOADING, State.READY, State.SUSPECT)
@@ -28,82 +30,28 @@ class Fleet:
         self._agenda = agenda
         self._watch = Watch(agenda)
         self._idleness = Idleness(agenda, waiting, protected)
-        self._serving: dict[str, Local] = {}
-        self.locals: dict[str, Local] = {}
+        self.roster = roster = Roster(agenda, self._watch, self._idleness)
+        self.locals = roster.locals
+        self.wanted = roster.wanted
+        self.asked_for = roster.asked_for
+        self.serving = roster.serving
         self.changed: dict[str, Local] = {}
         self.ended: list[str] = []
         """Instances whose process has ended since someone looked: what was lent of them, and their caches, are gone."""
-        self.wanted: dict[str, None] = {}
-        """Instances that are to run without a request, as soon as there is room beside the others."""
-        self.asked_for: dict[str, float] = {}
-        """Instances that an operator wants to run, and since when: room is made for them as for a request."""
-        self.has_redefined = False
-        """Whether an instance runs by another definition since someone looked."""
-
-    def serving(self, model_id: str) -> Local | None:
-        """Find the instance that serves a model under the active profile."""
-        return self._serving.get(model_id)
 
     def replace(self, table: RoutingTable, profile: str, now: float, out: Effects) -> None:
-        """Serve by a table and a profile: what is as it was stays, what is new is polled, the rest drains."""
-        before = {name for name, local in self.locals.items() if local.is_active}
-        self._serving = {}
-        found: set[str] = set()
-        for model in table.models:
-            for upstream in model.upstreams:
-                found.add(upstream.instance)
-                local = self._defined(upstream, model, now)
-                local.is_active = upstream.profile == profile
-                if local.is_active:
-                    self._serving[model.id] = local
-                    if upstream.instance not in before:
-                        self._enter(local, now)
-        for name, local in self.locals.items():
-            local.is_listed = name in found
-            local.is_active = local.is_active and local.is_listed
-            local.no_room = None
-            if not local.is_active:
-                self._unwant(local)
+        """Serve by a table and a profile: what is as it was stays, what is new is polled."""
+        self.roster.replace(table, profile, now)
+        self._settle_all(now, out)
+
+    def use_cards(self, cards: Cards, now: float, out: Effects) -> None:
+        """Have nothing run on cards that are closed, and nothing stay that does not serve on those others want."""
+        self.roster.use_cards(cards, now)
+        self._settle_all(now, out)
+
+    def _settle_all(self, now: float, out: Effects) -> None:
+        for local in self.locals.values():
             self._settle(local, now, out)
-
-    def _enter(self, local: Local, now: float) -> None:
-        """Have an instance serve that has not: what does not run is asked for from now on, or started."""
-        if not local.life.is_holding:
-            self._watch.next(local, now)
-        if local.upstream.preload or local.upstream.is_pinned:
-            self.wanted[local.name] = None
-            local.stopped_for = StopCause.ROOM
-
-    def _defined(self, upstream: Upstream, model: RoutedModel, now: float) -> Local:
-        """Take in how an instance is defined; a process that runs keeps its definition to its end."""
-        local = self.locals.get(upstream.instance)
-        if local is None:
-            local = self.locals[upstream.instance] = a_local(upstream, model, begun(upstream.definition, now))
-            self._agenda.note(now, Due.POLL_INSTANCE, upstream.instance)
-            return local
-        local.model_id, local.group = model.id, model.group
-        if is_as_started(local, upstream, now):
-            if upstream.definition != local.life.definition:
-                local.life = after(local.life, Happening.REDEFINED, now)
-            self._redefine(local, upstream)
-        else:
-            # Whoever wrote the table restarts what is to be restarted.
-            local.successor, local.upstream = upstream, still_running(local.upstream, upstream)
-            self._idleness.note(local)
-        return local
-
-    def _redefine(self, local: Local, upstream: Upstream) -> None:
-        self.has_redefined = self.has_redefined or local.successor is not None
-        local.redefine(upstream)
-        self._idleness.note(local)
-
-    def forget(self, local: Local) -> bool:
-        """Forget an instance that the table has no more, once nothing of it is left; say whether it is forgotten."""
-        is_gone = not local.is_listed and not local.life.is_holding and not local.flights
-        if is_gone:
-            self._unwant(local)
-            del self.locals[local.name]
-        return is_gone
 
     # What is told of an instance.
 
@@ -135,7 +83,7 @@ class Fleet:
         if local.life.state is not State.STOPPING:
             local.left_from = State.DRAINING if local.life.state is State.STARTING else local.life.state
             local.is_stop_ordered = False
-            self._unwant(local)
+            self.roster.unwant(local)
             self._happen(local, Happening.LEAVING, now, out)
 
     def _gone(self, local: Local, now: float, out: Effects) -> None:
@@ -178,10 +126,10 @@ class Fleet:
             local.count_restart(now)
             self.wanted[local.name] = None
             local.stopped_for = StopCause.CRASH
-            out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} has ended by itself."))
+            out.append(Announce(News.INSTANCE_DOWN, local.name, "it has ended by itself"))
         elif local.life.state is State.FAILED:
-            self._unwant(local)
-            out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} did not load: {event.reason}"))
+            self.roster.unwant(local)
+            out.append(Announce(News.INSTANCE_DOWN, local.name, f"it did not load: {event.reason}"))
 
     def polled(self, local: Local, verdict: Verdict, now: float, out: Effects) -> None:
         """Take in the answer to a poll; only loading may be told unasked, as a request may show it too."""
@@ -206,8 +154,7 @@ class Fleet:
             return
         if has_failed and local.life.state is State.READY:
             local.life = after(local.life, Happening.DOUBTED, now)
-            local.reopen()
-            self.changed[local.name] = local
+            self._reopen(local)
         local.is_doubted = local.is_doubted or not has_failed
         self._watch.at_once(local, now)
 
@@ -215,7 +162,7 @@ class Fleet:
 
     def start(self, local: Local, now: float, out: Effects) -> None:
         """Order it to start."""
-        self._unwant(local)
+        self.roster.unwant(local)
         self._idleness.begin(local, now)
         local.is_stop_asked = local.is_given_up = False
         local.stopped_for = None
@@ -225,15 +172,19 @@ class Fleet:
 
     def restart(self, local: Local, now: float, out: Effects) -> None:
         """Order it to start anew, as it does not answer; not sooner after the last time than the back-off says."""
+        if not local.is_active:
+            local.stopped_for = StopCause.IDLE
+            self.drain(local, now, out)
+            return
         if now < local.restart_at:
             self._agenda.note(local.restart_at, Due.RESTART, local.name)
             return
         local.life = after(local.life, Happening.RESTART_ORDERED, now)._replace(pid=0)
         if local.successor is not None:
-            self._redefine(local, local.successor)
+            self.roster.redefine(local, local.successor)
         local.count_restart(now)
         out.append(RestartUnit(local.name))
-        out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} does not answer and is restarted."))
+        out.append(Announce(News.INSTANCE_DOWN, local.name, "it does not answer and is restarted"))
         self.ended.append(local.name)
         local.breaker = CLOSED
         self._await_load(local, now)
@@ -242,18 +193,21 @@ class Fleet:
         """Order it to stop."""
         local.is_stop_ordered, local.left_from = True, State.DRAINING
         local.life = after(local.life, Happening.STOP_ORDERED, now)
-        local.reopen()
-        self.changed[local.name] = local
-        self._unwant(local)
+        self._reopen(local)
+        self.roster.unwant(local)
         out.append(StopUnit(local.name))
 
     def drain(self, local: Local, now: float, out: Effects) -> None:
         """Give it no more requests, and stop it when those that it has are done, or their time is over."""
         local.life = after(local.life, Happening.DRAIN_ORDERED, now)
         local.drain_until = now + local.upstream.drain_s
-        self._unwant(local)
+        self.roster.unwant(local)
         self._agenda.move(local.drain_until, Due.DRAINED, local.name)
         self._settle(local, now, out)
+
+    def leave(self, local: Local, now: float, out: Effects) -> None:
+        """Have it stop; where it does not serve any more what it still does may finish first."""
+        (self.stop if local.is_active else self.drain)(local, now, out)
 
     def freed(self, local: Local, now: float, out: Effects) -> None:
         """Take in that its last request has ended."""
@@ -274,7 +228,7 @@ class Fleet:
         local.restart_at = now
         local.no_room = None
         local.life = after(local.life, Happening.REDEFINED, now)._replace(reason="", last_lines=())
-        if local.is_active:
+        if local.is_active and local.bar is None:
             self.asked_for[local.name] = now
         self._settle(local, now, out)
 
@@ -282,13 +236,9 @@ class Fleet:
         """Have it stop for an operator, once its requests are done."""
         local.is_stop_asked = True
         local.stopped_for = StopCause.ASKED
-        self._unwant(local)
+        self.roster.unwant(local)
         if local.life.state in RUNNING:
             self.drain(local, now, out)
-
-    def _unwant(self, local: Local) -> None:
-        self.wanted.pop(local.name, None)
-        self.asked_for.pop(local.name, None)
 
     def forget_no_room(self) -> None:
         """Take in that there may be room now for what had none."""
@@ -305,7 +255,7 @@ class Fleet:
             case Due.IDLE:
                 if self._idleness.is_over(local, now):
                     local.stopped_for = StopCause.IDLE
-                    self.stop(local, now, out)
+                    self.leave(local, now, out)
             case Due.DRAINED:
                 self._settle(local, now, out)
             case Due.LOADED:
@@ -346,12 +296,12 @@ class Fleet:
                 self.ended.append(local.name)
                 local.appeared_at = now
                 if local.successor is not None:
-                    self._redefine(local, local.successor)
+                    self.roster.redefine(local, local.successor)
             local.breaker = CLOSED
             self._await_load(local, now)
 
     def _came_up(self, local: Local, before: State, now: float, out: Effects) -> None:
-        self._unwant(local)
+        self.roster.unwant(local)
         local.no_room = None
         if before is not State.SUSPECT:
             local.breaker = CLOSED
@@ -360,8 +310,8 @@ class Fleet:
         if before in (State.STOPPED, State.FAILED):
             local.appeared_at = now
         self._idleness.note(local)
-        if local.life.restarts:
-            out.append(Announce(ChangeKind.HEALTH, local.name, f"{local.name} answers again."))
+        # Who did not hear that it was down is not told that it is up (`announcing`).
+        out.append(Announce(News.INSTANCE_UP, local.name))
 
     def _went_down(self, local: Local, now: float) -> None:
         self.forget_no_room()
@@ -375,13 +325,13 @@ class Fleet:
             local.life = local.life._replace(state=State.FAILED, since=now)
         if local.successor is not None:
             local.life = after(local.life, Happening.REDEFINED, now)
-            self._redefine(local, local.successor)
+            self.roster.redefine(local, local.successor)
 
     def _settle(self, local: Local, now: float, out: Effects) -> None:
         """Bring what it is into line with what it is to be."""
         state = local.life.state
         if state is State.DRAINING:
-            if local.is_active and not local.is_stop_asked:
+            if local.is_active and local.bar is None and not local.is_stop_asked:
                 local.life = after(local.life, Happening.REVIVED, now)
                 self._watch.at_once(local, now)
             elif not local.flights or now >= local.drain_until:
@@ -389,12 +339,17 @@ class Fleet:
                     self._agenda.note(local.stop_at, Due.DRAINED, local.name)
                 else:
                     self.stop(local, now, out)
-        elif not local.is_active and state in RUNNING:
+        elif local.must_leave and state in RUNNING:
+            local.stopped_for = StopCause.CARD if local.is_listed else None
             self.drain(local, now, out)
+        self._reopen(local)
+
+    def _reopen(self, local: Local) -> None:
+        stood_in = local.stands_in
         local.reopen()
+        self.roster.has_redefined = self.roster.has_redefined or stood_in is not local.stands_in
         self.changed[local.name] = local
 
     def _await_load(self, local: Local, now: float) -> None:
-        local.reopen()
-        self.changed[local.name] = local
+        self._reopen(local)
         self._watch.await_load(local, now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import RoutedHost, RoutingTable
 from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import Effects, Remote, Station, a_remote, remote_name
-from kloros_infra.router.effects import Announce, ChangeKind, Poll, Target
+from kloros_infra.router.effects import Announce, Poll, Target
 from kloros_infra.router.events import Toggled, Verdict
 from kloros_infra.router.instance import POLL_LOST_S
 
@@ -27,6 +28,8 @@ class Host:
     """Until it has, one failure is enough: nothing speaks for it."""
     failures: int = 0
     polled_at: float | None = None
+    told: News | None = None
+    """How it was found last: what is found at first is no news."""
     stations: dict[str, Remote] = field(default_factory=dict)
 
 
@@ -67,9 +70,9 @@ class Hosts:
         is_up = host.failures == 0 or (may_fail and host.failures < host.routed.health_failures)
         if is_up is not host.is_up:
             host.is_up = is_up
-            state = "answers again" if is_up else "does not answer"
-            out.append(Announce(ChangeKind.REMOTE, host.routed.name, f"{host.routed.name} {state}."))
             self._reopen(host)
+        if host.is_enabled:
+            _tell(host, News.REMOTE_CONNECTED if is_up else News.REMOTE_UNAVAILABLE, out)
         self._agenda.move(now + self._interval_s(host), Due.POLL_HOST, host.routed.name)
 
     def doubt(self, station: Station, now: float) -> None:
@@ -102,8 +105,9 @@ class Hosts:
         if host is None or host.is_enabled is event.is_enabled:
             return
         host.is_enabled = event.is_enabled
-        word = "on" if event.is_enabled else "off"
-        out.append(Announce(ChangeKind.REMOTE, event.host, f"{event.host} is switched {word}."))
+        # Whether one that is switched on again can be reached is for the next poll to say.
+        if not event.is_enabled:
+            _tell(host, News.REMOTE_DISABLED, out)
         self._reopen(host)
         self._agenda.note(now, Due.POLL_HOST, event.host)
 
@@ -116,6 +120,13 @@ class Hosts:
         if not host.is_up:
             return min(host.routed.health_interval_s, DOWN_POLL_S)
         return DOUBT_POLL_S if host.failures else host.routed.health_interval_s
+
+
+def _tell(host: Host, news: News, out: Effects) -> None:
+    """Announce how a host is, where it was found otherwise before."""
+    if host.told not in (None, news):
+        out.append(Announce(news, host.routed.name))
+    host.told = news
 
 
 def _place(routed: RoutedHost) -> tuple[object, ...]:

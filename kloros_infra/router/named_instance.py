@@ -18,8 +18,10 @@ def named_instance(
     A model alone means its instance under the `active` profile, and so does one that stands where an instance should.
     """
     if profile is not None:
-        instance = next((one for one in _upstreams(table.models) if one.instance == profile), None)
-        if instance is not None:
+        shared = [one for one in _upstreams(table.models) if one.instance == profile]
+        if shared:
+            # Of an instance that several profiles share, it is the one of the active profile, if there is one.
+            instance = next((one for one in shared if one.profile == active), shared[0])
             return _serving(table, instance, model)
         if model is None:
             return _of_model(table, active, profile, _instances(table))

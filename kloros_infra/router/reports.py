@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.board import Local, Station, Waiting
 from kloros_infra.router.effects import Target
 from kloros_infra.router.instance import State
@@ -22,6 +23,14 @@ STATUS_WORDS = {
     State.STOPPING: "stopping",
     State.FAILED: "failed",
 }
+
+STOP_WORDS: Mapping[StopCause | None, str] = {
+    StopCause.IDLE: "its profile is not active any more",
+    StopCause.ROOM: "others need its memory",
+    StopCause.ASKED: "an operator wanted that",
+    StopCause.CARD: "its card is not to be used",
+}
+"""Why an instance is stopped though it is at work; who is active and idle is not."""
 
 
 def health(stations: Iterable[Station], waiting: Waiting, *, profile: str, now: float) -> dict[str, Any]:
@@ -57,8 +66,25 @@ def _runtime(local: Local, queued: int, now: float) -> dict[str, Any]:
         "queued_requests": queued,
         "breaker": local.breaker.state.value,
         "restarts": life.restarts,
-        "reason": life.reason or local.no_room or "",
+        "reason": why_not(local),
     }
+
+
+def why_not(local: Local) -> str:
+    """Say why an instance does not run, as far as that is known."""
+    if local.bar is not None and local.is_active:
+        return local.bar.why
+    return local.no_room or local.life.reason or ""
+
+
+def why_stopped(local: Local) -> str | None:
+    """Say why an instance was stopped, or is being stopped; None where nobody is known to have done that."""
+    if local.bar is not None:
+        return local.bar.why
+    state = local.life.state
+    if state is State.STOPPING and local.stopped_for not in STOP_WORDS:
+        return "its unit was stopped" if local.is_listed else "models.yaml has it no more"
+    return STOP_WORDS.get(local.stopped_for) if state in (State.STOPPING, State.STOPPED) else None
 
 
 def _remote(station: Station, queued: int) -> dict[str, Any]:

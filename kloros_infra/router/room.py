@@ -18,12 +18,17 @@ MOST_COMBINED = 8
 
 
 class Holder(NamedTuple):
-    """An instance that holds memory, or wants to; `used_at` is when it was last of use."""
+    """An instance that holds memory, or wants to; `used_at` is when it was last of use.
+
+    Of those that have a word of `turns` in common one runs at a time: models of a group, and instances of one model,
+    whose units stop each other (systemd.unit(5), Conflicts=). Those that are named in `beside` can run all the same.
+    """
 
     instance: str
     shares: tuple[RoutedShare, ...]
-    group: str | None = None
+    turns: frozenset[str] = frozenset()
     used_at: float = 0.0
+    beside: tuple[str, ...] = ()
 
 
 class Room(Enum):
@@ -46,14 +51,14 @@ def plan_room(
 ) -> Room | tuple[str, ...]:
     """Say whether an instance fits, or name those that must stop: fewest bytes, then the longest unused.
 
-    Those of its group must always stop. A card without a declared capacity holds everything.
+    Those that it takes turns with must always stop. A card without a declared capacity holds everything.
     """
     cards = {share.card for share in wanted.shares}
     free = {card: mib - foreign.get(card, 0) for card, mib in capacities.items() if card in cards}
     if not _fits((wanted,), free):
         return Room.NEVER
     others = [holder for holder in holders if holder.instance != wanted.instance]
-    rivals = [holder for holder in others if wanted.group is not None and holder.group == wanted.group]
+    rivals = [one for one in others if one.instance not in wanted.beside and not wanted.turns.isdisjoint(one.turns)]
     if not rivals and _fits((wanted, *others), free):
         return Room.FITS
     kept = [holder for holder in others if holder not in rivals]

@@ -10,6 +10,8 @@ from kloros_infra.router.queue import wait_s
 from kloros_infra.router.select import Standing
 
 FULL = "its line is full"
+CLOSED_S = 60.0
+"""When to ask again where nobody says when a card may be used again."""
 
 
 def standing(station: Station, *, now: float, queued: int, max_queued: int) -> Standing:
@@ -50,6 +52,8 @@ def expected_wait_s(station: Station, queued: int, now: float) -> float:
     in_line_s = wait_s(queued + 1, at_a_time=station.limit, each_s=station.each_s)
     if not isinstance(station, Local):
         return in_line_s
+    if station.bar is not None:
+        return CLOSED_S if station.bar.opens_at is None else max(0.0, station.bar.opens_at - now)
     load_s = station.upstream.load_s
     if station.life.state in COMING:
         load_s = max(0.0, load_s - (now - station.life.since))
@@ -69,11 +73,21 @@ def retry_after_s(breaker: Breaker, now: float) -> float:
     return 1.0 if at is None else max(1.0, at - now)
 
 
+def is_no_help(station: Station) -> bool:
+    """Say whether those that wait for a target had better look for another."""
+    if not isinstance(station, Local):
+        return not station.is_open or station.breaker.state is breakers.State.OPEN
+    cannot_run = station.no_room is not None or station.bar is not None or not station.is_active
+    return cannot_run or station.life.state in (State.FAILED, State.SUSPECT)
+
+
 def _local(local: Local) -> tuple[bool, str | None, bool]:
     """Say whether a request would wait for an instance that cannot take it at once, or why it cannot wait for it."""
     state = local.life.state
     if state is State.FAILED:
         return False, f"did not load: {local.life.reason}", True
+    if local.bar is not None:
+        return False, f"cannot run, as {local.bar.why}", False
     if local.no_room is not None:
         return False, f"cannot be started, as {local.no_room}", False
     return True, None, False

@@ -3,6 +3,8 @@
 The most urgent and longest waiting goes first, and keeps the room that is made for it. What is busy is never stopped:
 where others are in the way that have work, they go on for as long as the load would take (so that changing back and
 forth costs at most as much as it serves), then get no more requests until the one that waits has had its turn.
+What the active profile has left makes way first, and finishes what it has within its time to drain. As long as it can
+serve those that wait itself it goes on, for as long as others would.
 """
 
 from __future__ import annotations
@@ -71,8 +73,7 @@ class Starter:
                 local.life = after(life, Happening.REDEFINED, now)
                 local.stopped_for = StopCause.ROOM
                 self._fleet.changed[local.name] = local
-                if local.is_active and (local.upstream.preload or local.upstream.is_pinned):
-                    self._fleet.wanted[local.name] = None
+                self._fleet.roster.want_anyway(local)
 
     def _is_crowded(self, local: Local) -> bool:
         alone = plan_room(_holder(local), (), capacities=self.capacities, foreign=self.foreign, evictable=())
@@ -80,7 +81,8 @@ class Starter:
 
     def _is_startable(self, local: Local, now: float) -> bool:
         """Say whether it is to be started now; after it has failed, or somebody stopped it, only after a pause."""
-        if local.life.state is not State.STOPPED or not local.is_active or local.no_room is not None:
+        is_wanted = local.is_active and local.bar is None and local.no_room is None
+        if local.life.state is not State.STOPPED or not is_wanted:
             return False
         if now < local.restart_at:
             self._agenda.note(local.restart_at, Due.RESTART, local.name)
@@ -89,7 +91,16 @@ class Starter:
 
     def _make_room(self, demand: Demand, reserved: list[Holder], now: float, out: Effects) -> None:
         local = demand.local
-        plan = self._plan(local, reserved, now)
+        turn_at = demand.since + _patience_s(demand)
+
+        def goes_on_until(other: Local) -> float:
+            return turn_at if other.model_id == local.model_id else now
+
+        left, others = self._left(now), self._idle(now)
+        plan = self._plan(local, reserved, (left, left | others), self._at_work(left, now, goes_on_until))
+        if plan is None:
+            reserved.append(_holder(local))
+            return
         if plan is Room.FITS:
             self._fleet.start(local, now, out)
         elif isinstance(plan, tuple):
@@ -107,36 +118,71 @@ class Starter:
         if not isinstance(self._room(local, (), unpinned), tuple):
             self._refuse_room(local, "the memory that it needs is held by pinned instances")
             return
+        # Those that leave already may be enough.
+        leaving = {other.name for other in self._holding() if other.life.state not in STOPPABLE}
+        if isinstance(self._room(local, reserved, leaving), tuple):
+            reserved.append(_holder(local))
+            return
         victims = self._room(local, reserved, unpinned)
         if not isinstance(victims, tuple):
             return
-        patience_s = 0.0 if demand.rank == URGENT_RANK else min(local.upstream.load_s, LONGEST_PATIENCE_S)
         others = [self._fleet.locals[name] for name in victims]
-        if not any(other.life.state in STOPPABLE for other in others):
-            reserved.append(_holder(local))
-            return
-        due_at = max([demand.since, *(other.life.since for other in others if other.is_open)]) + patience_s
+        due_at = max([demand.since, *(other.life.since for other in others if other.is_open)]) + _patience_s(demand)
         if now < due_at:
             self._agenda.note(due_at, Due.ROOM, local.name)
             return
         for other in others:
             other.is_yielding = other.life.state is State.READY
-        plan = self._plan(local, reserved, now)
+        plan = self._room(local, reserved, self._left(now) | self._idle(now))
         if isinstance(plan, tuple):
             self._stop(plan, now, out)
         reserved.append(_holder(local))
 
     def _start_unasked(self, local: Local, reserved: Sequence[Holder], now: float, out: Effects) -> None:
-        """Start what is to run anyway, where nothing has to stop for it."""
+        """Start what is to run anyway, where nothing has to stop for it but what the profile has left."""
         if local.life.state in (State.READY, State.FAILED) or local.life.state in COMING or not local.is_active:
             if local.life.state is not State.UNKNOWN:
                 del self._fleet.wanted[local.name]
             return
-        if self._is_startable(local, now) and self._room(local, reserved, ()) is Room.FITS:
+        if not self._is_startable(local, now):
+            return
+        left = self._left(now)
+        at_work = self._at_work(left, now, lambda other: other.left_at + other.upstream.drain_s)
+        plan = self._plan(local, reserved, (left,), at_work)
+        if plan is Room.FITS:
             self._fleet.start(local, now, out)
+        elif isinstance(plan, tuple):
+            self._stop(plan, now, out)
 
-    def _plan(self, local: Local, reserved: Sequence[Holder], now: float) -> Room | tuple[str, ...]:
-        return self._room(local, reserved, {other.name for other in self._holding() if self._may_stop(other, now)})
+    def _plan(
+        self, local: Local, reserved: Sequence[Holder], choices: Sequence[set[str]], at_work: Mapping[str, float]
+    ) -> Room | tuple[str, ...] | None:
+        """Say whether there is room once some of the first choice have stopped, or else of the next.
+
+        What is at work goes on until then: None where there will be room after that.
+        """
+        for names in choices:
+            plan = self._room(local, reserved, names - at_work.keys())
+            if plan is not Room.BUSY:
+                return plan
+            if isinstance(self._room(local, reserved, names), tuple):
+                self._agenda.note(min(at_work.values()), Due.ROOM, local.name)
+                return None
+        return Room.BUSY
+
+    def _at_work(self, left: set[str], now: float, goes_on_until: Callable[[Local], float]) -> dict[str, float]:
+        """Say until when those of the left go on that serve requests."""
+        serving = (self._fleet.locals[name] for name in left)
+        until = {local.name: goes_on_until(local) for local in serving if local.is_open and local.flights}
+        return {name: at for name, at in until.items() if at > now}
+
+    def _left(self, now: float) -> set[str]:
+        """Name those that the active profile has left and that may be stopped for another."""
+        return {local.name for local in self._holding() if not local.is_active and self._may_stop(local, now)}
+
+    def _idle(self, now: float) -> set[str]:
+        """Name those of the active profile that may be stopped for another."""
+        return {local.name for local in self._holding() if local.is_active and self._may_stop(local, now)}
 
     def _room(
         self, local: Local, reserved: Sequence[Holder], evictable: set[str] | tuple[()]
@@ -149,7 +195,11 @@ class Starter:
 
     def _may_stop(self, local: Local, now: float) -> bool:
         """Say whether it may be stopped for another: nobody uses it, waits for it, or has pinned it."""
-        if local.flights or local.upstream.is_pinned or local.life.state not in STOPPABLE or now < local.stop_at:
+        if local.life.state not in STOPPABLE or now < local.stop_at:
+            return False
+        if not local.is_active:
+            return True
+        if local.flights or local.upstream.is_pinned:
             return False
         is_wanted = self._waiting(local.model_id) > 0 and not local.is_yielding
         return not is_wanted and not self._protected(local.name, now)
@@ -158,12 +208,19 @@ class Starter:
         for name in names:
             local = self._fleet.locals[name]
             local.stopped_for = StopCause.ROOM
-            self._fleet.stop(local, now, out)
+            self._fleet.leave(local, now, out)
 
     def _refuse_room(self, local: Local, why: str) -> None:
         local.no_room = why
         self._fleet.changed[local.name] = local
 
 
+def _patience_s(demand: Demand) -> float:
+    """Say for how long those in the way may go on."""
+    return 0.0 if demand.rank == URGENT_RANK else min(demand.local.upstream.load_s, LONGEST_PATIENCE_S)
+
+
 def _holder(local: Local) -> Holder:
-    return Holder(local.name, local.upstream.shares, local.group, local.idle_since)
+    turns = {f"model {local.model_id}"} if local.group is None else {f"model {local.model_id}", f"group {local.group}"}
+    upstream = local.upstream
+    return Holder(local.name, upstream.shares, frozenset(turns), local.idle_since, upstream.beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kloros_infra.diagnostics import Diagnostic
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import RoutedClient, RoutingTable
 from kloros_infra.router import breaker as breakers
 from kloros_infra.router import refusals, retries, unserved
@@ -12,7 +13,7 @@ from kloros_infra.router.agenda import Agenda, Due
 from kloros_infra.router.board import CLOSED, Effects, Local, Request, Station
 from kloros_infra.router.breaker import Breaker
 from kloros_infra.router.candidates import Candidates
-from kloros_infra.router.effects import AllocationChange, Announce, ChangeKind, Continue, Refuse, Send, Target
+from kloros_infra.router.effects import AllocationChange, Announce, Continue, Refuse, Send, Target
 from kloros_infra.router.events import Ended, Outcome
 from kloros_infra.router.lending import Lending, ttl_s
 from kloros_infra.router.query import Refused
@@ -215,6 +216,8 @@ class Traffic:
             return None
         if station.breaker is not CLOSED or not station.is_open or self.lines.get(station.model_id):
             return None
+        if station.stands_in:
+            return None
         del self.requests[id]
         station.flights.discard(id)
         station.note_seconds(now - request.sent_at)
@@ -308,8 +311,7 @@ class Traffic:
             self._agenda.move(at, Due.PASSES, station.name)
         if breaker.state is not before.state:
             self.breaker_changes += 1
-            words = "gets requests again" if breaker.state is breakers.State.CLOSED else "has failed too often"
-            out.append(Announce(ChangeKind.BREAKER, station.name, f"{station.name} {words}."))
+            out.append(_news_of(station, is_well=breaker.state is breakers.State.CLOSED))
 
     def _end_attempt(self, request: Request, station: Station, out: Effects) -> None:
         request.station = None
@@ -356,9 +358,8 @@ class Traffic:
         """Refuse where no target can serve, for what is nearest to serving."""
         targets = [target for choice in request.found.choices for target in choice.targets]
         stations = [self._stations[target.name] for target in targets]
+        problem = unserved.none_of(stations, refused)
         if not refused.is_temporary:
-            failed = next((s for s in stations if isinstance(s, Local) and s.life.reason), None)
-            problem = unserved.load_failed(failed) if failed and refused.problem.code == "KI809" else refused.problem
             self.refuse(request, problem, out, is_temporary=False)
             return
         full = [s for s in stations if self.waiting(s.model_id) >= self._max_queued]
@@ -369,7 +370,7 @@ class Traffic:
             self.requests.pop(request.asked.id, None)
             out.append(Refuse(request.asked.id, problem, True, min(waits), position + 1))
             return
-        self.refuse(request, refused.problem, out, is_temporary=True, after_s=min(waits))
+        self.refuse(request, problem, out, is_temporary=True, after_s=min(waits))
 
 
 def _falls_with_others(request: Request, station: Station, now: float) -> bool:
@@ -382,3 +383,11 @@ def _falls_with_others(request: Request, station: Station, now: float) -> bool:
         return True
     station.broken_at = now
     return False
+
+
+def _news_of(station: Station, *, is_well: bool) -> Announce:
+    """Tell that a target gets requests again, or none for a while."""
+    if not isinstance(station, Local):
+        return Announce(News.REMOTE_CONNECTED if is_well else News.REMOTE_UNAVAILABLE, station.name)
+    reason = "" if is_well else "it has failed too often"
+    return Announce(News.INSTANCE_UP if is_well else News.INSTANCE_DOWN, station.name, reason)

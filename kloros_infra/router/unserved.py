@@ -1,11 +1,14 @@
-"""Say why a request that could have been served was not: one function per diagnostic, KI870 to KI873."""
+"""Say why a request that could have been served was not: one function per diagnostic, KI870 to KI873 and KI876."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kloros_infra.diagnostics import Diagnostic
-from kloros_infra.router.board import Local
+from kloros_infra.router.board import Local, Station
 from kloros_infra.router.events import Outcome
 from kloros_infra.router.last_words import last_words
+from kloros_infra.router.query import Refused
 
 WORDS = {
     Outcome.UNREACHED: "could not be reached",
@@ -58,3 +61,23 @@ def attempts_failed(target: str, outcome: Outcome, attempts: int) -> Diagnostic:
         detail=f"'{target}' {WORDS[outcome]}, and this was attempt {attempts}.",
         hint="Ask again in a moment; `kloros-infra status` shows what is down.",
     )
+
+
+def card_closed(instance: str, why: str) -> Diagnostic:
+    """Refuse for now: what would serve needs a card that is not to be used."""
+    return Diagnostic(
+        code="KI876",
+        summary="Card not to be used",
+        detail=f"'{instance}' cannot run now: {why}.",
+        hint="`kloros-infra gpu list` shows how the cards stand, and until when.",
+    )
+
+
+def none_of(stations: Sequence[Station], refused: Refused) -> Diagnostic:
+    """Say why none of the targets can serve: for the one reason, where there is one."""
+    locals_ = [station for station in stations if isinstance(station, Local)]
+    failed = next((local for local in locals_ if local.life.reason), None)
+    if not refused.is_temporary:
+        return load_failed(failed) if failed and refused.problem.code == "KI809" else refused.problem
+    barred = [(local.name, local.bar.why) for local in locals_ if local.bar is not None]
+    return card_closed(*barred[0]) if barred and len(barred) == len(stations) else refused.problem

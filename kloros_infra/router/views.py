@@ -9,7 +9,9 @@ from kloros_infra.ir.requests import Priority
 from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.router.board import Local
 from kloros_infra.router.candidates import RANKS
+from kloros_infra.router.idleness import STAYS_S, stops_at
 from kloros_infra.router.instance import State
+from kloros_infra.router.reports import why_not
 from kloros_infra.router.traffic import Traffic
 
 PRIORITIES = {rank: priority for priority, rank in RANKS.items()}
@@ -40,6 +42,8 @@ class InstanceView(NamedTuple):
     last_lines: tuple[str, ...]
     stopped_for: StopCause | None
     """Why it does not run, as far as it is this router's doing."""
+    is_barred: bool = False
+    """A card of its is not to be used; `reason` says why."""
 
 
 class WaitingView(NamedTuple):
@@ -86,15 +90,18 @@ def _instance(local: Local, traffic: Traffic, now: float) -> InstanceView:
         in_flight=len(local.flights),
         queued=queued,
         restarts=life.restarts,
-        reason=local.no_room or life.reason,
+        reason=why_not(local),
         last_lines=life.last_lines,
         stopped_for=_stopped_for(local),
+        is_barred=local.bar is not None,
     )
 
 
 def _stopped_for(local: Local) -> StopCause | None:
     if local.life.state is State.FAILED:
         return StopCause.FAILED
+    if local.life.state is State.STOPPED and local.is_active and local.bar is not None:
+        return StopCause.CARD
     return local.stopped_for if local.life.state is State.STOPPED else None
 
 
@@ -106,12 +113,12 @@ def _used_s_ago(local: Local, now: float) -> float | None:
 
 
 def _stops_in_s(local: Local, queued: int, now: float) -> float | None:
-    timeout_s = local.upstream.idle_timeout_s
-    if timeout_s is None or local.upstream.is_pinned or local.life.state not in SERVING:
+    at = stops_at(local)
+    if at is None or local.life.state not in SERVING:
         return None
     if local.flights or queued:
-        return timeout_s
-    return max(0.0, local.idle_since + timeout_s - now)
+        at = now + (local.upstream.idle_timeout_s or 0.0) if local.is_active else local.left_at + STAYS_S
+    return max(0.0, at - now)
 
 
 def _waiting(traffic: Traffic, now: float) -> Iterator[WaitingView]:

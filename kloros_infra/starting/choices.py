@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
+from kloros_infra.compiler.instance_ports import FIRST_PORT
 from kloros_infra.ir.names import as_name, unused
 from kloros_infra.ir.written import PCI_PATTERN, PROGRAM_PATTERN, UUID_PATTERN
 from kloros_infra.placement.card_table import figures_of, short_name
@@ -23,7 +24,6 @@ GUESSED_CAPABILITY = (7, 5)
 
 BRIDGE_PORT = 11434
 BUS_PORTS = (5556, 5557)
-FIRST_INSTANCE_PORT = 8601
 CPU_ONLY = "cpu_only"
 
 
@@ -73,7 +73,7 @@ def choose(facts: MachineFacts) -> Choices:
     sets = dict(_profile_sets(cards))
     rooms = {name: room_bytes(members, facts.memory_bytes) for name, members in sets.items()}
     starter = choose_starter(tuple(rooms.values()), facts.packaged_weights)
-    ports = (port for port in count(FIRST_INSTANCE_PORT) if port not in facts.ports_in_use)
+    ports = (port for port in count(FIRST_PORT) if port not in facts.ports_in_use)
     servers = [one for one in facts.llama_servers if re.fullmatch(PROGRAM_PATTERN, one)]
     return Choices(
         host=as_name(facts.host_name) or "localhost",

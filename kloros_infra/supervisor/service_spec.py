@@ -15,10 +15,14 @@ DEFAULT_RESTART_CAP_S = 60.0
 
 
 class ServiceKind(StrEnum):
-    """Type= of a service; SIMPLE is run as EXEC, which also notices a program that cannot be executed."""
+    """Type= of a service; all but ONESHOT are run as EXEC, which also notices a program that cannot be executed.
+
+    Of NOTIFY that means that nobody waits for its word: it is not told where to say it (sd_notify(3), $NOTIFY_SOCKET).
+    """
 
     SIMPLE = "simple"
     EXEC = "exec"
+    NOTIFY = "notify"
     ONESHOT = "oneshot"
 
 

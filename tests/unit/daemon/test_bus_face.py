@@ -20,10 +20,10 @@ from kloros_infra.daemon.answer_log import AnswerLog
 from kloros_infra.daemon.bus_face import BusFace, BusLimits
 from kloros_infra.daemon.bus_service import BusService
 from kloros_infra.daemon.desk import Desk
-from kloros_infra.daemon.http_problems import upstream_refused
+from kloros_infra.daemon.http_problems import answer_cut_off, upstream_refused
 from kloros_infra.daemon.ports import Journal, UpstreamError
 from kloros_infra.ir.routing import RoutedPurpose
-from kloros_infra.router.events import Outcome, Verdict
+from kloros_infra.router.events import Outcome, UnitSeen, Verdict
 from kloros_infra.router.wire import MAX_PAYLOAD_BYTES
 from tests.factories import a_routed_model, a_routed_persona, a_routing_table, a_target, an_upstream
 from tests.fakes.bus import FakeBus, FakeDirect
@@ -506,6 +506,21 @@ def test_a_stream_that_breaks_off_says_so_and_keeps_what_was_said() -> None:
         assert (last["success"], last["done"], last["error"]["code"]) == (False, True, problem.code)
         assert last["metadata"]["partial"] == "Hello "
         assert len(scene.upstreams.asked) == 1, "nobody else is asked for the rest where the purpose does not allow it"
+
+    run(scenario)
+
+
+def test_a_stream_of_an_instance_that_was_stopped_says_so() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.upstreams.pieces = ("Hello ",)
+        scene.upstreams.failure = UpstreamError(answer_cut_off(a_target()), outcome=Outcome.BROKEN, started=True)
+        scene.upstreams.gate.clear()
+        scene.send(stream=True)
+        await until(lambda: bool(scene.upstreams.calls))
+        scene.desk.tell(UnitSeen("small-cpu_only", is_up=True, is_stopping=True))
+        scene.upstreams.gate.set()
+        error = (await scene.bus.sent(2))[1][1]["facts"]["error"]
+        assert (error["code"], "its unit was stopped" in error["message"]) == ("KI823", True)
 
     run(scenario)
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kloros_infra.daemon.bus_reports import endpoint_of, profile_gpus
+from kloros_infra.daemon.bus_reports import endpoint_of
 from kloros_infra.daemon.bus_service import BusService
+from kloros_infra.daemon.card_reports import profile_facts, warnings
 from kloros_infra.daemon.desk import Desk
+from kloros_infra.ir.announcements import STANDARD_TEXTS, News, NewsKind
+from kloros_infra.ir.cards_report import CardsReport, ReportedCard
 from kloros_infra.ir.requests import UpstreamKind
-from kloros_infra.ir.routing import RoutedCard, RoutedHost, RoutedProfile, RoutingTable
-from kloros_infra.router.effects import Allocated, AllocationChange, Announce, ChangeKind
+from kloros_infra.ir.routing import RoutedAnnouncements, RoutedCard, RoutedHost, RoutedProfile, RoutingTable
+from kloros_infra.router.effects import Allocated, AllocationChange, Announce
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.bus import FakeBus, StillClock
 from tests.fakes.hands import FakeHands, a_desk
@@ -36,6 +39,7 @@ HOST = RoutedHost(
     health_failures=3,
     models={"small": "small"},
 )
+SPOKEN = RoutedAnnouncements(kinds=tuple(NewsKind), least_interval_s=30.0, urgency=0.5, texts=dict(STANDARD_TEXTS))
 TABLE = a_routing_table(a_routed_model("small", an_upstream("small-max"), an_upstream("small-mid"))).model_copy(
     update={
         "profiles": (
@@ -44,6 +48,18 @@ TABLE = a_routing_table(a_routed_model("small", an_upstream("small-max"), an_ups
         ),
         "hosts": (HOST,),
     }
+)
+
+
+LOCKED = ReportedCard(
+    card="rtx5080", state="locked", reason="locked out: gaming", total_mib=16303, used_mib=303, foreign_mib=303
+)
+REPORT = CardsReport(
+    profile="mid",
+    reason="'max' lacks rtx5080 (locked out: gaming)",
+    since_epoch_s=1_700_000_000.0,
+    cards=(LOCKED,),
+    hardware_changes=("rtx3060 has 8 GiB, declared are 12 GiB",),
 )
 
 
@@ -94,21 +110,53 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def test_the_profile_is_told_with_the_cards_that_it_uses() -> None:
-    assert profile_gpus(TABLE, "mid") == [
-        {"index": 0, "name": "rtx5080", "vram_free_gb": None, "eligible": False},
-        {"index": 1, "name": "rtx3060", "vram_free_gb": None, "eligible": True},
-    ]
-
     async def scenario(scene: Scene) -> None:
         scene.service.reports.report_profile()
         scene.clock.seconds += 100
         scene.service.reports.report_profile()
-        scene.desk.set_profile("mid")
+        scene.desk.take_state("mid", None)
         scene.service.reports.report_profile()
         first, again, changed = (message["facts"] for message in scene.on("llm.gpu_profile"))
-        assert first == {"profile": "max", "gpus": profile_gpus(TABLE, "max"), "timestamp": "2023-11-14T22:30:00Z"}
+        assert first == {**profile_facts(TABLE, "max", None), "timestamp": "2023-11-14T22:30:00Z"}
         assert again == first, "its time is that of the change"
         assert (changed["profile"], changed["timestamp"]) == ("mid", "2023-11-14T22:31:40Z")
+
+    run(scenario)
+
+
+def test_where_cards_are_looked_at_the_time_is_that_of_the_decision() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.desk.take_state("mid", REPORT)
+        scene.service.reports.report_profile()
+        scene.desk.take_state("max", REPORT)
+        scene.service.reports.report_profile()
+        decided, by_hand = (message["facts"] for message in scene.on("llm.gpu_profile"))
+        assert decided == {**profile_facts(TABLE, "mid", REPORT), "timestamp": "2023-11-14T22:13:20Z"}
+        assert by_hand["timestamp"] == "2023-11-14T22:30:00Z"
+
+    run(scenario)
+
+
+def test_a_card_that_closes_is_told_at_once_and_its_figures_soon() -> None:
+    async def scenario(scene: Scene) -> None:
+        following = asyncio.create_task(scene.service.reports.follow())
+        try:
+            await until(lambda: bool(scene.on("llm.gpu_profile")))
+            before = len(scene.on("llm.gpu_profile"))
+            scene.desk.take_state("mid", REPORT)
+            await until(lambda: scene.on("llm.gpu_profile")[-1]["facts"]["profile"] == "mid")
+            gpus = scene.on("llm.gpu_profile")[-1]["facts"]["gpus"]
+            assert gpus[0]["state"] == "locked"
+            assert scene.on("llm.health")[-1]["facts"]["warnings"] == warnings(REPORT)
+            assert len(scene.on("llm.gpu_profile")) <= before + 2
+            used = REPORT.cards[0].model_copy(update={"used_mib": 9000})
+            scene.desk.take_state("mid", REPORT.model_copy(update={"cards": (used,)}))
+            told = len(scene.on("llm.gpu_profile"))
+            await until(lambda: len(scene.on("llm.gpu_profile")) > told)
+            gpus = scene.on("llm.gpu_profile")[-1]["facts"]["gpus"]
+            assert gpus[0]["vram_free_gb"] == round((16303 - 9000) / 1024, 1)
+        finally:
+            following.cancel()
 
     run(scenario)
 
@@ -165,7 +213,7 @@ def test_an_endpoint_is_named_wherever_it_is() -> None:
 
 
 def test_changes_are_spoken_only_where_that_is_wanted() -> None:
-    announce = Announce(ChangeKind.REMOTE, "rig", "Connected to AltimitOS")
+    announce = Announce(News.REMOTE_CONNECTED, "AltimitOS")
 
     async def silent(scene: Scene) -> None:
         scene.service.reports.announce(announce)
@@ -184,7 +232,19 @@ def test_changes_are_spoken_only_where_that_is_wanted() -> None:
         assert message["incident_id"]
 
     run(silent)
-    run(spoken, TABLE.model_copy(update={"has_announcements": True}))
+    run(spoken, TABLE.model_copy(update={"announcements": SPOKEN}))
+
+
+def test_what_changes_within_the_pause_is_spoken_after_it() -> None:
+    async def scenario(scene: Scene) -> None:
+        for profile in ("mid", "max", "low"):
+            scene.service.reports.announce(Announce(News.PROFILE_CHANGED, profile))
+        assert [one["facts"]["text"] for one in scene.on("VOICE.ORCHESTRATOR.SPEAK")] == ["The profile is mid now."]
+        scene.clock.seconds += 0.02
+        await until(lambda: len(scene.on("VOICE.ORCHESTRATOR.SPEAK")) == 2)
+        assert scene.on("VOICE.ORCHESTRATOR.SPEAK")[1]["facts"]["text"] == "The profile is low now."
+
+    run(scenario, TABLE.model_copy(update={"announcements": SPOKEN.model_copy(update={"least_interval_s": 0.02})}))
 
 
 def test_all_is_told_when_the_bus_comes() -> None:
@@ -212,7 +272,7 @@ def test_a_change_is_told_at_once_and_a_figure_is_not() -> None:
         scene.bus.arrive("llm.request", json.dumps({"request_id": "a", "prompt": "Hi."}).encode())
         await asyncio.sleep(0.2)
         assert len(scene.on("llm.gpu_profile")) == told
-        scene.desk.set_profile("mid")
+        scene.desk.take_state("mid", None)
         await until(lambda: len(scene.on("llm.gpu_profile")) > told)
         assert scene.on("llm.health")[-1]["facts"]["gpu_profile"] == "mid"
         following.cancel()

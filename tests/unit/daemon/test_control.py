@@ -16,7 +16,9 @@ import pytest
 from kloros_infra.adapters.clock import SystemClock
 from kloros_infra.daemon.control_socket import MOST_CONNECTIONS, serve_control
 from kloros_infra.daemon.desk import Desk
+from kloros_infra.ir.cards_report import CardsReport, ReportedCard
 from kloros_infra.ir.control import Runtimes
+from kloros_infra.ir.routing import RoutedShare, RoutingTable
 from kloros_infra.router.events import Asked
 from kloros_infra.router.query import Query
 from tests.factories import a_routed_model, a_routing_table, an_upstream
@@ -46,10 +48,15 @@ class Operator:
 
 
 def operated(
-    folder: Path, test: Callable[[Operator], Awaitable[None]], *, uids: frozenset[int] = ME, name: str = "control.sock"
+    folder: Path,
+    test: Callable[[Operator], Awaitable[None]],
+    *,
+    uids: frozenset[int] = ME,
+    name: str = "control.sock",
+    table: RoutingTable | None = None,
 ) -> None:
     async def within() -> None:
-        desk, hands = a_desk(TABLE, SystemClock())
+        desk, hands = a_desk(table or TABLE, SystemClock())
         await asyncio.sleep(0)  # the fake stops what is of another profile in the loop's next turn
         hands.orders.clear()
         try:
@@ -129,6 +136,39 @@ def test_a_start_that_cannot_be_is_refused(folder: Path, body: object, status: i
 def test_a_stop_of_what_is_not_there_is_refused(folder: Path) -> None:
     async def test(operator: Operator) -> None:
         assert (await operator.post("/runtimes/stop", {"profile": "cod"}))[0] == 404
+
+    operated(folder, test)
+
+
+def test_what_needs_a_closed_card_is_not_started(folder: Path) -> None:
+    async def test(operator: Operator) -> None:
+        card = ReportedCard(card="rtx5080", state="locked", reason="locked out: gaming")
+        report = CardsReport(profile="cpu_only", reason="so", since_epoch_s=0.0, cards=(card,))
+        operator.desk.take_state("cpu_only", report)
+        await asyncio.sleep(0)  # the fake's unit stops in the loop's next turn
+        status, answer = await operator.post("/runtimes/start", {"profile": "code-cpu_only"})
+        assert (status, answer["error"]["code"]) == (409, "KI876")
+        assert "its card rtx5080 is locked out: gaming" in answer["error"]["message"]
+        assert operator.hands.orders == [("stop", "code-cpu_only")]
+
+    shares = (RoutedShare(card="rtx5080", mib=100),)
+    upstreams = (TABLE.models[0].upstreams[0].model_copy(update={"shares": shares}),)
+    model = TABLE.models[0].model_copy(update={"upstreams": upstreams})
+    operated(folder, test, table=TABLE.model_copy(update={"models": (model,)}))
+
+
+def test_following_answers_when_it_is_done(folder: Path) -> None:
+    async def test(operator: Operator) -> None:
+        operator.desk.follow = lambda: operator.desk.take_state("max", None)
+        assert await operator.post("/follow", {}) == (200, {"profile": "max"})
+        assert (await operator.get("/follow"))[0] == 405
+
+    operated(folder, test)
+
+
+def test_following_may_be_asked_for_where_there_is_nothing_to_follow(folder: Path) -> None:
+    async def test(operator: Operator) -> None:
+        assert await operator.post("/follow", None) == (200, {"profile": "cpu_only"})
 
     operated(folder, test)
 

@@ -166,7 +166,7 @@ def test_another_table_is_read_from_at_once() -> None:
         )
         desk.replace_table(other)
         assert desk.table is other
-        desk.set_profile("cpu_only")
+        desk.take_state("cpu_only", None)
         assert desk.profile == "cpu_only"
 
     run(test)

@@ -1,4 +1,4 @@
-"""The two files that steer the router, whole and broken."""
+"""The files that steer the router, whole and broken."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from kloros_infra.daemon.desk import Desk
 from kloros_infra.daemon.hands import DeskHands
 from kloros_infra.daemon.lease_log import BREATH_S, MOST_LINES, LeaseLog
 from kloros_infra.daemon.unit_keeper import UnitLimits
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import RoutingTable
 from kloros_infra.router.core import Core
-from kloros_infra.router.effects import Allocated, AllocationChange, Announce, ChangeKind, Refuse, Send, Target
+from kloros_infra.router.effects import Allocated, AllocationChange, Announce, Refuse, Send, Target
 from kloros_infra.router.events import Asked, Doubted, Ended, Outcome, StartAsked, StopAsked, Ticked, Verdict
 from kloros_infra.router.query import Query
 from tests.factories import a_routed_model, a_routing_table, an_upstream
@@ -319,7 +320,7 @@ def test_without_a_service_manager_nobody_waits_for_what_nobody_starts() -> None
 def test_announcements_are_passed_on() -> None:
     async def test(scene: Scene) -> None:
         said: list[Announce] = []
-        announce = Announce(ChangeKind.REMOTE, "rig", "Remote disabled")
+        announce = Announce(News.REMOTE_DISABLED, "rig")
         scene.hands.announce(announce)
         scene.hands.announcer = said.append
         scene.hands.announce(announce)

@@ -102,6 +102,13 @@ def test_the_words_of_an_error_are_found(body: dict[str, Any], expected: str) ->
     assert openai.error_message(body) == expected
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"), [({"code": 500}, 500), ({"code": "KI825"}, 200), ({"code": True}, 200), ("no", 200)]
+)
+def test_an_error_within_a_stream_has_its_own_status(error: object, expected: int) -> None:
+    assert openai.error_status({"error": error}, 200) == expected
+
+
 def test_models_are_listed_under_every_name_and_the_default_first() -> None:
     small, large = a_routed_model("small"), a_routed_model("large", aliases=("large:7b",))
     purpose = RoutedPurpose(name="code", candidates=("large", "gone"), otherwise=None, is_default=True)

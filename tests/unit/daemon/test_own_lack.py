@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,19 +17,9 @@ from kloros_infra.router.events import UnitFailed, UnitStarted, Verdict
 from tests.bridge_house import until
 from tests.factories import a_target
 from tests.fakes.llama_server import FakeLlamaServer
+from tests.fakes.no_descriptors import no_descriptors_left
 from tests.fakes.unit_control import FakeUnitControl
 from tests.unit.daemon.test_unit_keeper import INSTANCE, UNIT, ListeningDesk
-
-
-@contextmanager
-def no_descriptors_left() -> Iterator[None]:
-    """Allow none but the first three, which are open; those that are open above stay so (setrlimit(2))."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_target_that_could_not_even_be_asked_is_asked_again_and_not_blamed() -> None:

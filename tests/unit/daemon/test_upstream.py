@@ -360,7 +360,11 @@ def test_the_first_byte_is_due_for_a_stream_and_a_whole_answer_takes_as_long_as_
 COMPLETION_FAULTS: dict[str, tuple[Play, str, str]] = {
     "refusal": ((plain(b'{"error":{"message":"too long"}}', status=b"400 Bad Request"),), "KI825", "too long"),
     "refusal that is no JSON": ((plain(b"oops", status=b"500 X"),), "KI825", "no message"),
-    "error in the stream": ((STREAM_HEAD + chunked(b'data: {"error":{"message":"boom"}}\n\n') + END,), "KI825", "boom"),
+    "error in the stream": (
+        (STREAM_HEAD + chunked(b'data: {"error":{"code":500,"message":"boom"}}\n\n') + END,),
+        "KI825",
+        "500: boom",
+    ),
     "stream without an end": (
         (STREAM_HEAD + chunked(b'data: {"choices":[]}\n\n') + END,),
         "KI827",

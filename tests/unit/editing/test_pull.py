@@ -223,3 +223,9 @@ def test_ports_that_the_file_names_are_not_given_away() -> None:
 def test_ports_begin_anew_below_when_the_highest_are_taken() -> None:
     ports = free_ports(a_config(a_spec(profiles={"max": {"port": 65535}})))
     assert next(ports) == 1024
+
+
+def test_ports_that_were_worked_out_are_not_given_away() -> None:
+    config = a_config(a_spec(profiles={"max": {"port": 8609}, "cpu_only": {}}))
+    # The instance without a port has 8610.
+    assert next(free_ports(config)) == 8621

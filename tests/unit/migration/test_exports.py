@@ -9,7 +9,8 @@ import yaml
 
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.compiler.source import read
-from kloros_infra.ir.catalog import BridgeAddresses, Catalog, ModelKind, Serving
+from kloros_infra.ir.catalog import Catalog, ModelKind, Serving
+from kloros_infra.ir.catalog_services import BridgeAddresses
 from kloros_infra.ir.layout import Layout
 from kloros_infra.migration.export_litellm import export_litellm
 from kloros_infra.migration.export_llama_presets import export_llama_presets

@@ -258,3 +258,9 @@ def test_models_are_added_to_a_file_that_is_there_and_stay_valid() -> None:
     assert parsed is not None, problems
     assert parsed.config.models[-1].id == "small"
     assert parsed.config.personas[-1].base_model == "small"
+
+
+def test_a_port_that_is_left_out_is_taken_all_the_same() -> None:
+    parsed, _ = parse(ROOT.read_text().replace("mid:      {port: 8642}", "mid:      {}"), file="models.yaml")
+    assert parsed is not None
+    assert 8642 in surroundings_of(parsed.config).ports

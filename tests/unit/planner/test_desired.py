@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from kloros_infra.ir.artifact import ArtifactTree, TextFile
-from kloros_infra.ir.catalog import BridgeAddresses, Instance, RpcHost
+from kloros_infra.ir.catalog import Instance, RpcHost
+from kloros_infra.ir.catalog_services import BridgeAddresses
 from kloros_infra.ir.gate import ExpectedCard
 from kloros_infra.ir.generation import Run
 from kloros_infra.ir.load_time import expected_load_s
@@ -54,9 +55,22 @@ def test_a_bus_that_others_run_is_none_of_our_units() -> None:
 
 
 def test_units_that_something_else_starts_are_known_too() -> None:
-    path = LAYOUT.unit_path("kloros-reconcile.path")
-    site = Site(extra={path: "[Path]\nPathExists=/run/kloros/dirty\n"})
-    assert runs(site.desired())["kloros-reconcile.path"] is Run.ON_DEMAND
+    site = Site(extra={LAYOUT.unit_path("kloros-dirty.service"): "[Service]\nExecStart=touch /run/kloros/dirty\n"})
+    assert runs(site.desired())["kloros-dirty.service"] is Run.ON_DEMAND
+
+
+def test_what_follows_the_cards_starts_last_of_all() -> None:
+    units = ("kloros-dirty.path", "kloros-dirty.timer", "kloros-gpu.service", "kloros-reconcile.path")
+    found = runs(Site(extra={LAYOUT.unit_path(unit): "[Unit]\n" for unit in units}).desired())
+    assert list(found)[-6:] == [
+        "kloros-profile.service",
+        "kloros-dirty.path",
+        "kloros-dirty.timer",
+        "kloros-reconcile.path",
+        "kloros-gpu.service",
+        "kloros-llm.target",
+    ]
+    assert {found[unit] for unit in units} == {Run.ALWAYS}
 
 
 def test_readiness_is_asked_where_each_unit_answers() -> None:

@@ -84,6 +84,10 @@ def test_without_a_router_nothing_starts_it() -> None:
         (StopCause.ROOM, "is stopped by the router, as others need its memory; a request starts it"),
         (StopCause.ASKED, "is stopped by the router, as an operator wanted; a request starts it"),
         (StopCause.CRASH, "has ended by itself; the router starts it again"),
+        (
+            StopCause.CARD,
+            "is stopped by the router, as a card that it needs is not to be used; it starts again with it",
+        ),
     ],
 )
 def test_what_the_router_has_stopped_is_told_and_does_not_matter(cause: StopCause, words: str) -> None:
@@ -94,6 +98,12 @@ def test_what_the_router_has_stopped_is_told_and_does_not_matter(cause: StopCaus
 @pytest.mark.parametrize("cause", [StopCause.IDLE, StopCause.FAILED])
 def test_what_is_idle_is_as_it_shall_be_and_what_did_not_load_is_started(cause: StopCause) -> None:
     assert drift_of(UnitState(UNIT, ActiveState.INACTIVE, stopped_for=cause)) == ()
+
+
+@pytest.mark.parametrize("cause", [StopCause.ROOM, StopCause.CARD])
+def test_what_shall_not_run_under_this_profile_is_stopped_rightly(cause: StopCause) -> None:
+    desired = Site(profile="mid").desired()
+    assert drift_of(UnitState(UNIT, ActiveState.INACTIVE, stopped_for=cause), desired) == ()
 
 
 def test_what_the_router_stops_while_nobody_uses_it_is_as_it_shall_be() -> None:

@@ -36,6 +36,9 @@ def test_what_is_closed_scores_next_to_nothing_and_what_is_open_nearly_all() -> 
         ("UMask=0022\n", 0.3),
         ("DeviceAllow=char-x rw\n", 0.4),
         ("PrivateTmp=no\n", 0.3),
+        ("CapabilityBoundingSet=CAP_MKNOD CAP_CHOWN\n", 0.5),
+        ("CapabilityBoundingSet=CAP_SYS_ADMIN\n", 2.8),
+        ("SystemCallFilter=@chown\n", 0.4),
     ],
 )
 def test_the_last_word_counts_and_lists_are_joined(extra: str, score: float) -> None:

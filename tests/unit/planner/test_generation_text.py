@@ -36,7 +36,7 @@ def test_a_line_names_what_differs(site: Site, told: str) -> None:
 
 
 def test_many_units_are_counted() -> None:
-    told = what_differs(FIRST, generation(Site(models=tuple(MANY.values()))))
+    told = what_differs(FIRST, generation(Site(models=tuple(MANY.values()), router_memory="1G")))
     assert told.startswith("added a-max, b-max; changed ")
     gone = what_differs(FIRST, generation(Site(models=(MANY["a"],))))
     assert "removed chat-max, chat-mid, code-max and 1 more" in gone

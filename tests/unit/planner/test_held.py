@@ -9,6 +9,7 @@ import pytest
 from kloros_infra.diagnostics import Severity
 from kloros_infra.ir.artifact import Link, TextFile
 from kloros_infra.ir.generation import DesiredUnit, Manifest, Provenance, Run
+from kloros_infra.ir.names import AGENT_UNIT, DIRTY_UNIT, LLM_TARGET, NODES_UNIT
 from kloros_infra.ir.observed import ActiveState, Installed, Observed, UnitState
 from kloros_infra.ir.plan import RestartUnit, StartUnit
 from kloros_infra.ir.stop_cause import StopCause
@@ -16,7 +17,7 @@ from kloros_infra.planner.desired import Desired
 from kloros_infra.planner.diff import plan
 from kloros_infra.planner.file_changes import foreign_paths
 from kloros_infra.planner.held import stopped_by_hand
-from tests.sites import LAYOUT, MiniModel, Site, converged, fresh, untouched
+from tests.sites import LAYOUT, Site, converged, fresh, untouched
 
 UNIT, TARGET = "llama@code-max.service", "kloros-profile-max.target"
 ROUTER = "kloros-router.service"
@@ -120,12 +121,28 @@ def test_a_masked_unit_that_runs_goes_on_with_its_old_definition() -> None:
 
 
 def test_a_target_is_not_started_again_over_a_member_that_is_held() -> None:
-    before, after = Site(models=(MiniModel("code", {"max": 8601}),)).desired(), Site().desired()
+    before, after, bus = Site(with_bus=False).desired(), Site().desired(), "kloros-bus.service"
     observed = converged(before)
-    units = {**observed.units, "llama@chat-max.service": UnitState("llama@chat-max.service", ActiveState.INACTIVE)}
-    observed = replace(observed, units=units)
-    assert touched(after, observed) == {"llama@chat-max.service", TARGET}
-    assert touched(after, holding(observed, is_masked=True)) == {"llama@chat-max.service"}
+    observed = replace(observed, units={**observed.units, bus: UnitState(bus, ActiveState.INACTIVE)})
+    assert touched(after, observed) == {bus, LLM_TARGET}
+    router = replace(observed.units[ROUTER], is_masked=True)
+    assert touched(after, replace(observed, units={**observed.units, ROUTER: router})) == {bus}
+
+
+def test_what_is_over_in_a_moment_is_not_restarted() -> None:
+    def with_units(text: str) -> Site:
+        return Site(
+            extra={
+                LAYOUT.unit_path(unit): f"[Service]\nExecStart={text}\n"
+                for unit in (DIRTY_UNIT, NODES_UNIT, AGENT_UNIT)
+            }
+        )
+
+    observed = converged(with_units("touch /run/kloros/dirty").desired())
+    running = {unit: UnitState(unit, ActiveState.ACTIVE) for unit in (DIRTY_UNIT, NODES_UNIT, AGENT_UNIT)}
+    observed = replace(observed, units={**observed.units, **running})
+
+    assert touched(with_units("touch /run/other").desired(), observed) == {AGENT_UNIT}
 
 
 def test_a_mask_is_not_a_foreign_file() -> None:

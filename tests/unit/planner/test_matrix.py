@@ -16,7 +16,7 @@ SITE = Site(models=tuple(replace(model, vram="a:10/100", preload=model.name == "
 
 
 def select(present: frozenset[str]) -> str:
-    return select_profile(PROFILES, present)[0]
+    return select_profile(PROFILES, present)
 
 
 def test_every_set_is_listed_the_fullest_first() -> None:

@@ -27,6 +27,7 @@ from kloros_infra.router.query import Query
 from tests.factories import a_routed_model
 from tests.unit.router.simulated_steps import (
     Ask,
+    Card,
     Foreign,
     HostIs,
     Leave,
@@ -64,6 +65,7 @@ OUTCOMES = (
     Outcome.BROKEN,
 )
 FOREIGN_MIB = (0, 0, 2000, 7000, 12_000)
+CARD_STATES = ("open", "open", "taken", "closed")
 VARIANTS = 48
 
 
@@ -110,8 +112,19 @@ def a_table(variant: int) -> RoutingTable:
 
 def _model(name: str, chance: Random) -> RoutedModel:
     upstreams = tuple(_upstream(f"{name}-{profile}", chance) for profile in PROFILES if chance.random() < 0.85)
+    if upstreams and chance.random() < 0.25:
+        upstreams = tuple(upstreams[0].model_copy(update={"profile": profile}) for profile in PROFILES)
+    elif len(upstreams) == len(PROFILES) and _are_apart(*upstreams) and chance.random() < 0.8:
+        names = tuple(upstream.instance for upstream in reversed(upstreams))
+        upstreams = tuple(u.model_copy(update={"beside": (n,)}) for u, n in zip(upstreams, names, strict=True))
     model = a_routed_model(name, *upstreams, purpose_tags=("code", "chat"))
     return model.model_copy(update={"upstreams": upstreams, "group": chance.choice((None, None, None, "large"))})
+
+
+def _are_apart(one: Upstream, other: Upstream) -> bool:
+    """Say whether both take cards, and none that the other takes."""
+    cards, others = ({share.card for share in upstream.shares} for upstream in (one, other))
+    return bool(cards and others) and cards.isdisjoint(others)
 
 
 @cache
@@ -224,6 +237,8 @@ def a_step(chance: Random, queries: tuple[Query, ...], *, is_calm: bool) -> Step
         HostIs(chance.choice(("down", "up", "off", "on")), chance.choice(HOSTS)),
         Foreign(chance.choice(("one", "two")), chance.choice(FOREIGN_MIB)),
         Profile(chance.choice(PROFILES)),
+        Profile(chance.choice(PROFILES), tuple((card, chance.choice(CARD_STATES)) for card in ("one", "two"))),
+        Card(chance.choice(("one", "two")), chance.choice(CARD_STATES)),
         Table(chance.randrange(2)),
         Operator(chance.random() < 0.5, chance.choice(INSTANCES)),
     )

@@ -25,12 +25,13 @@ from kloros_infra.router.events import (
     Asked,
     Began,
     CardsSeen,
+    CardsStand,
+    ClosedCard,
     Doubted,
     Ended,
     Left,
     Outcome,
     Polled,
-    ProfileChanged,
     StartAsked,
     StopAsked,
     TableReplaced,
@@ -39,7 +40,7 @@ from kloros_infra.router.events import (
     UnitSeen,
     Verdict,
 )
-from tests.unit.router.simulated_steps import Ask, Foreign, HostIs, Leave, Operator, Process, Profile, Step, Table
+from tests.unit.router.simulated_steps import Ask, Card, Foreign, HostIs, Leave, Operator, Process, Profile, Step, Table
 from tests.unit.router.simulated_units import Units
 from tests.unit.router.simulated_world import Asker, Flight, Unit
 
@@ -84,6 +85,7 @@ class Machine(Units):
                 self._check(asker.end is None, f"{id} is refused after its end ({asker.end})")
                 self._check(asker.flight is None, f"{id} is refused while it is asked for")
                 self._check(bool(problem.code and problem.detail), "a refusal without a reason")
+                self._check_refusal(asker, problem.code)
                 if problem.code == "KI871":
                     self._check((effect.position or 0) > self.table.bridge.max_queued, "refused while there is room")
                 asker.end = f"refused {problem.code}"
@@ -91,10 +93,20 @@ class Machine(Units):
                 self._poll(target.name, timeout_s)
             case Allocated():
                 self._allocated(effect)
-            case Announce(_, subject, text):
-                self._check(bool(subject and text), "an announcement that says nothing")
+            case Announce(_, subject):
+                self._check(bool(subject), "an announcement of nothing")
             case _:
                 self._order_unit(effect)
+
+    def _check_refusal(self, asker: Asker, code: str) -> None:
+        """Nobody is turned away, whatever profile or cards do, while one that can serve him has a place for him."""
+        model = next((model for model in self.table.models if model.id == asker.ask.query.model), None)
+        if model is None or code not in ("KI806", "KI809", "KI876"):
+            return
+        places = {u.instance: u.context_tokens for u in model.upstreams}
+        for name, station in self.core._stations.items():
+            if name in places and station.takes(self.now) and asker.ask.tokens < places[name]:
+                self._check(asker.attempts > 0, f"refused with {code} while {name} has a place")
 
     def _order_unit(self, effect: StartUnit | StopUnit | RestartUnit) -> None:
         match effect:
@@ -123,10 +135,16 @@ class Machine(Units):
         self._check(len(flights) <= limit, f"{name} has {len(flights)} requests at a time of {limit}")
         if unit is not None:
             self._check(unit.is_orderly, f"{send.id} is sent to {name}, which was ordered to stop")
-            self._check(unit.upstream.profile == self.profile, f"{send.id} is sent to {name} of another profile")
+            self._check(self._may_serve(name), f"{send.id} is sent to {name} of another profile, or on a closed card")
         self._check_breaker(name, flights)
-        asker.flight = flight = Flight(send)
+        asker.flight = flight = Flight(send, self.now)
         self._carry(name, flight, asker.ask)
+
+    def _may_serve(self, name: str) -> bool:
+        """Say whether an instance serves, or may stay and serve though its profile is not active."""
+        if self._is_active(name):
+            return not self._is_on(name, "closed")
+        return self._upstream(name) is not None and not self._is_on(name, "closed", "taken")
 
     def _check_breaker(self, name: str, flights: set[str]) -> None:
         state = self.core._stations[name].breaker.state
@@ -259,20 +277,17 @@ class Machine(Units):
             case _:
                 self._change(step)
 
-    def _change(self, step: Foreign | Profile | Table) -> None:
+    def _change(self, step: Foreign | Profile | Card | Table) -> None:
         match step:
             case Foreign(card, mib):
                 self.foreign[card] = mib
                 self.tell(CardsSeen(tuple(sorted(self.foreign.items()))))
-            case Profile(name):
-                self.profile = name
-                self._drains()
-                self.tell(ProfileChanged(name))
+            case Profile(name, cards):
+                self._cards_stand(name, dict(cards))
+            case Card(card, state):
+                self._cards_stand(self.profile, {card: state})
             case Table(number):
                 self.table = self.scenario.tables[number % len(self.scenario.tables)]
-                if all(profile.name != self.profile for profile in self.table.profiles):
-                    self.profile = self.table.profiles[0].name
-                    self.tell(ProfileChanged(self.profile))
                 self._learn_units()
                 self._drains()
                 self.streaks.clear()
@@ -280,6 +295,14 @@ class Machine(Units):
                 self.hosts_off.clear()  # a host that is reached otherwise is another one
                 self.tell(TableReplaced(self.table))
                 self.hosts_off = {name for name, host in self.core._hosts.hosts.items() if not host.is_enabled}
+
+    def _cards_stand(self, profile: str, cards: dict[str, str]) -> None:
+        self.profile = profile
+        self.cards |= cards
+        self._drains()
+        closed = tuple(ClosedCard(card, "locked out") for card, state in self.cards.items() if state == "closed")
+        ineligible = tuple(card for card, state in self.cards.items() if state != "open")
+        self.tell(CardsStand(profile, closed, ineligible))
 
     def _operate(self, unit: Unit, *, is_start: bool) -> None:
         instance = unit.upstream.instance
@@ -289,10 +312,9 @@ class Machine(Units):
         self.tell(StartAsked(instance) if is_start else StopAsked(instance))
 
     def _drains(self) -> None:
-        """Note from when on an instance may be stopped for good reason: it has left table or profile."""
+        """Note from when on an instance may be stopped for good reason: its table, profile or card has left it."""
         for name, unit in self.units.items():
-            upstream = self._upstream(name)
-            if upstream is not None and upstream.profile == self.profile:
+            if self._is_active(name) and not self._is_on(name, "closed"):
                 unit.drain_from = unit.drain_from if unit.is_stop_asked else None
             elif unit.drain_from is None:
                 unit.drain_from = self.now

@@ -56,9 +56,17 @@ class Foreign(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """Another profile is active."""
+    """Another profile is active, and cards stand otherwise with it: each `open`, `taken` or `closed`."""
 
     name: str
+    cards: tuple[tuple[str, str], ...] = ()
+
+
+class Card(NamedTuple):
+    """A card is `open`, `taken` by others, or `closed` from now on."""
+
+    card: str
+    state: str
 
 
 class Table(NamedTuple):
@@ -74,7 +82,7 @@ class Operator(NamedTuple):
     instance: str
 
 
-Step = Ask | Leave | Process | HostIs | Foreign | Profile | Table | Operator
+Step = Ask | Leave | Process | HostIs | Foreign | Profile | Card | Table | Operator
 
 
 class Scenario(NamedTuple):

@@ -6,7 +6,7 @@ from functools import partial
 
 from kloros_infra.ir.routing import Upstream
 from kloros_infra.router.events import Outcome, UnitFailed, UnitSeen, UnitStarted, UnitStopped
-from tests.unit.router.simulated_world import Unit, World
+from tests.unit.router.simulated_world import Flight, Unit, World
 
 JOB_S = 0.02
 STOP_S = 0.03
@@ -21,7 +21,9 @@ class Units(World):
         upstream = self._upstream(instance)
         self._check(upstream is not None, f"{instance} is started, and is in no table")
         assert upstream is not None
-        self._check(upstream.profile == self.profile, f"{instance} of another profile is started")
+        self._check(self._is_active(instance), f"{instance} of another profile is started")
+        is_closed = any(self.cards.get(share.card) == "closed" for share in upstream.shares)
+        self._check(not is_closed, f"{instance} is started on a closed card")
         self._check_room(upstream)
         self._launch(unit)
 
@@ -32,10 +34,16 @@ class Units(World):
             if capacity is not None:
                 free = capacity - self.foreign.get(share.card, 0)
                 self._check(held + share.mib <= free, f"{upstream.instance}: {held}+{share.mib} of {free} MiB")
+        mine = next(model for model in self.table.models if upstream in model.upstreams)
+        rivals = {u.instance for u in mine.upstreams} - {upstream.instance, *upstream.beside}
+        same = sorted(rivals)
+        beside = [n for n in same if self.units[n].phase != "down"]
+        self._check(not beside, f"{upstream.instance} starts beside {beside} of its model")
         groups = {u.instance: m.group for m in self.table.models for u in m.upstreams}
         group = groups.get(upstream.instance)
         if group is not None:
-            others = [n for n, u in self.units.items() if u.phase != "down" and n != upstream.instance]
+            may = (upstream.instance, *upstream.beside)
+            others = [n for n, u in self.units.items() if u.phase != "down" and n not in may]
             self._check(all(groups.get(n) != group for n in others), f"{upstream.instance} starts beside its group")
 
     def _launch(self, unit: Unit) -> None:
@@ -85,15 +93,16 @@ class Units(World):
         self._check(not unit.is_known_to_leave, f"{instance} is ordered to stop while somebody else stops it")
         flights = self.in_flight.get(instance, set())
         if flights:
-            for id in flights:
-                flight = self.askers[id].flight
-                if flight is not None:
-                    self.sent[flight.send.allocation_id] = float("inf")  # it is taken back, told of or not
             drain_s = min(unit.upstream.drain_s, (self._upstream(instance) or unit.upstream).drain_s)
-            is_over = unit.drain_from is not None and self.now >= unit.drain_from + drain_s - 1e-6
-            self._check(is_over, f"{instance} is stopped while it serves {sorted(flights)}")
+            since = self.now if unit.drain_from is None else unit.drain_from
+            if not self._is_active(instance):
+                # It may stay for long, and has its time from when it is given no more.
+                since = max(self._flight(id).sent_at for id in flights)
+            for id in flights:
+                self.sent[self._flight(id).send.allocation_id] = float("inf")  # it is taken back, told of or not
+            self._check(self.now >= since + drain_s - 1e-6, f"{instance} is stopped while it serves {sorted(flights)}")
         upstream = self._upstream(instance)
-        if upstream is not None and upstream.is_pinned and upstream.profile == self.profile:
+        if upstream is not None and upstream.is_pinned and self._is_active(instance):
             self._check(unit.drain_from is not None, f"{instance} is pinned and is stopped")
         unit.is_orderly = False
         if unit.is_clinging:
@@ -103,6 +112,11 @@ class Units(World):
         unit.phase = "stopping"
         self._break_flights(instance)
         self._after(STOP_S, partial(self._stopped, instance, unit.life))
+
+    def _flight(self, id: str) -> Flight:
+        flight = self.askers[id].flight
+        assert flight is not None, f"{id} is in flight, and is not"
+        return flight
 
     def _stays(self, name: str, life: int) -> None:
         """Tell that it did not stop, and then how it is."""
@@ -174,6 +188,15 @@ class Units(World):
     def _upstream(self, instance: str) -> Upstream | None:
         found = (u for model in self.table.models for u in model.upstreams if u.instance == instance)
         return next(found, None)
+
+    def _is_active(self, instance: str) -> bool:
+        """Say whether the profile has an instance serve; profiles may share it."""
+        upstreams = (u for model in self.table.models for u in model.upstreams)
+        return any(u.instance == instance and u.profile == self.profile for u in upstreams)
+
+    def _is_on(self, instance: str, *states: str) -> bool:
+        """Say whether a card of an instance stands so."""
+        return any(self.cards.get(share.card) in states for share in self.units[instance].upstream.shares)
 
     def _learn_units(self) -> None:
         for model in self.table.models:

@@ -11,6 +11,7 @@ from kloros_infra.ir.routing import Upstream
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Allocated, AllocationChange, Effect, Poll, Send
 from kloros_infra.router.events import Outcome, TableReplaced, Ticked
+from kloros_infra.router.instance import State
 from tests.unit.router.simulated_steps import Ask, Scenario
 
 MOST_TICKS_AT_ONCE = 20
@@ -44,6 +45,7 @@ class Flight:
     """An attempt on its way."""
 
     send: Send
+    sent_at: float
     has_begun: bool = False
     is_over: bool = False
 
@@ -74,6 +76,7 @@ class World(ABC):
         self.hosts_off: set[str] = set()
         self.in_flight: dict[str, set[str]] = {}
         self.foreign: dict[str, int] = {}
+        self.cards: dict[str, str] = {}
         self.lent: set[str] = {lease.allocation_id for lease in scenario.leases}
         self.told_of = set(self.lent)
         self.sent: dict[str, float] = {}
@@ -124,6 +127,20 @@ class World(ABC):
             self.log.append((self.now, effect, True))
             self._do(effect)
         self._check_waiting()
+        self._check_standstill()
+
+    def _check_standstill(self) -> None:
+        """Nobody waits for an instance that nothing keeps from starting, whatever its model still does elsewhere."""
+        fleet, lines = self.core._fleet, [name for name, line in self.core._traffic.lines.items() if line]
+        local = fleet.serving(lines[0]) if len(lines) == 1 and not fleet.wanted and not fleet.asked_for else None
+        if local is None or local.life.state is not State.STOPPED or local.upstream.beside == ():
+            return
+        is_let = local.bar is None and local.no_room is None and self.now >= local.restart_at
+        cards = {share.card for share in local.upstream.shares}
+        others = [one for one in fleet.locals.values() if one.life.is_holding and one.name not in local.upstream.beside]
+        rivals = [one for one in others if one.model_id == local.model_id or one.group is not None]
+        is_free = all(cards.isdisjoint(share.card for share in one.upstream.shares) for one in others)
+        self._check(not (is_let and is_free and not rivals), f"{lines[0]} waits, and nothing is in its way")
 
     def _check_waiting(self) -> None:
         """Nobody waits for what has a place for him."""

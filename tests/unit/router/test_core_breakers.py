@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.router.breaker import BUSY_S, FAILURES_IN_A_ROW
 from kloros_infra.router.effects import Announce, Refuse
 from kloros_infra.router.events import Began, Left, Outcome, TableReplaced
@@ -50,8 +51,7 @@ def away() -> Told:
 
 
 def test_an_open_breaker_refuses_and_says_when_to_come_again(away: Told) -> None:
-    (news,) = away.of(Announce)
-    assert (news.subject, news.kind) == ("east/a", "breaker")
+    assert away.of(Announce) == [Announce(News.REMOTE_UNAVAILABLE, "east/a")]
     assert away.core.health(0.0)["remote"][0]["breaker"] == "open"
     away.ask("a")
     refusal = away.refusal()
@@ -67,7 +67,7 @@ def test_half_open_one_probe_goes_the_rest_wait_and_its_success_closes(away: Tol
     assert away.core.queue_position(waiting) == 1
     away.end(probe)
     assert away.sent == [(waiting, "east/a")]
-    assert [news.text for news in away.of(Announce)] == ["east/a gets requests again."]
+    assert away.of(Announce) == [Announce(News.REMOTE_CONNECTED, "east/a")]
 
 
 def test_a_probe_that_fails_opens_for_longer_and_refuses_those_that_wait(away: Told) -> None:
@@ -116,3 +116,20 @@ def test_the_time_of_a_breaker_whose_target_is_gone_passes_unnoticed(away: Told)
     away.tell(TableReplaced(a_table(a_model("a", an_instance("a-mid")))))
     away.after(6.1)
     assert (away.sent, away.of(Refuse)) == ([], [])
+
+
+def test_an_instance_that_fails_too_often_and_recovers_is_told_of_as_one() -> None:
+    told = Told(a_table(a_model("a")))
+    told.up("a-max")
+    news: list[Announce] = []
+    for _ in range(FAILURES_IN_A_ROW):
+        id = told.ask("a")
+        told.tell(Began(id))
+        told.end(id, Outcome.BROKEN)
+        news += told.of(Announce)
+        told.healthy("a-max")
+    assert news == [Announce(News.INSTANCE_DOWN, "a-max", "it has failed too often")]
+    told.after(6.1)
+    told.healthy("a-max")
+    told.end(told.ask("a"))
+    assert told.of(Announce) == [Announce(News.INSTANCE_UP, "a-max")]

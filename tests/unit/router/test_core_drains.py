@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import RoutedPurpose
 from kloros_infra.router.effects import Allocated, AllocationChange, Announce, Refuse, Send
 from kloros_infra.router.events import (
     Began,
+    CardsStand,
     Left,
     Outcome,
-    ProfileChanged,
     StartAsked,
     StopAsked,
     TableReplaced,
@@ -49,16 +50,13 @@ def test_preloaded_and_pinned_instances_start_with_their_profile() -> None:
         "StartUnit(instance='b-max')",
     }
     told.up("a-max", "b-max")
-    effects = told.tell(ProfileChanged("mid"))
-    assert told.stopped == ["a-max", "b-max"]
-    assert told.started == []  # there is no room before they are gone
-    assert any(isinstance(effect, Announce) and effect.kind == "profile" for effect in effects)
-    started = []
-    for name in ("a-max", "b-max"):
-        told.tell(UnitStopped(name))
-        started += told.started
-    assert started == ["b-mid"]
-    assert told.tell(ProfileChanged("mid")) == []
+    effects = told.tell(CardsStand("mid"))
+    assert told.stopped == ["b-max"]  # the same model's; the other is in nobody's way
+    assert told.started == []  # there is no room before it is gone
+    assert any(isinstance(effect, Announce) and effect == (News.PROFILE_CHANGED, "mid", "") for effect in effects)
+    told.tell(UnitStopped("b-max"))
+    assert (told.started, told.stopped) == (["b-mid"], [])
+    assert told.tell(CardsStand("mid")) == []
 
 
 def test_a_profile_drains_what_it_leaves_and_its_requests_finish(ready: Told) -> None:
@@ -66,14 +64,18 @@ def test_a_profile_drains_what_it_leaves_and_its_requests_finish(ready: Told) ->
     ready.tell(TableReplaced(table))
     ready.down("a-mid")
     working, waiting = ready.ask("a"), ready.ask("a")
-    ready.tell(ProfileChanged("mid"))
+    ready.tell(CardsStand("mid"))
     assert ready.stopped == []
+    assert ready.state("a-max") == "healthy"  # it may well serve the other one as well
+    ready.after(2.0)
     assert ready.state("a-max") == "draining"
-    assert ready.started == ["a-mid"]  # new before old, as both fit
-    ready.healthy("a-mid")
-    assert ready.sent == [(waiting, "a-mid")]
+    assert ready.started == []  # instances of one model stop each other
     ready.end(working)
     assert ready.stopped == ["a-max"]
+    ready.tell(UnitStopped("a-max"))
+    assert ready.started == ["a-mid"]
+    ready.healthy("a-mid")
+    assert ready.sent == [(waiting, "a-mid")]
 
 
 def test_a_drain_ends_when_its_time_is_over_and_takes_back_what_was_lent(ready: Told) -> None:
@@ -101,9 +103,9 @@ def test_a_drain_that_is_over_is_not_ended_again(ready: Told) -> None:
 
 def test_a_profile_that_comes_back_finds_what_had_not_stopped(ready: Told) -> None:
     working, waiting = ready.ask("a"), ready.ask("a")
-    ready.tell(ProfileChanged("mid"))
+    ready.tell(CardsStand("mid", ineligible=("one",)))
     assert {refusal.id for refusal in ready.of(Refuse)} == {waiting}
-    ready.tell(ProfileChanged("max"))
+    ready.tell(CardsStand("max"))
     next_one = ready.ask("a")
     ready.end(working)
     ready.healthy("a-max")
@@ -215,9 +217,13 @@ def test_what_does_not_run_need_not_be_stopped_nor_is_it_started_elsewhere(stopp
     assert told.tell(StartAsked("a-mid")) == []
 
 
-def test_one_of_another_profile_that_someone_starts_is_stopped(stopped: Told) -> None:
-    stopped.tell(ProfileChanged("mid"))
+def test_one_of_another_profile_that_someone_starts_stays_as_long_as_what_that_left(stopped: Told) -> None:
+    stopped.tell(CardsStand("mid"))
     stopped.tell(UnitSeen("a-max", is_up=True, pid=9))
+    stopped.healthy("a-max")
+    stopped.after(290.0)
+    assert stopped.stopped == []
+    stopped.after(10.0)
     assert stopped.stopped == ["a-max"]
     stopped.tell(UnitStopped("a-max"))
     assert stopped.tell(UnitStopped("a-max")) == []

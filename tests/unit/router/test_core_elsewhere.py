@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.router.definitions import TABLE_LAG_S
 from kloros_infra.router.effects import Allocated, Announce, Poll, RestartUnit, StartUnit, StopUnit
 from kloros_infra.router.events import (
+    CardsStand,
     Doubted,
     Left,
     Outcome,
     Polled,
-    ProfileChanged,
     StartAsked,
     StopAsked,
     TableReplaced,
@@ -133,7 +134,7 @@ def test_what_ends_by_itself_may_look_like_stopping_first_and_is_started_again(r
     ready.tell(leaving())
     ready.tell(leaving())
     ready.tell(UnitFailed("a-max", "killed"))
-    assert "ended by itself" in ready.of(Announce)[0].text
+    assert ready.of(Announce)[0] == Announce(News.INSTANCE_DOWN, "a-max", "it has ended by itself")
     ready.after(1.1)
     assert ready.started == ["a-max"]
 
@@ -250,7 +251,7 @@ def test_what_did_not_stop_is_told_to_again_less_and_less_often(pair: Told) -> N
 
 
 def test_a_drain_that_did_not_end_in_a_stop_is_ended_later(ready: Told) -> None:
-    ready.tell(ProfileChanged("mid"))
+    ready.tell(CardsStand("mid", ineligible=("one",)))
     assert ready.stopped == ["a-max"]
     ready.tell(UnitFailed("a-max", "not allowed"))
     ready.tell(UnitSeen("a-max", is_up=True, pid=100))

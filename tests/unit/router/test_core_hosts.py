@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.router.board import REMOTE_LIMIT
 from kloros_infra.router.effects import Announce, Poll, Refuse, Send
 from kloros_infra.router.events import Doubted, Left, Outcome, Polled, TableReplaced, Toggled, Verdict
@@ -47,7 +48,7 @@ def test_after_as_many_failures_as_it_may_have_it_gets_nothing_until_it_answers(
     told.healthy("east", Verdict.FAILING)
     assert told.of(Announce) == []
     told.healthy("east", Verdict.FAILING)
-    assert [news.text for news in told.of(Announce)] == ["east does not answer."]
+    assert told.of(Announce) == [Announce(News.REMOTE_UNAVAILABLE, "east")]
     told.ask("a")
     assert told.refusal().is_temporary
     assert "away" in told.refusal().problem.detail
@@ -56,16 +57,18 @@ def test_after_as_many_failures_as_it_may_have_it_gets_nothing_until_it_answers(
     told.healthy("east", Verdict.FAILING)
     assert told.now - before <= 5.0
     told.healthy("east", Verdict.LOADING)
-    assert [news.text for news in told.of(Announce)] == ["east answers again."]
+    assert told.of(Announce) == [Announce(News.REMOTE_CONNECTED, "east")]
     told.ask("a")
     assert told.sent
 
 
 def test_a_host_that_has_never_answered_gets_nothing_after_its_first_failure(told: Told) -> None:
     told.healthy("east", Verdict.FAILING)
-    assert [news.text for news in told.of(Announce)] == ["east does not answer."]
+    assert told.of(Announce) == []  # how it is found at first is no news
     told.ask("a")
     assert told.refusal().is_temporary
+    told.healthy("east")
+    assert told.of(Announce) == [Announce(News.REMOTE_CONNECTED, "east")]
 
 
 def test_those_that_wait_for_it_are_refused_when_it_goes_away(told: Told) -> None:
@@ -77,18 +80,23 @@ def test_those_that_wait_for_it_are_refused_when_it_goes_away(told: Told) -> Non
 
 
 def test_its_owner_switches_it_off_and_on(told: Told) -> None:
-    told.after(0.0)
+    told.healthy("east")
     assert told.tell(Toggled("east", is_enabled=True)) == []
     assert told.tell(Toggled("nobody", is_enabled=False)) == []
     told.tell(Toggled("east", is_enabled=False))
-    assert [news.text for news in told.of(Announce)] == ["east is switched off."]
+    assert told.of(Announce) == [Announce(News.REMOTE_DISABLED, "east")]
+    told.tell(Polled("east", Verdict.HEALTHY))  # an answer that was on its way
+    assert told.of(Announce) == []
     told.ask("a")
     assert told.refusal().is_temporary
     told.after(60.0)
     assert "east" not in told.polled
     told.tell(Toggled("east", is_enabled=True))
+    assert told.of(Announce) == []  # the next poll says whether it can be reached
     told.ask("a")
     assert told.sent
+    told.healthy("east")
+    assert told.of(Announce) == [Announce(News.REMOTE_CONNECTED, "east")]
 
 
 def test_what_it_does_when_it_is_switched_off_it_may_finish(told: Told) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kloros_infra.ir.announcements import News
 from kloros_infra.ir.routing import RoutingTable, Upstream
 from kloros_infra.router.effects import Allocated, Announce, Poll, Refuse, RestartUnit
 from kloros_infra.router.events import (
@@ -203,9 +204,9 @@ def test_silence_is_asked_about_at_once_until_three_failures_restart_it(ready: T
         ready.tell(Polled("a-max", Verdict.FAILING))
     assert ready.of(RestartUnit) == [RestartUnit("a-max")]
     assert ready.now - start <= 1.5
-    assert "restarted" in ready.of(Announce)[0].text
+    assert "restarted" in ready.of(Announce)[0].reason
     ready.healthy("a-max")
-    assert "answers again" in ready.of(Announce)[0].text
+    assert ready.of(Announce)[0].news is News.INSTANCE_UP
 
 
 def test_a_doubt_that_proves_wrong_changes_nothing(ready: Told) -> None:
@@ -237,7 +238,7 @@ def test_a_restart_that_is_due_later_comes_then(ready: Told) -> None:
 
 def test_one_that_crashed_is_started_without_waiting_for_a_request(ready: Told) -> None:
     ready.tell(UnitFailed("a-max", "It was killed.", LOG))
-    assert "ended by itself" in ready.of(Announce)[0].text
+    assert "ended by itself" in ready.of(Announce)[0].reason
     assert ready.state("a-max") == "stopped"
     ready.after(0.9)
     assert ready.started == []

@@ -63,3 +63,14 @@ def test_an_instance_of_another_profile_is_named_with_both_profiles() -> None:
     problem = not_active(CODE.upstreams[0], "mid")
     assert (problem.code, problem.address) == ("KI844", "code-max")
     assert "profile max, and mid is active" in problem.detail
+
+
+def test_of_an_instance_that_profiles_share_the_active_ones_route_is_meant() -> None:
+    first = an_upstream("code-max", port=8601)
+    table = a_routing_table(
+        a_routed_model("code", first, first.model_copy(update={"profile": "mid"})), profiles=("max", "mid", "low")
+    )
+
+    for active, profile in (("max", "max"), ("mid", "mid"), ("low", "max")):
+        found = named_instance(table, active, profile="code-max", model=None)
+        assert found == first.model_copy(update={"profile": profile})

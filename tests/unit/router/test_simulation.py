@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kloros_infra.router.core import Core
 from kloros_infra.router.effects import Allocated, Effect, Refuse, Send, StartUnit
-from kloros_infra.router.events import Asked, Event
+from kloros_infra.router.events import Asked, CardsStand, Event
 from tests.unit.router.scenarios import a_scenario, a_scenario_of, shrunk
 from tests.unit.router.simulated import Machine
 from tests.unit.router.simulated_steps import Ask, Scenario
@@ -95,7 +95,14 @@ class Leaking(Core):
         return [e for e in effects if not isinstance(e, Allocated) or e.change == "created"]
 
 
-@pytest.mark.parametrize("kind", [Forgetful, Stammering, Greedy, Leaking])
+class Heedless(Core):
+    """Takes every card for one that may be used."""
+
+    def on(self, event: Event, now: float) -> list[Effect]:
+        return super().on(CardsStand(event.profile) if isinstance(event, CardsStand) else event, now)
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Stammering, Greedy, Leaking, Heedless])
 def test_the_simulation_notices_a_core_that_does_wrong_and_finds_the_step(kind: type[Core]) -> None:
     failing = next(s for s in map(a_scenario, range(200)) if s.steps and failure(s, kind) is not None)
     least = shrunk(failing, lambda shorter: failure(shorter, kind) is not None)

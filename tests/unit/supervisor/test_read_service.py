@@ -94,7 +94,7 @@ def test_the_cap_is_never_below_the_first_delay() -> None:
 def test_all_problems_come_at_once_each_with_its_place() -> None:
     _, problems = read(
         """[Service]
-Type=notify
+Type=dbus
 ExecStart=/bin/x $HOME
 Environment=nonsense
 RemainAfterExit=maybe
@@ -110,7 +110,7 @@ StartLimitBurst=few
     assert {problem.code for problem in problems} == {"KI603"}
     lines = sorted(problem.span.line for problem in problems if problem.span)
     assert lines == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]  # StartLimitBurst= stands in the wrong section: not ours to judge
-    assert "known here are simple, exec, oneshot" in next(p.detail for p in problems if "Type=" in p.detail)
+    assert "known here are simple, exec, notify, oneshot" in next(p.detail for p in problems if "Type=" in p.detail)
 
 
 @pytest.mark.parametrize(
