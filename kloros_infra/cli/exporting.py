@@ -48,7 +48,7 @@ def export_project(file: Path, where: Target, profile: str | None, form: Format)
     profiles = compiled.catalog.profiles
     name = profile_named(compiled.catalog, profile) if profile else profiles[0].name
     variables = {
-        str(instance.id): parse_environment_file(_env_text(compiled, where.layout, str(instance.id)))
+        str(instance.id): parse_environment_file(_env_text(compiled, where.layout, str(instance.written_as)))
         for instance in compiled.catalog.instances
     }
     found = exported(compiled, variables, profile=name, layout=where.layout)

@@ -14,17 +14,18 @@ from kloros_infra.ir.placement import Placement
 from kloros_infra.planner.figures import size_text
 
 
-def list_rows(catalog: Catalog, where: Target, profile: str | None) -> list[tuple[str, ...]]:
+def list_rows(compiled: Compiled, where: Target, profile: str | None) -> list[tuple[str, ...]]:
     """Give `modelctl list`'s rows (design document, section 5.2)."""
-    active = profile_named(catalog, profile) if profile else choose_profile(catalog)[0]
+    catalog = compiled.catalog
+    active = profile_named(catalog, profile) if profile else choose_profile(compiled, where)
     instances = {one.model.id: one for one in catalog.instances if one.profile.name == active}
     manager = observing_manager(where)
-    states = manager.states([one.id.unit for one in instances.values()]) if manager else {}
+    states = manager.states([one.unit for one in instances.values()]) if manager else {}
     running = {unit for unit, state in states.items() if state.is_active}
     rows: list[tuple[str, ...]] = [("ID", "VERSION", "SIZE", "PROFILE", "STATUS")]
     for model in catalog.models:
         instance = instances.get(model.id)
-        status = "unavailable" if instance is None else "running" if instance.id.unit in running else "stopped"
+        status = "unavailable" if instance is None else "running" if instance.unit in running else "stopped"
         rows.append((model.id, model.version_id, size_text(model.weights.size_bytes), active, status))
     return rows
 
@@ -67,7 +68,8 @@ def instance_lines(instance: Instance, placement: Placement) -> Iterator[str]:
     """Describe where a profile places a model."""
     serving = instance.serving
     slots = f"{serving.parallel} at a time with {serving.context_tokens} tokens each"
-    yield f"  {instance.profile.name}: port {instance.port}, placed by {placement.engine}, {slots}"
+    shared = f"shared with {instance.shared_with.profile}, " if instance.shared_with else ""
+    yield f"  {instance.profile.name}: {shared}port {instance.port}, placed by {placement.engine}, {slots}"
     for load in placement.loads:
         room = f" of {size_text(load.capacity_bytes)}" if load.capacity_bytes is not None else ""
         name = f"{load.device} ({load.card})" if load.card else load.device

@@ -43,7 +43,7 @@ def list_models(file: Path, root: Path, manager: str, profile: str | None) -> No
 
     where = target(root, manager)
     compiled = compile_project(read_project(file), where.layout)
-    echo_table(list_rows(compiled.catalog, where, profile))
+    echo_table(list_rows(compiled, where, profile))
 
 
 @modelctl.command()

@@ -82,6 +82,15 @@ def host_option(command: Command) -> Command:
     )(command)
 
 
+def detected_option(command: Command) -> Command:
+    """Add --detected: take the cards as they are there."""
+    return click.option(
+        "--detected",
+        is_flag=True,
+        help="Take UUID, PCI address and memory of the declared GPUs as this machine has them.",
+    )(command)
+
+
 def wait_option(command: Command) -> Command:
     """Add --wait: for how long another apply is waited for."""
     return click.option(

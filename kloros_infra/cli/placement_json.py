@@ -23,8 +23,10 @@ def show_data(placed: Iterable[Placed]) -> dict[str, Any]:
 
 def _placed(one: Placed) -> dict[str, Any]:
     header = one.instance.model.weights.header
+    shared_with = one.instance.shared_with
     return {
         **_named(one),
+        "shared_with": None if shared_with is None else str(shared_with),
         **_placement(one.placement),
         "devices": [_account(account) for account in one.accounts],
         "departures": [asdict(departure) for departure in departures(header, one.placement)],

@@ -54,7 +54,8 @@ def speed_text(tokens_per_s: float) -> str:
 def show_lines(placed: Placed) -> Iterator[str]:
     """Draw one placement."""
     instance, placement = placed.instance, placed.placement
-    yield f"{instance.id} ({instance.model.display_name}), placed by {placement.engine}"
+    shared = f", shared with {instance.shared_with.profile}" if instance.shared_with else ""
+    yield f"{instance.id} ({instance.model.display_name}), placed by {placement.engine}{shared}"
     yield f"  {_settings(placement)}"
     width = max(len(account.name) for account in placed.accounts)
     for account in placed.accounts:

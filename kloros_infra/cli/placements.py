@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kloros_infra.adapters.templates import read_templates
 from kloros_infra.cli.model_views import find_model
 from kloros_infra.cli.project import Project, read_project
 from kloros_infra.cli.wiring import compiler_sources
 from kloros_infra.compiler.parse import Parsed
+from kloros_infra.compiler.rendering import rendering
+from kloros_infra.compiler.shared_instances import share_instances
 from kloros_infra.compiler.stations import check_project
 from kloros_infra.compiler.suggest import suggest
 from kloros_infra.diagnostics import Diagnostic, Problems
 from kloros_infra.errors import ProblemsError
 from kloros_infra.ir.catalog import Catalog, Instance, Model, Profile
 from kloros_infra.ir.config_models import ModelSpec
+from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.account import DeviceAccount, accounts, neighbours
 from kloros_infra.placement.alternatives import Alternative, alternatives, request_beside
@@ -49,7 +53,8 @@ def read_view(file: Path) -> View:
     found = check_project(compiler_sources(project))
     if found.parsed is None or found.catalog is None:
         raise ProblemsError(found.problems)
-    catalog, placements = found.catalog, found.placements
+    placements = found.placements
+    catalog = share_instances(found.catalog, placements, rendering(read_templates(), Layout()))
     machine = Machine(catalog.memory, overrider_records=project.overrider_records)
     placed = []
     for instance in catalog.instances:

@@ -22,6 +22,8 @@ CONTRADICTIONS = (
     ("--host", "--profile", "a host that lends its cards has no profile"),
     ("--host", "--if", "a host that lends its cards has no profile"),
     ("--host", "--matrix", "a host that lends its cards has no profile"),
+    ("--destroy", "--detected", "everything goes whatever cards there are"),
+    ("--host", "--detected", "this machine's cards are not that host's"),
     ("--destroy", "--profile", "all profiles go"),
     ("--destroy", "--reset-pins", "nothing is started"),
     ("--profile", "--if", "the GPUs choose the profile"),
@@ -55,6 +57,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[PlanRequest, PlanForms]:
         is_with_weights=options["with_weights"],
         resets_pins=options["reset_pins"],
         host=options["host"],
+        is_detected=options["detected"],
     )
     forms = PlanForms(
         form="json" if options["is_json"] else "markdown" if options["is_markdown"] else "text",
@@ -78,6 +81,7 @@ def _refuse_contradictions(options: Mapping[str, Any]) -> None:
         "--profile": options["profile"],
         "--out": options["out"],
         "--host": options["host"],
+        "--detected": options["detected"],
         "--json": options["is_json"],
         "--markdown": options["is_markdown"],
         "--diff": options["is_diff"],

@@ -44,7 +44,7 @@ class PlanForms:
 def write_plan(planned: Planned, forms: PlanForms) -> None:
     """Write a plan in every form that was asked for."""
     if forms.out is not None:
-        _save(planned, forms.out)
+        save(planned, forms.out)
     if forms.wants_json:
         _write_json(explain_json(planned.made, (*planned.warnings, *planned.problems)), forms)
     diffs = plan_diffs(planned.desired, planned.observed) if forms.is_diff else ()
@@ -88,7 +88,7 @@ def write_matrix(planned: Planned, forms: PlanForms) -> None:
     if planned.compiled is None:
         raise AssertionError("a plan to destroy has no matrix")
     profiles = planned.compiled.catalog.profiles
-    rows = matrix(planned.desired, profiles, lambda present: select_profile(profiles, present)[0])
+    rows = matrix(planned.desired, profiles, lambda present: select_profile(profiles, present))
     if forms.wants_json:
         warnings = map(diagnostic_row, planned.warnings)
         _write_json(json_lines((*map(matrix_json, rows), *warnings)), forms)
@@ -107,7 +107,7 @@ def _echo_all(lines: Sequence[str]) -> None:
         click.echo("\n".join(lines))
 
 
-def _save(planned: Planned, file: Path) -> None:
+def save(planned: Planned, file: Path) -> None:
     """Save a plan for its owner alone: it holds the texts of env files."""
     saved = SavedPlan(planned.made, planned.fingerprint, _anywhere(planned.request), __version__)
     write_output(file, save_plan(saved), mode=0o600)

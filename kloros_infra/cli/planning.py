@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kloros_infra.adapters.apply_lock import is_locked
-from kloros_infra.cli.presence import cards_there
+from kloros_infra.adapters.card_presence import CardPresence
 from kloros_infra.cli.project import Project, read_project
 from kloros_infra.cli.wiring import (
     Target,
+    choose_profile,
     compile_project,
     desired_for,
     noted_profile,
@@ -19,7 +20,7 @@ from kloros_infra.cli.wiring import (
     target,
 )
 from kloros_infra.compiler.compiled import Compiled
-from kloros_infra.diagnostics import Problems, has_errors
+from kloros_infra.diagnostics import Diagnostic, Problems, Severity, has_errors
 from kloros_infra.errors import ObstacleError, ProblemsError
 from kloros_infra.ir.catalog import Catalog
 from kloros_infra.ir.observed import Observed
@@ -85,6 +86,7 @@ def look(prepared: Prepared) -> Planned:
     observed = observe_target(prepared.wanted, prepared.where)
     desired = _chosen(request, prepared.wanted, observed, compiled.catalog if compiled else None)
     made, problems = compare(desired, observed)
+    problems = (*problems, *_not_held(request.profile, compiled, prepared.where))
     return Planned(request, made, problems, desired, observed, prepared.project, compiled)
 
 
@@ -111,9 +113,28 @@ def _requests(urls: Mapping[str, str]) -> Mapping[str, int]:
     return requests_in_flight(urls)
 
 
+def _not_held(asked: str | None, compiled: Compiled | None, where: Target) -> Problems:
+    """Tell that a profile which was asked for is not the one that the cards allow, and so does not stay."""
+    if asked is None or compiled is None or not compiled.catalog.cards:
+        return ()
+    allowed = choose_profile(compiled, where)
+    return () if asked == allowed else (_does_not_stay(asked, allowed),)
+
+
+def _does_not_stay(asked: str, allowed: str) -> Diagnostic:
+    return Diagnostic(
+        code="KI910",
+        summary="The profile will not stay",
+        detail=f"The cards allow '{allowed}' now: '{asked}' holds until they are looked at next, a minute at most.",
+        hint=f"Keep it with `kloros-infra gpu pin {asked}`, which counts while its cards may be used.",
+        severity=Severity.WARNING,
+    )
+
+
 def _compile(request: PlanRequest, where: Target, *, is_cached: bool) -> tuple[Project, Compiled]:
     project = read_project(Path(request.file))
-    return project, compile_project(project, where.layout, is_cached=is_cached)
+    is_detected = request.is_detected
+    return project, compile_project(project, where.layout, is_cached=is_cached, is_detected=is_detected)
 
 
 def _wanted(request: PlanRequest, project: Project | None, compiled: Compiled | None, where: Target) -> Desired:
@@ -143,14 +164,14 @@ def _profile_of_a_part(asked: str | None, catalog: Catalog, where: Target) -> st
 
 def supposed_profile(catalog: Catalog, supposed: dict[str, bool]) -> str:
     """Choose the profile as if some cards were present or absent; raise ProblemsError for cards that nobody knows."""
-    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
+    cards = {card.name: card for card in catalog.cards}
     unknown = [unknown_name(name, cards, kind="GPU in a profile") for name in supposed if name not in cards]
     if unknown:
         raise ProblemsError(unknown)
-    present = set(cards_there(cards.values()))
+    present = set(CardPresence().present(catalog.cards))
     for name, is_present in supposed.items():
         present = present | {name} if is_present else present - {name}
-    return select_profile(catalog.profiles, frozenset(present))[0]
+    return select_profile(catalog.profiles, frozenset(present))
 
 
 def _chosen(request: PlanRequest, wanted: Desired, observed: Observed, catalog: Catalog | None) -> Desired:

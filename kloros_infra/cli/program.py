@@ -40,6 +40,7 @@ COMMANDS = {
     "destroy": "Stop and remove everything that apply installed.",
     "why": "Say why a directive stands in a generated unit.",
     "diff": "Show what differs between two generations.",
+    "doctor": "Check whether this machine can do what is asked of it.",
     "status": "Show what runs: state, memory, context, requests, and what went wrong last.",
     "logs": "Show what a unit wrote.",
     "events": "Show what applies and the service manager did.",
@@ -47,7 +48,8 @@ COMMANDS = {
     "bus": "Run the ChemBus proxy; show, follow and publish what passes.",
     "router": "Run the router: ChemBus and the HTTP bridge.",
     "route": "Show how the router chooses who answers a request.",
-    "profile": "Choose the GPU profile by the cards that are present.",
+    "profile": "Show which GPU profile the cards allow, or choose it anew.",
+    "gpu": "Follow GPUs that come and go; lock one out, give it up, take it back.",
     "supervisor": "Run the embedded service manager for one root.",
     "await_rpc": "Wait for the RPC servers of other hosts.",
     "watch_confirmation": "Undo an apply that is not confirmed in time.",
@@ -55,7 +57,7 @@ COMMANDS = {
     "completion": "Print a completion script for bash, zsh or fish.",
 }
 HIDDEN = {"await_rpc", "supervisor", "watch_confirmation"}
-RESIDENT = {"bus", "router", "supervisor", "watch_confirmation"}
+RESIDENT = {"bus", "gpu", "router", "supervisor", "watch_confirmation"}
 
 
 class LazyGroup(click.Group):

@@ -16,9 +16,10 @@ from kloros_infra.adapters.ollama_store import usual_stores
 from kloros_infra.adapters.packages import find_in_package
 from kloros_infra.adapters.ports_in_use import ProcPorts
 from kloros_infra.adapters.systemd_version import installed_systemd
+from kloros_infra.compiler.instance_ports import FIRST_PORT
 from kloros_infra.diagnostics import Problems
 from kloros_infra.starting.cards import joined_cards
-from kloros_infra.starting.choices import BRIDGE_PORT, BUS_PORTS, FIRST_INSTANCE_PORT
+from kloros_infra.starting.choices import BRIDGE_PORT, BUS_PORTS
 from kloros_infra.starting.facts import MachineFacts
 from kloros_infra.starting.starter_models import PACKAGED
 
@@ -49,7 +50,7 @@ def look_around() -> tuple[MachineFacts, Problems]:
 
 def _ports_in_use() -> frozenset[int]:
     ports = ProcPorts()
-    asked = (*BUS_PORTS, *_from(BRIDGE_PORT), *_from(FIRST_INSTANCE_PORT))
+    asked = (*BUS_PORTS, *_from(BRIDGE_PORT), *_from(FIRST_PORT))
     return frozenset(port for port in asked if ports.listeners(port))
 
 

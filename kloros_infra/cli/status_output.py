@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 
+from kloros_infra.cli.gpu_views import summary_lines
 from kloros_infra.cli.table import table
 from kloros_infra.ir.control import STOPPED
 from kloros_infra.ir.stop_cause import StopCause
@@ -29,16 +31,19 @@ REMEDIES = {
 
 def status_json(status: Status) -> str:
     """Write all of it as one versioned object."""
-    return json.dumps({"version": VERSION, **asdict(status)})
+    gpus = None if status.cards is None else status.cards.model_dump(mode="json")
+    return json.dumps({"version": VERSION, **asdict(replace(status, cards=None)), "cards": gpus})
 
 
-def status_lines(status: Status) -> Iterator[str]:
-    """Write what is current, what was interrupted, and one row for each unit."""
+def status_lines(status: Status, now: datetime | None = None) -> Iterator[str]:
+    """Write what is current, what was interrupted, and one row for each unit; times are said as seen from `now`."""
     if status.generation is None:
         yield "Nothing is installed here."
     else:
         good = "" if status.generation == status.last_good else ", which has not been found good"
         yield f"Generation {status.generation}{good}, profile {status.profile}."
+    if status.cards is not None:
+        yield from summary_lines(status.cards, now or datetime.now().astimezone())
     if status.apply_in_work is not None:
         yield f"An apply is at work: {status.apply_in_work}."
     if status.interrupted is not None and status.remedy is not None:

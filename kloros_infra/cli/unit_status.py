@@ -11,13 +11,14 @@ from kloros_infra.adapters.confirmation import Confirmation
 from kloros_infra.adapters.health import ServerHealth
 from kloros_infra.adapters.nvml_processes import NvmlCardMemory
 from kloros_infra.adapters.server_metrics import requests_in_flight
+from kloros_infra.cli.gpu_site import read_report
 from kloros_infra.cli.history import desired_at
 from kloros_infra.cli.runtimes import runtimes_by_unit, until_text
 from kloros_infra.cli.wiring import Target, generations_of, journal_of, observe_target, observing_manager
 from kloros_infra.ir.control import FAILED, LEAVING, RUNNING, STOPPED, Runtime
 from kloros_infra.ir.gate import InstanceGate
 from kloros_infra.ir.generation import DesiredUnit, Interrupted, Run
-from kloros_infra.ir.names import instance_of, is_instance
+from kloros_infra.ir.names import AGENT_UNIT, FOLLOWERS, instance_of, is_instance
 from kloros_infra.ir.observed import ActiveState, UnitState
 from kloros_infra.ir.placement import DeviceLoad
 from kloros_infra.ir.stop_cause import StopCause
@@ -47,14 +48,21 @@ def read_status(where: Target) -> Status:
     desired = desired_at(where, history.current)
     observed = observe_target(desired, where)
     states = observed.units
-    units = tuple(unit for unit in desired.units if unit.ready_url is not None and unit.run is not Run.NEVER)
+    units = tuple(unit for unit in desired.units if _is_told(unit, states.get(unit.unit)))
     requests = _requests(units, states)
     found = tuple(_unit_status(unit, states.get(unit.unit), requests.get(unit.unit), where) for unit in units)
     runtimes = runtimes_by_unit(where)
     found = tuple(_with_router(unit, runtimes.get(unit.unit)) for unit in found)
     if not observed.has_router_said:
         found = tuple(map(_without_router, found))
-    return replace(status, profile=desired.profile, units=found)
+    return replace(status, profile=desired.profile, units=found, cards=read_report(where))
+
+
+def _is_told(unit: DesiredUnit, state: UnitState | None) -> bool:
+    """Tell of what answers, and of the agent; of what only waits for events, where it does not."""
+    if unit.ready_url is not None or unit.unit == AGENT_UNIT:
+        return unit.run is not Run.NEVER
+    return unit.unit in FOLLOWERS and state is not None and not state.is_active
 
 
 def _without_router(status: UnitStatus) -> UnitStatus:
@@ -97,7 +105,7 @@ def _unit_status(unit: DesiredUnit, state: UnitState | None, requests: int | Non
     status = UnitStatus(
         unit=unit.unit,
         name=_name(unit),
-        profile=unit.profile,
+        profile=", ".join(unit.profiles),
         state=_state(unit, state),
         main_pid=0 if state is None else state.main_pid,
         until=UNTIL[Run.ON_DEMAND if unit.is_stopped_idle else unit.run],

@@ -34,7 +34,8 @@ def reasons(project: Project, compiled: Compiled, asked: str) -> tuple[str, tupl
     name, _, key = asked.partition(":")
     layout = Layout()
     tree = {path: artifact for part in compiled.parts for path, artifact in part.tree.items()} | dict(compiled.tree)
-    unit = unit_asked_for(name, tree, layout)
+    shared = {one: each.unit for each in compiled.catalog.instances for one in (str(each.id), each.id.unit)}
+    unit = unit_asked_for(shared.get(name, name), tree, layout)
     parsed, _ = checked(parse(project.text, file=str(project.file), parts=project.parts))
     values = _values(unit, tree, layout)
     keys = [one for one in values if not key or key in (one, one.rpartition(".")[2])]

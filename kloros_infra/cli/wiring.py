@@ -76,13 +76,25 @@ def target(root: Path, manager: str) -> Target:
     return Target(root, choice)
 
 
-def compile_project(project: Project, layout: Layout | None = None, *, is_cached: bool = True) -> Compiled:
-    """Compile a project, with what is kept of earlier compiles; raise ProblemsError with every problem found."""
+def compile_project(
+    project: Project, layout: Layout | None = None, *, is_cached: bool = True, is_detected: bool = False
+) -> Compiled:
+    """Compile a project, with what is kept of earlier compiles; raise ProblemsError with every problem found.
+
+    With `is_detected` its cards are taken as this machine has them.
+    """
     from kloros_infra.adapters.templates import read_templates
     from kloros_infra.compiler.cached_compile import compile_cached
 
     cache = compile_cache(project) if is_cached else None
-    return compile_cached(compiler_sources(project), read_templates(), layout=layout or Layout(), cache=cache)
+    sources, found = compiler_sources(project), None
+    if is_detected:
+        from kloros_infra.cli.detecting import detect
+
+        found = detect(project)
+        sources = replace(sources, detected=found.cards)
+    compiled = compile_cached(sources, read_templates(), layout=layout or Layout(), cache=cache)
+    return compiled if found is None else replace(compiled, warnings=(*compiled.warnings, *found.problems))
 
 
 def compile_cache(project: Project) -> CompileCacheFolder | None:
@@ -129,13 +141,16 @@ def launchers_of(catalog: Catalog, where: Target) -> tuple[ArtifactTree, Problem
     return found, problems
 
 
-def choose_profile(catalog: Catalog) -> tuple[str, str]:
-    """Choose the best profile whose cards are all present; say why."""
-    from kloros_infra.cli.presence import cards_there
-    from kloros_infra.router.profile import select_profile
+def choose_profile(compiled: Compiled, where: Target) -> str:
+    """Choose the profile that the cards allow, as the agent of the target would: with its memory where it has one."""
+    from kloros_infra.cli.gpu_wiring import GpuPlaces, consider_here
+    from kloros_infra.ir.artifact import text_of
+    from kloros_infra.ir.routing import RoutingTable
 
-    cards = {card.name: card for profile in catalog.profiles for card in profile.cards}
-    return select_profile(catalog.profiles, cards_there(cards.values()))
+    if not compiled.catalog.cards:
+        return compiled.catalog.profiles[0].name
+    table = RoutingTable.model_validate_json(text_of(compiled.tree[where.layout.routing]))
+    return consider_here(GpuPlaces(where), table)[0].profile
 
 
 def noted_profile(where: Target) -> str | None:
@@ -163,6 +178,7 @@ def provenance_of(project: Project) -> Provenance:
         models_sha256=hashlib.sha256(texts.encode()).hexdigest(),
         lock_sha256=hashlib.sha256((project.lock_text or "").encode()).hexdigest(),
         commit=commit_of(project.file.parent),
+        models_file=str(project.file.expanduser().absolute()),
     )
 
 
@@ -175,7 +191,7 @@ def desired_for(
     from kloros_infra.planner.desired import desired_state
     from kloros_infra.planner.obstacles import unnamed_cards
 
-    active = profile_named(compiled.catalog, profile) if profile else choose_profile(compiled.catalog)[0]
+    active = profile_named(compiled.catalog, profile) if profile else choose_profile(compiled, where)
     launchers, problems = launchers_of(compiled.catalog, where)
     # The file is in /run: after a boot kloros-profile.service writes it, from then on it is compared like any other.
     profile_file = {where.layout.profile_file: TextFile(f"{active}\n")}

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from kloros_infra.cli.options import (
     DURATION,
+    detected_option,
     file_option,
     host_option,
     manager_option,
@@ -21,7 +22,7 @@ from kloros_infra.cli.options import (
     yes_option,
 )
 
-PLANNING = ("file", "root", "manager", "profile", "host", "only", "replaced", "reset_pins")
+PLANNING = ("file", "root", "manager", "profile", "host", "only", "replaced", "reset_pins", "detected")
 
 
 @click.command("apply")
@@ -31,6 +32,7 @@ PLANNING = ("file", "root", "manager", "profile", "host", "only", "replaced", "r
 @manager_option
 @profile_option
 @host_option
+@detected_option
 @yes_option
 @wait_option
 @click.option("--only", multiple=True, metavar="NAME", help="Apply only this instance or model. Repeatable.")
@@ -76,6 +78,8 @@ def apply_project(options: Mapping[str, Any]) -> None:
         raise click.UsageError(
             "--host and --profile contradict each other: a host that lends its cards has no profile."
         )
+    if options["host"] and options["detected"]:
+        raise click.UsageError("--host and --detected contradict each other: this machine's cards are not that host's.")
     request = PlanRequest(
         file=str(options["file"]),
         root=str(options["root"]),
@@ -85,6 +89,7 @@ def apply_project(options: Mapping[str, Any]) -> None:
         only=options["only"],
         replaced=options["replaced"],
         resets_pins=options["reset_pins"],
+        is_detected=options["detected"],
     )
     manner = Manner(yes=options["yes"], wait_s=options["wait"])
     apply_request(request, manner, within_s=options["confirm_s"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kloros_infra.cli.options import file_option, no_cache_option
+from kloros_infra.cli.options import detected_option, file_option, no_cache_option
 from kloros_infra.cli.render import show_problems
 
 
@@ -20,8 +20,9 @@ from kloros_infra.cli.render import show_problems
     help="Where to write; `generated` beside models.yaml by default.",
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when the output differs from what is there.")
+@detected_option
 @no_cache_option
-def command(file: Path, output: Path | None, check: bool, no_cache: bool) -> None:
+def command(file: Path, output: Path | None, check: bool, detected: bool, no_cache: bool) -> None:
     """Write generated/: units, env files and the routing table, as they will lie on the target.
 
     What other hosts get that lend their cards is below hosts/NAME.
@@ -32,7 +33,7 @@ def command(file: Path, output: Path | None, check: bool, no_cache: bool) -> Non
     from kloros_infra.compiler.emit_rpc import with_parts  # noqa: PLC0415 - start-up time
 
     project = read_project(file)
-    compiled = compile_project(project, is_cached=not no_cache)
+    compiled = compile_project(project, is_cached=not no_cache, is_detected=detected)
     show_problems(compiled.warnings, project.sources)
     tree = with_parts(compiled.tree, compiled.parts)
     folder = output or file.parent / "generated"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kloros_infra.cli.options import (
+    detected_option,
     file_option,
     host_option,
     manager_option,
@@ -53,6 +54,7 @@ class PlanCommand(click.Command):
 @manager_option
 @profile_option
 @host_option
+@detected_option
 @click.option("--out", type=OUTPUT_FILE, metavar="FILE", help="Save the plan: `apply FILE` carries out exactly it.")
 @click.option("--json", "is_json", is_flag=True, help="One versioned JSON object a line instead of text.")
 @click.option("--markdown", "is_markdown", is_flag=True, help="Markdown for a pull request instead of text.")

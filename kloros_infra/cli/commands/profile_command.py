@@ -12,7 +12,7 @@ from kloros_infra.ir.layout import Layout
 
 @click.group("profile")
 def command() -> None:
-    """Choose the GPU profile by the cards that are present."""
+    """Show which GPU profile the cards allow, or choose it anew."""
 
 
 def routing_option() -> click.Option:
@@ -28,7 +28,10 @@ def routing_option() -> click.Option:
 
 @command.command("show")
 def show(routing: Path) -> None:
-    """Print the profile that the present cards allow, and why."""
+    """Print the profile that the cards allow now, and why; write nothing.
+
+    Lockouts, faults, others' use of the cards, a pin and the times to hold count, as they do for the agent.
+    """
     from kloros_infra.cli.active_profile import profile_by_table
 
     _, (name, reason) = profile_by_table(routing)
@@ -37,15 +40,17 @@ def show(routing: Path) -> None:
 
 @command.command("start")
 def start(routing: Path) -> None:
-    """Write down the profile that the present cards allow, and start its models where systemd runs them.
+    """Look at the cards once, and write down the profile that they allow, for the router to follow.
 
     kloros-profile.service calls this at boot.
     """
-    from kloros_infra.cli.active_profile import profile_by_table, start_profile
+    from kloros_infra.cli.active_profile import start_profile
+    from kloros_infra.cli.render import show_problems
 
-    table, (name, reason) = profile_by_table(routing)
-    start_profile(table, name)
-    click.echo(f"{name}: {reason}")
+    outcome = start_profile(routing)
+    show_problems(outcome.problems, {})
+    if outcome.report is not None:
+        click.echo(f"{outcome.report.profile}: {outcome.report.reason}")
 
 
 for sub_command in (show, start):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from kloros_infra.cli.status_output import status_json, status_lines
+from kloros_infra.ir.cards_report import CardsReport, ReportedCard
 from kloros_infra.ir.generation import Interrupted
 from kloros_infra.ir.stop_cause import StopCause
 from kloros_infra.ir.unit_status import CardUse, Remedy, Status, Unconfirmed, UnitStatus
@@ -102,3 +104,23 @@ def test_json_has_all_of_it() -> None:
     found = json.loads(status_json(Status(3, 3, "max", (CODE,))))
     assert found["version"] == 1
     assert found["units"][0]["cards"][1] == {"card": "gtx1080ti", "used_bytes": 2 * 10**9, "is_measured": False}
+
+
+def test_it_says_why_the_profile_is_and_what_comes_next() -> None:
+    now = datetime(2026, 1, 30, 21, 0).astimezone()
+    report = CardsReport(
+        profile="mid",
+        reason="'mid' has its cards rtx3060; 'max' lacks rtx5080 (locked out until 22:00: gaming).",
+        since_epoch_s=now.timestamp(),
+        next_profile="max",
+        next_epoch_s=now.timestamp() + 3600,
+        cards=(ReportedCard(card="rtx3060", state="eligible", reason="free"),),
+    )
+    status = Status(3, 3, "mid", cards=report)
+    assert list(status_lines(status, now)) == [
+        "Generation 3, profile mid.",
+        f"Why mid: {report.reason}",
+        "If nothing changes, max follows at 22:00.",
+    ]
+    assert json.loads(status_json(status))["cards"]["next_profile"] == "max"
+    assert json.loads(status_json(Status(3, 3, "mid")))["cards"] is None
