@@ -192,7 +192,7 @@ class Site:
 
     async def _probe(self, model: str) -> None:
         """Ask for a token: a breaker that has opened closes with the next request that is served."""
-        body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi."}]}
+        body = {"model": model, "max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "Hi."}]}
         with suppress(httpx.TransportError):
             async with self.web() as web:
                 await web.post("/v1/chat/completions", json=body)

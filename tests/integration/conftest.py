@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import yaml
 
 from kloros_infra.cli.wiring import Target
 from tests.tiny_site import end, target_at
+from tests.warm_commands import run_command
 
 CHECKOUT = Path(__file__).parents[2]
 LAPTOP = CHECKOUT / "examples" / "laptop"
@@ -37,16 +37,12 @@ def free_ports(count: int) -> list[int]:
 
 def kloros_infra(*words: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run `kloros-infra` as a user does, without a terminal."""
-    argv = [sys.executable, "-m", "kloros_infra", *map(str, words)]
-    return subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL
-    )
+    return run_command("kloros-infra", *words, timeout_s=timeout_s)
 
 
 def modelctl(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `modelctl` as a user does."""
-    program = Path(sys.executable).with_name("modelctl")
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
+    return run_command("modelctl", *words)
 
 
 def processes_naming(text: str) -> list[str]:

@@ -66,7 +66,10 @@ def pids(laptop: Laptop) -> dict[str, int]:
 def answered(laptop: Laptop, *models: str) -> bool:
     """Say whether each model answers."""
     url = f"http://127.0.0.1:{laptop.bridge_port()}/v1/chat/completions"
-    bodies = ({"model": one, "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]} for one in models)
+    bodies = (
+        {"model": one, "max_tokens": 4, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
+        for one in models
+    )
     return all(httpx.post(url, json=body, timeout=60).status_code == httpx.codes.OK for body in bodies)
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.real_model
 
 
 def chat(laptop: Laptop, model: str) -> dict[str, object]:
-    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "temperature": 0}
     url = f"http://127.0.0.1:{laptop.bridge_port()}/v1/chat/completions"
     answer: dict[str, object] = httpx.post(url, json=body, timeout=60).raise_for_status().json()
     return answer

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kloros_infra.router.events import Verdict
+from kloros_infra.router.events import Polled, UnitSeen, Verdict
 from tests.bridge_house import CHAT, STREAM, House, a_house, a_post, faked, scripted, send_raw, until
 from tests.fakes.llama_server import DieMidStream, FakeLlamaServer, Loading
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
@@ -73,6 +73,24 @@ def test_a_stream_without_its_last_event_is_an_error() -> None:
         assert b"KI827" in data
 
     scripted(test, *(2 * [(STREAM_HEAD + chunked(FIRST) + END,)]))
+
+
+@pytest.mark.parametrize(("end", "code"), [(Move.CLOSE, "KI823"), (END, "KI827")], ids=["cut", "without its end"])
+def test_a_stream_of_an_instance_that_was_stopped_says_why(end: bytes | Move, code: str) -> None:
+    async def test(house: House, upstream: ScriptedUpstream) -> None:
+        for path, body in (("/v1/chat/completions", STREAM), ("/api/chat", {"messages": CHAT["messages"]})):
+            house.desk.tell(UnitSeen("small-cpu_only", is_up=True, pid=7))
+            house.desk.tell(Polled("small-cpu_only", Verdict.HEALTHY))
+            reading = asyncio.create_task(read_until_cut(house, path, body))
+            await until(lambda: house.in_flight() == 1)
+            house.desk.tell(UnitSeen("small-cpu_only", is_up=True, pid=7, is_stopping=True))
+            last = (await reading).rstrip(b"\n").rpartition(b"\n")[2].decode()
+            assert code in last
+            assert "was stopped before its answer was complete: its unit was stopped." in last
+            house.desk.tell(UnitSeen("small-cpu_only", is_up=False))
+
+    pieces = tuple(part for _ in range(4) for part in (chunked(FIRST), 0.2))
+    scripted(test, *(2 * [(STREAM_HEAD, *pieces, end)]))
 
 
 def test_a_plain_answer_that_breaks_off_is_cut() -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.fakes.nvml import DRIVER_NOT_LOADED, GTX_1080_TI, H100_IN_MIG_MODE, RTX_3060, RTX_5080, FakeNvml
+from tests.warm_commands import run_command
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,8 @@ def nvml(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
 
 def run(folder: Path, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run kloros-infra in a folder, as a user who has no Ollama of his own."""
-    argv = [sys.executable, "-m", "kloros_infra", *words]
     clean = {**os.environ, "HOME": str(folder), "OLLAMA_MODELS": "", **(environment or {})}
-    return subprocess.run(argv, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    return run_command("kloros-infra", *words, folder=folder, environment=clean)
 
 
 def codes(folder: Path) -> list[str]:

@@ -21,6 +21,7 @@ import yaml
 
 from tests.fakes.gguf_files import split_gguf, write_gguf, write_projector
 from tests.fakes.hub import A_COMMIT, A_LATER_COMMIT, Fault, Hub, a_hub, a_repository
+from tests.warm_commands import run_command
 
 HEAD = """\
 version: 1
@@ -57,20 +58,21 @@ class House:
         (self.folder / "models.yaml").write_text(HEAD + "".join(models))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Run a command in the folder; the hub is the one on loopback."""
-        environment = {
+        """Start a command in the folder; the hub is the one on loopback."""
+        argv = [sys.executable, "-m", "kloros_infra", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run_command("kloros-infra", *words, folder=self.folder, environment=self.environment, timeout_s=60)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.folder / ".hf"),
         }
-        argv = [sys.executable, "-m", "kloros_infra", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(argv, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def lock(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Lock, and expect it to work."""

@@ -20,6 +20,7 @@ from kloros_infra.cli.editing import difference
 from tests.fakes.gguf_files import split_gguf, write_gguf, write_projector
 from tests.fakes.hub import A_LATER_COMMIT, Hub, a_hub, a_repository
 from tests.integration.conftest import LAPTOP, SMOLLM2
+from tests.warm_commands import run_command
 
 REPOSITORY = "someone/Tiny-Coder-GGUF"
 MODELS = """\
@@ -68,19 +69,16 @@ class Site:
         return self.folder / "root"
 
     def run(self, command: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name("kloros-infra" if command in ("lock", "plan") else "modelctl")
+        program = "kloros-infra" if command in ("lock", "plan") else "modelctl"
         environment = {
             **os.environ,
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.folder / "hf"),
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
-        argv: list[str | Path] = [program, command, *map(str, words), "--file", self.file]
-        if command in ("pull", "gc", "plan") and "--root" not in words:
-            argv += ["--root", self.root]
-        return subprocess.run(
-            argv, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
-        )
+        needs_root = command in ("pull", "gc", "plan") and "--root" not in words
+        places = ("--file", self.file, *(("--root", self.root) if needs_root else ()))
+        return run_command(program, command, *words, *places, environment=environment)
 
     def changes(self) -> list[str]:
         """List the lines in which models.yaml differs from what it was."""

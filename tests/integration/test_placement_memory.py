@@ -59,15 +59,20 @@ def test_a_plan_that_was_made_for_less_context_is_found_out(oracle: Oracle) -> N
     assert "keys and values 176 and 1408" in found[0].detail
 
 
-def test_a_server_that_cannot_be_asked_is_reported_with_its_last_words(tmp_path: Path) -> None:
-    absent = tmp_path / "absent.gguf"
+@pytest.mark.parametrize(("data", "words"), [(None, "\n    | No such file or directory"), (b"none", "\n    | ")])
+def test_a_server_that_cannot_be_asked_is_reported_with_its_last_words(
+    tmp_path: Path, data: bytes | None, words: str
+) -> None:
+    weights = tmp_path / "broken.gguf"
+    if data is not None:
+        weights.write_bytes(data)
 
     with pytest.raises(UnreachableError) as caught:
-        LlamaServerMemory(find_llama_server(LLAMA_SERVER)).measured(absent, {})
+        LlamaServerMemory(find_llama_server(LLAMA_SERVER)).measured(weights, {})
 
     (problem,) = caught.value.problems
     assert problem.code == "KI430"
-    assert "No such file or directory" in problem.detail
+    assert words in problem.detail
 
 
 def test_a_program_that_is_none_is_reported(tmp_path: Path) -> None:

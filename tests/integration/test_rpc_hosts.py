@@ -25,6 +25,7 @@ from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import compile_project
 from kloros_infra.compiler.compiled import Compiled
 from kloros_infra.ir.layout import Layout
+from kloros_infra.ir.names import AGENT_UNIT
 from kloros_infra.ir.placement import DeviceLoad, Placement
 from kloros_infra.ir.rpc_server import RpcState
 from kloros_infra.ir.supervision import log_file
@@ -138,7 +139,12 @@ def test_a_model_answers_from_the_cards_of_two_other_hosts(boxes: Boxes) -> None
     assert (boxes.laptop.root / "run/kloros/gpu_profile").read_text() == "max\n", "both hosts lend their cards"
     answer = httpx.post(
         f"http://127.0.0.1:{boxes.laptop.bridge_port()}/v1/chat/completions",
-        json={"model": SMOLLM2, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8},
+        json={
+            "model": SMOLLM2,
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "max_tokens": 8,
+            "temperature": 0,
+        },
         timeout=60,
     )
     assert answer.json()["choices"][0]["message"]["content"]
@@ -149,6 +155,8 @@ def test_an_instance_comes_back_with_a_host_that_was_away(boxes: Boxes) -> None:
     for host in boxes.ports:
         boxes.set_up(host)
     assert boxes.laptop.apply().returncode == 0
+    # The agent would have another profile serve meanwhile.
+    SupervisorClient(boxes.laptop.root).stop(AGENT_UNIT)
 
     boxes.take_down("attic")
     with suppress(httpx.HTTPError):

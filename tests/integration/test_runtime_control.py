@@ -51,6 +51,6 @@ def test_an_operator_stops_and_starts_a_model_that_requests_start_too(laptop: La
     assert "is stopped by the router, as an operator wanted; a request starts it" in plan
     assert "by hand" not in plan
     assert smollm2(laptop)["state"] == "stopped", "it is the router's to start"
-    body = {"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": "smollm2", "max_tokens": 4, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
     answer = httpx.post(f"http://127.0.0.1:{laptop.bridge_port()}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 200

@@ -313,7 +313,7 @@ def failure(client: SupervisorClient, unit: str) -> tuple[str, str]:
 
 def test_what_stands_in_the_way_of_a_start_is_said(root: Path, client: SupervisorClient) -> None:
     install(root, "right.service", SLEEPS)
-    install(root, "bad.service", "[Service]\nType=notify\nExecStart=/bin/true\n")
+    install(root, "bad.service", "[Service]\nType=dbus\nExecStart=/bin/true\n")
     install(root, "asserts.service", f"[Unit]\nAssertPathExists={root}/weights\n{SLEEPS}")
     install(root, "needs.service", f"[Unit]\nRequires=asserts.service\nAfter=asserts.service\n{SLEEPS}")
     install(root, "env.service", f"{SLEEPS}EnvironmentFile={root}/missing.env\n")
@@ -322,7 +322,7 @@ def test_what_stands_in_the_way_of_a_start_is_said(root: Path, client: Superviso
     assert "Did you mean right.service?" in text
     code, text = failure(client, "bad.service")
     assert code == "KI603"
-    assert "Type=notify" in text
+    assert "Type=dbus" in text
     code, text = failure(client, "asserts.service")
     assert code == "KI604"
     assert f"{root}/weights does not exist" in text

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kloros_infra.cli.project import read_project
 from kloros_infra.cli.wiring import compile_project
 from kloros_infra.compiler.emit_launcher import launcher
 from kloros_infra.compiler.systemd_syntax import env_lines, exec_start, unit_value
+from kloros_infra.ir.artifact import Artifact, TextFile
 from kloros_infra.ir.layout import Layout
 from tests.needed import need
 
@@ -50,17 +52,23 @@ def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module", params=sorted(PROJECTS))
 def units(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile a project below a folder, with stand-ins for the programs; give the folder of its units."""
-    folder = tmp_path_factory.mktemp(request.param)
-    layout = Layout(prefix=str(folder))
-    tree = compile_project(read_project(PROJECTS[request.param]), layout).tree
+    """Compile a project as for a real root, but with stand-ins for the programs; give the folder of its units."""
+    folder, layout = tmp_path_factory.mktemp(request.param), Layout()
+    tree = compile_project(read_project(PROJECTS[request.param])).tree
     programs = {layout.program_path(name): launcher("/bin/true", None, ()) for name in ("llama-server", "kloros-infra")}
-    update_folder(folder, {**tree, **programs})
+    update_folder(folder, {**{path: with_programs_in(folder, one) for path, one in tree.items()}, **programs})
     return folder / layout.units
 
 
+def with_programs_in(folder: Path, artifact: Artifact) -> Artifact:
+    programs = f"/{Layout().programs}/"
+    if isinstance(artifact, TextFile):
+        return replace(artifact, text=artifact.text.replace(programs, f"{folder}{programs}"))
+    return artifact
+
+
 def test_every_unit_is_accepted_without_a_word(units: Path) -> None:
-    files = sorted([*units.glob("*.service"), *units.glob("*.target")])
+    files = sorted(file for file in units.iterdir() if file.suffix in (".service", ".target", ".path", ".timer"))
     checked = analyze("verify", "--recursive-errors=no", "--man=no", *files)
 
     assert len(files) > 5

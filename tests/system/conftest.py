@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import on_free_ports
+from tests.system.cards import PretendedCards, build_drivers, pretended_cards
 from tests.system.container import Container, booted, install_project, missing_for_systemd
 from tests.system.everything import everything
 from tests.system.installed import INSIDE, Machine
@@ -67,6 +68,20 @@ def bare(with_project: Container) -> frozenset[str]:
     return everything(with_project)
 
 
+@pytest.fixture(scope="session")
+def card_drivers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build what stands in for NVIDIA's drivers, once for all."""
+    return build_drivers(tmp_path_factory.mktemp("drivers"))
+
+
+@pytest.fixture(scope="module")
+def with_cards(with_project: Container, bare: frozenset[str], card_drivers: Path) -> Iterator[PretendedCards]:
+    """Lend the container two pretended cards."""
+    assert bare
+    with pretended_cards(with_project, card_drivers) as cards:
+        yield cards
+
+
 @pytest.fixture(scope="module")
 def machine(
     with_project: Container,
@@ -82,3 +97,14 @@ def machine(
         with_project.write(f"{INSIDE}/{source.relative_to(LAPTOP)}", source.read_text())
     yield one
     one.kloros_infra("destroy", "--yes")
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print figures that are worth reading also where the test passes."""
+
+    def aloud(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}\n")
+
+    return aloud

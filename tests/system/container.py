@@ -57,6 +57,10 @@ class Container:
             raise AssertionError(f"{list(argv)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
+    def outside(self, path: str) -> Path:
+        """Say where this machine sees a file of the container."""
+        return Path(f"/proc/{self.leader}/root{path}")
+
     def copy_in(self, source: Path, destination: str) -> None:
         """Copy a file of this machine into the container, where folders such as /tmp are its own."""
         enter = ("nsenter", "-t", str(self.leader), "-m", "--", "tee", destination)

@@ -20,12 +20,12 @@ SMOLLM2_UNIT = "llama@smollm2-cpu_only.service"
 GEMMA3_UNIT = "llama@gemma3-cpu_only.service"
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float, poll_s: float = 0.1) -> None:
     """Poll until a condition holds; fail after the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"did not hold within {timeout_s} s"
-        time.sleep(0.1)  # the pause between two polls of a condition with a deadline
+        time.sleep(poll_s)  # the pause between two polls of a condition with a deadline
 
 
 class Machine:

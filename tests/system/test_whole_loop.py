@@ -17,7 +17,7 @@ def test_the_whole_loop(machine: Machine) -> None:
     # A generator brings it in, at each boot and reload.
     assert machine.show("kloros-llm.target", "UnitFileState") == "enabled-runtime"
 
-    reply = machine.ask("What is the capital of France?", purpose="fast", max_tokens=16)
+    reply = machine.ask("What is the capital of France?", purpose="fast", max_tokens=16, temperature=0)
     assert reply["success"], reply
     assert reply["response"]
     assert reply["metadata"]["model_id"] == SMOLLM2
@@ -31,7 +31,7 @@ def test_the_whole_loop(machine: Machine) -> None:
     machine.container.run(["kill", "-9", str(pids[GEMMA3_UNIT])])
     wait_until(lambda: machine.main_pid(GEMMA3_UNIT) not in (0, pids[GEMMA3_UNIT]), timeout_s=30)
     wait_until(
-        lambda: machine.ask("Paris is", model=GEMMA3, max_tokens=4)["success"],
+        lambda: machine.ask("Paris is", model=GEMMA3, max_tokens=4, temperature=0)["success"],
         timeout_s=30,
     )
     assert machine.main_pid(SMOLLM2_UNIT) == pids[SMOLLM2_UNIT]
@@ -40,8 +40,8 @@ def test_the_whole_loop(machine: Machine) -> None:
     assert "to remove" in machine.apply()
     assert machine.units("llama@*") == {SMOLLM2_UNIT: "active"}
     assert machine.main_pid(SMOLLM2_UNIT) == pids[SMOLLM2_UNIT]
-    assert machine.ask("Say hello.", max_tokens=8)["success"]
-    refused = machine.ask("Paris is", model=GEMMA3, max_tokens=4)
+    assert machine.ask("Say hello.", max_tokens=8, temperature=0)["success"]
+    refused = machine.ask("Paris is", model=GEMMA3, max_tokens=4, temperature=0)
     assert not refused["success"]
     assert refused["error"]["code"] == "KI801"
 
@@ -66,7 +66,7 @@ def test_the_target_that_boot_starts_brings_everything_up(machine: Machine) -> N
     machine.container.run(["systemctl", "start", "kloros-llm.target"])
     wait_until(lambda: machine.is_active(SMOLLM2_UNIT), timeout_s=30)
     assert machine.container.run(["cat", "/run/kloros/gpu_profile"]).stdout == "cpu_only\n"
-    wait_until(lambda: machine.ask("Say hello.", max_tokens=4)["success"], timeout_s=30)
+    wait_until(lambda: machine.ask("Say hello.", max_tokens=4, temperature=0)["success"], timeout_s=30)
     assert "No changes." in machine.apply()
 
 

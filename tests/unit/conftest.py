@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 import pytest
 
-TRACED = frozenset({"compiler", "placement", "planner", "router", "executor", "cli"})
+TRACED = frozenset({"compiler", "doctor", "placement", "planner", "router", "topology", "executor"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kloros_infra.placement.overrider_output import parse_output, tensor_names
-from tests.factories import a_gguf_header
+from kloros_infra.placement.overrider_problems import not_configured, tool_failed
+from tests.factories import a_gguf_header, a_model, a_profile, an_instance
 from tests.overrider_cases import HEADERS, output_of
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_.]{0,20}", fullmatch=True)
@@ -72,3 +73,12 @@ def test_no_text_breaks_the_reading(text: str) -> None:
 
 def test_tensors_are_those_of_the_table() -> None:
     assert sorted(tensor_names(a_gguf_header(layers=2)))[:2] == ["blk.0.attn_k.weight", "blk.0.attn_norm.weight"]
+
+
+def test_a_tool_that_is_not_there_or_fails_is_told_with_what_it_wrote() -> None:
+    instance = an_instance(a_model(), a_profile())
+
+    assert instance.id.unit in not_configured(instance).detail
+    failed = tool_failed("node", "ended with 1", ["unknown type"])
+    assert failed.detail.startswith("node ended with 1.")
+    assert "unknown type" in failed.detail
