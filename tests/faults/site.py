@@ -22,7 +22,7 @@ from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.observed import ActiveState
 from kloros_infra.ir.supervision import BEGINNING, log_file
 from tests.faults.asking import a_web
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 SMALL, SPARE = "llama@small-cpu_only.service", "llama@spare-cpu_only.service"
 ROUTER, BUS = "kloros-router.service", "kloros-bus.service"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from kloros_infra.cli.wiring import Target
+from tests.free_ports import free_ports
 from tests.tiny_site import end, target_at
 from tests.warm_commands import run_command
 
@@ -24,15 +24,6 @@ SMOLLM2 = "smollm2-135m-instruct-q4_1"
 GEMMA3 = "gemma3-270m-q4_k_m"
 
 Edit = Callable[[dict[str, object]], object]
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def kloros_infra(*words: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,8 @@ import pytest
 
 from kloros_infra.adapters.processes import SupervisorClient
 from kloros_infra.ir.observed import UnitState
-from tests.integration.conftest import SMOLLM2, Laptop, a_laptop, free_ports, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, a_laptop, only
 
 pytestmark = pytest.mark.real_model
 

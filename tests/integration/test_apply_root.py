@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.free_ports import free_ports
 from tests.integration.conftest import (
     GEMMA3,
     SMOLLM2,
     Laptop,
-    free_ports,
     kloros_infra,
     modelctl,
     only,

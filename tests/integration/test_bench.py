@@ -9,7 +9,8 @@ import pytest
 
 from kloros_infra.adapters.llama_bench import HttpBench
 from kloros_infra.errors import UnreachableError
-from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, modelctl, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, modelctl, only
 
 INSTANCE = "smollm2-cpu_only"
 PROMPT = ("--depth", "16")

@@ -21,7 +21,7 @@ from kloros_infra.adapters.bus_proxy import BusProxy
 from kloros_infra.ir.layout import Layout
 from tests.factories import a_routed_model, a_routing_table
 from tests.fakes.router import a_proxy
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 DEADLINE_S = 60
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KLR_")}

@@ -25,7 +25,7 @@ from kloros_infra.router.core import Core
 from tests.bridge_house import until
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.process_units import ProcessUnits
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 pytestmark = pytest.mark.real_model
 

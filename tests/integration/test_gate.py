@@ -35,7 +35,8 @@ from kloros_infra.placement.load_report import LOG_VERBOSITY
 from kloros_infra.placement.place import place
 from tests.factories import a_card, a_model, a_profile, a_serving, an_instance, some_weights
 from tests.fakes.machine import FakeMachine
-from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, only
 from tests.llama_servers import packaged
 
 UNIT = "llama@small-max.service"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.nvml_scripted import ScriptedNvml, build
-from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, only
 
 pytestmark = pytest.mark.real_model
 

@@ -13,7 +13,7 @@ from kloros_infra.router.events import Polled, UnitSeen, Verdict
 from tests.bridge_house import CHAT, STREAM, House, a_house, a_post, faked, scripted, send_raw, until
 from tests.fakes.llama_server import DieMidStream, FakeLlamaServer, Loading
 from tests.fakes.scripted_upstream import END, STREAM_HEAD, Move, Play, ScriptedUpstream, chunked, plain
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 DEATHS: dict[str, Play] = {

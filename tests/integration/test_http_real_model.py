@@ -18,7 +18,7 @@ from kloros_infra.router.events import Verdict
 from tests.bridge_house import PATIENT, a_house, a_post
 from tests.factories import a_send, a_target
 from tests.fakes.hearer import completed
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 from tests.llama_servers import packaged
 
 

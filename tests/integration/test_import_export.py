@@ -17,7 +17,8 @@ import yaml
 
 from kloros_infra.ir.layout import Layout
 from tests.fakes.gguf_files import write_gguf
-from tests.integration.conftest import GEMMA3, SMOLLM2, Laptop, free_ports, kloros_infra, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import GEMMA3, SMOLLM2, Laptop, kloros_infra, only
 from tests.llama_servers import packaged
 from tests.ollama_stores import LIBRARY, StoreBuilder
 

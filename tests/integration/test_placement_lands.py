@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from kloros_infra.ir.placement import Placement
 from kloros_infra.placement.arguments import arguments
 from kloros_infra.placement.place import place
 from tests.factories import a_model, a_serving, an_instance, some_weights
+from tests.free_ports import free_ports
 
 pytestmark = pytest.mark.real_model
 
@@ -52,8 +52,7 @@ class Report:
 def started(weights: Path, placement: Placement, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run llama-server with the settings of a placement; give the process and where it listens."""
     program = find_llama_server(LLAMA_SERVER)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     libraries = filter(None, [os.environ.get("LD_LIBRARY_PATH"), program.library_path])
     environment = {**os.environ, **dict(arguments(placement)), "LD_LIBRARY_PATH": ":".join(libraries)}
     words = [program.path, "-m", str(weights), "--host", "127.0.0.1", "--port", str(port), "-lv", TRACE]

@@ -17,7 +17,7 @@ from kloros_infra.cli.commands import lock_command, placement_command
 from kloros_infra.cli.placements import read_view
 from kloros_infra.errors import ObstacleError
 from tests.fakes.fakecuda import KLOROS_CARDS, build_fakecuda, pretending
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 from tests.llama_servers import packaged
 
 pytestmark = pytest.mark.real_model

@@ -29,7 +29,7 @@ from tests.bridge_house import CHAT, STREAM, until
 from tests.factories import a_routed_model, a_routing_table, an_upstream
 from tests.fakes.bus import FakeBus
 from tests.fakes.server_units import ServerUnits
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 SWITCHES = 5
 EACH_S = 0.1

@@ -31,7 +31,8 @@ from kloros_infra.ir.rpc_server import RpcState
 from kloros_infra.ir.supervision import log_file
 from kloros_infra.placement.load_check import compare
 from kloros_infra.placement.load_report import parse_load_report
-from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, only, processes_naming
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, only, processes_naming
 from tests.llama_servers import packaged
 
 pytestmark = pytest.mark.real_model

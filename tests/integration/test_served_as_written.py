@@ -32,6 +32,7 @@ from kloros_infra.ir.placement import Placement
 from kloros_infra.ir.stored_weights import model_files
 from kloros_infra.placement.place import place
 from tests.factories import a_card, a_draft, a_model, a_profile, a_serving, an_instance, some_weights
+from tests.free_ports import free_ports
 from tests.llama_servers import packaged
 
 pytestmark = pytest.mark.real_model
@@ -80,12 +81,6 @@ def placed(instance: Instance) -> Placement:
     return placement
 
 
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port: int = reserved.getsockname()[1]
-    return port
-
-
 @contextmanager
 def running(argv: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of llama.cpp's programs."""
@@ -112,7 +107,7 @@ def in_store(instance: Instance, layout: Layout) -> None:
 @contextmanager
 def served(instance: Instance, folder: Path, cards: Sequence[int] = ()) -> Iterator[Served]:
     """Start llama-server as the unit of an instance would; `cards` are ports of RPC servers that stand for CUDA0, …"""
-    layout, placement, port = Layout(prefix=str(folder)), placed(instance), a_free_port()
+    layout, placement, port = Layout(prefix=str(folder)), placed(instance), *free_ports(1)
     in_store(instance, layout)
     text = emit_env(instance, placement, rendering=rendering(read_templates(), layout)).replace("CUDA", "RPC")
     words = [word.replace("CUDA", "RPC") for word in server_words(instance, placement)]
@@ -140,17 +135,17 @@ def is_healthy(web: httpx.Client) -> bool:
 @contextmanager
 def two_cards(folder: Path) -> Iterator[tuple[int, int]]:
     """Run two RPC servers; give their ports when they listen."""
-    ports = a_free_port(), a_free_port()
+    first, second = free_ports(2)
     server = program("ggml-rpc-server")
     with (
-        running([server, "-H", "127.0.0.1", "-p", str(ports[0])], folder / "rpc-0.log", {}),
-        running([server, "-H", "127.0.0.1", "-p", str(ports[1])], folder / "rpc-1.log", {}),
+        running([server, "-H", "127.0.0.1", "-p", str(first)], folder / "rpc-0.log", {}),
+        running([server, "-H", "127.0.0.1", "-p", str(second)], folder / "rpc-1.log", {}),
     ):
         deadline = time.monotonic() + START_S
-        while not all(map(listens, ports)):
+        while not all(map(listens, (first, second))):
             assert time.monotonic() < deadline, "the RPC servers do not listen"
             time.sleep(0.05)  # the pause between two polls of a condition with a deadline
-        yield ports
+        yield first, second
 
 
 def listens(port: int) -> bool:

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from kloros_infra.adapters.processes import SupervisorClient
-from tests.integration.conftest import SMOLLM2, Laptop, free_ports, kloros_infra, only
+from tests.free_ports import free_ports
+from tests.integration.conftest import SMOLLM2, Laptop, kloros_infra, only
 
 pytestmark = pytest.mark.real_model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kloros_infra.cli.wiring import Target, generations_of, journal_of
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 from tests.tiny_site import apply_quietly, running, tiny
 
 CHECKOUT = Path(__file__).parents[2]

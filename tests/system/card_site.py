@@ -19,7 +19,8 @@ import zmq
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.names import AGENT_UNIT
 from tests.faults.asking import Ending, Kind, Tally, a_chat, a_web, ask
-from tests.integration.conftest import free_ports, kloros_infra
+from tests.free_ports import free_ports
+from tests.integration.conftest import kloros_infra
 from tests.system.cards import PretendedCards
 from tests.system.installed import INSIDE, Machine, wait_until
 

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import GEMMA3, SMOLLM2, free_ports
+from tests.free_ports import free_ports
+from tests.integration.conftest import GEMMA3, SMOLLM2
 from tests.system.installed import GEMMA3_UNIT, INSIDE, SMOLLM2_UNIT, Machine
 
 pytestmark = [pytest.mark.system, pytest.mark.real_model]

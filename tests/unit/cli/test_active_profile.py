@@ -23,6 +23,7 @@ from kloros_infra.ir.catalog import RemoteLink
 from kloros_infra.ir.layout import Layout
 from kloros_infra.ir.routing import RoutedCard, RoutedProfile
 from tests.factories import a_card, a_catalog, a_profile, a_routing_table
+from tests.free_ports import free_ports
 
 LAYOUT = Layout()
 
@@ -53,7 +54,7 @@ class Host:
 
 @pytest.fixture
 def lender() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", *free_ports(1))) as server:
         yield server
 
 

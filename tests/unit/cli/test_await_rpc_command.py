@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from kloros_infra.cli.commands.await_rpc_command import command
 from kloros_infra.errors import ObstacleError
-from tests.integration.conftest import free_ports
+from tests.free_ports import free_ports
 
 
 @pytest.mark.parametrize(
