@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,19 @@ WAIT_S = 10.0
 
 
 class Follower:
-    """Follows in a thread; the next line is waited for."""
+    """Asks for a line in a thread that ends with it: one that went on would meet what later tests do to the process."""
 
     def __init__(self, root: Path, lines: int) -> None:
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._follow, args=(follow_file(root, UNIT, lines),), daemon=True).start()
+        self._found = follow_file(root, UNIT, lines)
 
-    def _follow(self, found: Iterator[str]) -> None:
-        for line in found:
-            self._lines.put(line)
+    def asked(self) -> queue.SimpleQueue[str]:
+        """Ask for the next line; it is put here when it comes."""
+        line: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=lambda: line.put(next(self._found)), daemon=True).start()
+        return line
 
     def next(self) -> str:
-        return self._lines.get(timeout=WAIT_S)
+        return self.asked().get(timeout=WAIT_S)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_file_that_is_replaced_is_followed_into_the_next_one(tmp_path: Path, l
 
 
 def test_a_unit_that_writes_later_is_waited_for(tmp_path: Path, log: Path) -> None:
-    follower = Follower(tmp_path, 5)
+    line = Follower(tmp_path, 5).asked()
     append(log, "at last\n")
-    assert follower.next() == "at last"
+    assert line.get(timeout=WAIT_S) == "at last"
 
 
 def test_the_journal_is_followed_until_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
