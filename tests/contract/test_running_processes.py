@@ -16,13 +16,16 @@ from kloros_infra.adapters.running_processes import ProcProcesses
 
 SECRETS = {"HF_TOKEN": "s3cret", "LLAMA_API_KEY": "s3cret"}
 ENVIRONMENT = {"LLAMA_ARG_PORT": "8601", "LLAMA_ARG_X": "a=b é", "OTHER": "1", **SECRETS}
-WAITS = "import sys; sys.stdin.read()"
+WAITS = "import sys; print(flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-c", WAITS, "", "two words", "é"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
+        # Popen returns as exec(2) closes its pipe, a moment before the kernel shows the new command line.
+        assert process.stdout
+        process.stdout.readline()
         yield process
         process.kill()
 
