@@ -160,6 +160,7 @@ class Desk:
         if not has_begun:
             return True
         goes_on = any(type(effect) in (Continue, Refuse) and _id_of(effect) == ended.id for effect in effects)
+        goes_on = goes_on or self._core.queue_position(ended.id) is not None
         if not goes_on:
             self._takers.pop(ended.id, None)
         return goes_on

@@ -285,16 +285,19 @@ class Traffic:
             self.place(request, now, out)
 
     def _continue(self, request: Request, now: float, out: Effects) -> None:
-        """Have another go on with a broken answer, where that is allowed and one can at once; else it has ended."""
+        """Have another go on with a broken answer, where that is allowed, once one can; else it has ended."""
         found = self._find(request)
         may = request.found.can_continue_elsewhere and request.attempt <= retries.MOST_RETRIES
         if may and not isinstance(found, Refused) and self._may_retry(request, now):
             ask = Ask(request.asked.tokens, None, request.tried)
             chosen = choose(found, lambda target: self.standing(target, now), ask)
-            is_other = isinstance(chosen, Chosen) and chosen.target.name not in request.tried
-            if isinstance(chosen, Chosen) and is_other and self._stations[chosen.target.name].takes(now):
+            if isinstance(chosen, Chosen) and chosen.target.name not in request.tried:
                 request.found = found
-                self.send(request, chosen, now, out)
+                if self._stations[chosen.target.name].takes(now):
+                    self.send(request, chosen, now, out)
+                else:
+                    # A profile's instance may still load as the one before it has to end.
+                    self._wait(request, chosen, None, out)
                 return
         del self.requests[request.asked.id]
 

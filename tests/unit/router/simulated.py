@@ -214,7 +214,8 @@ class Machine(Units):
         if is_told:
             asker.end = f"ended {outcome.value}" if outcome in (Outcome.SERVED, Outcome.REFUSED) else None
         self.tell(Ended(flight.send.id, outcome, retry_after_s))
-        if is_told and asker.end is None and asker.attempts == before:
+        waits = self.core.queue_position(flight.send.id) is not None
+        if is_told and asker.end is None and asker.attempts == before and not waits:
             asker.end = f"ended {outcome.value}"
 
     def _count_streak(self, name: str, flight: Flight, outcome: Outcome) -> None:

@@ -254,7 +254,24 @@ def test_where_the_purpose_allows_it_another_goes_on() -> None:
     assert told.effects == []
 
 
-def test_where_nobody_can_go_on_at_once_it_is_over() -> None:
+def test_it_waits_for_another_that_has_no_place_yet() -> None:
+    told = Told(a_table(a_model("a"), hosts=(a_host("east", "a"),), purposes=a_chat()))
+    told.up("a-max")
+    id = told.ask()
+    told.tell(Began(id))
+    others = []
+    while told.core.queue_position(other := told.ask("a")) is None:
+        others.append((other, told.sent[0][1]))
+    told.tell(Left(other))
+    assert told.end(id, Outcome.STALLED) == []
+    assert told.core.queue_position(id) == 1
+    there = next(other for other, target in others if target == "east/a")
+    told.end(there)
+    (going_on,) = told.of(Continue)
+    assert (going_on.send.id, going_on.send.target.name, going_on.send.attempt) == (id, "east/a", 2)
+
+
+def test_where_nobody_else_can_go_on_it_is_over() -> None:
     told = Told(a_table(a_model("a"), purposes=a_chat()))
     told.up("a-max")
     id = told.ask()
