@@ -90,10 +90,10 @@ class Machine:
         return f"http://127.0.0.1:{port}"
 
     def units(self, pattern: str) -> dict[str, str]:
-        """Map loaded units to their states."""
+        """Map loaded units to their states; systemd may name one whose file is gone for a while yet."""
         listed = self.container.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", pattern]).stdout
         rows = (line.split() for line in listed.splitlines())
-        return {row[0]: row[2] for row in rows}
+        return {row[0]: row[2] for row in rows if row[1] != "not-found"}
 
     def ask(self, prompt: str, **wishes: Any) -> dict[str, Any]:
         """Ask from outside the container, over the loopback network that it shares."""
